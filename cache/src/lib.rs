@@ -1,0 +1,1 @@
+//! Keeps blobs by digest, layers and their forms, results by cache key.

@@ -1,0 +1,1 @@
+//! Turns a finished result into an image or a file tree.

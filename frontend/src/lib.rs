@@ -1,0 +1,1 @@
+//! Turns a parsed Dockerfile into an LLB definition and an image config.

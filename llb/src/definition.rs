@@ -1,0 +1,122 @@
+//! The graph: vertices, edges, and what is said about them without being part of their identity.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::{Digest, Op, Platform};
+
+/// One output of one vertex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Edge {
+    /// Index into [`Definition::vertices`].
+    pub vertex: usize,
+    /// Output of that vertex.
+    pub output: usize,
+}
+
+/// An operation with its inputs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vertex {
+    /// What is done.
+    pub op: Op,
+    /// What it is done to; only vertices with smaller indexes.
+    pub inputs: Vec<Edge>,
+    /// For which platform; `None` for ops that do not depend on it.
+    pub platform: Option<Platform>,
+    /// Name of the vertex: sha256 of the deterministic encoding of the above.
+    pub digest: Digest,
+    /// What is not part of the digest.
+    pub metadata: VertexMetadata,
+}
+
+/// What is known of a vertex without being part of its digest (`spec/solver-and-cache.md` §1.2).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VertexMetadata {
+    /// Run it even if the cache has a result.
+    pub ignore_cache: bool,
+    /// Name shown to the user, such as `[build 2/4] RUN make`.
+    pub name: String,
+    /// Further descriptions by key, such as `com.docker.dockerfile.v1.command`.
+    pub description: BTreeMap<String, String>,
+    /// Name of the stage it belongs to, for `--no-cache-filter` and messages.
+    pub stage: Option<String>,
+    /// Where it comes from, innermost first.
+    pub sources: Vec<SourceRange>,
+}
+
+/// Lines of a source file, 1-based and inclusive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceRange {
+    /// The file.
+    pub info: Arc<SourceInfo>,
+    /// First line.
+    pub start: usize,
+    /// Last line.
+    pub end: usize,
+}
+
+/// A source file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceInfo {
+    /// Name as given by the user.
+    pub filename: String,
+    /// Content.
+    pub text: String,
+}
+
+/// A graph of vertices in which every vertex comes after its inputs and no two have one digest.
+///
+/// Built with [`Definition::add`] only, which is what keeps it acyclic.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Definition {
+    vertices: Vec<Vertex>,
+    by_digest: BTreeMap<Digest, usize>,
+    /// The output that is wanted; `None` is an empty file tree.
+    pub result: Option<Edge>,
+}
+
+impl Definition {
+    /// Adds a vertex, or finds the one with the same op, inputs and platform.
+    ///
+    /// When it exists already, `ignore_cache` of either makes the one vertex ignore the cache, and the
+    /// other metadata of the first is kept.
+    ///
+    /// # Panics
+    /// When an input does not exist yet.
+    pub fn add(&mut self, op: Op, inputs: Vec<Edge>, platform: Option<Platform>, metadata: VertexMetadata) -> usize {
+        for edge in &inputs {
+            assert!(edge.vertex < self.vertices.len(), "inputs are added before the vertices that use them");
+        }
+        let digests: Vec<(Digest, usize)> =
+            inputs.iter().map(|edge| (self.vertices[edge.vertex].digest, edge.output)).collect();
+        let digest = Digest::of(&crate::pb::encode_op(&op, &digests, platform.as_ref()));
+        if let Some(&index) = self.by_digest.get(&digest) {
+            self.vertices[index].metadata.ignore_cache |= metadata.ignore_cache;
+            return index;
+        }
+        let index = self.vertices.len();
+        self.by_digest.insert(digest, index);
+        self.vertices.push(Vertex { op, inputs, platform, digest, metadata });
+        index
+    }
+
+    /// All vertices, inputs before users.
+    pub fn vertices(&self) -> &[Vertex] {
+        &self.vertices
+    }
+
+    /// The vertex with this index.
+    pub fn vertex(&self, index: usize) -> &Vertex {
+        &self.vertices[index]
+    }
+
+    /// Changes what is said about a vertex; its identity stays.
+    pub fn metadata_mut(&mut self, index: usize) -> &mut VertexMetadata {
+        &mut self.vertices[index].metadata
+    }
+
+    /// Index of the vertex with this digest.
+    pub fn find(&self, digest: &Digest) -> Option<usize> {
+        self.by_digest.get(digest).copied()
+    }
+}

@@ -1,0 +1,1 @@
+//! BuildKit's wire form of a definition.

@@ -1,0 +1,1 @@
+//! Turns Dockerfile text into a syntax tree in which every node has a span.

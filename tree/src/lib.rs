@@ -1,0 +1,8 @@
+//! File trees and layers, whatever they are kept in: folders of the store, the build context, tars.
+//!
+//! Everything here blocks, and nothing here knows what an image or a build is. Paths are untrusted: they
+//! are resolved inside their root, and no symlink of a tree is ever followed by the kernel.
+
+pub mod node;
+
+pub use node::{DirEntry, Kind, Metadata, Timestamp, View};
