@@ -1,0 +1,250 @@
+//! The command line of `build [OPTIONS] CONTEXT` (`spec/cli-and-outputs.md` §1).
+//!
+//! Every flag of the reference is known by name. One whose feature is not there yet is refused by
+//! [`BuildArgs::unsupported`]; none is silently ignored, except those that the reference itself ignores.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Parser};
+
+/// Names that are commands when they come first; a context folder of such a name is written `./images`.
+pub(crate) const COMMANDS: [&str; 6] = ["images", "inspect", "rmi", "prune", "push", "save"];
+
+/// Names kept for commands to come.
+pub(crate) const RESERVED: [&str; 16] = [
+    "bake", "run", "shell", "du", "history", "login", "logout", "pull", "load", "tag", "diff", "doctor", "cache",
+    "index", "graph", "analyze",
+];
+
+/// Build an image from a Dockerfile
+#[derive(Debug, Parser, Default)]
+#[command(
+    name = "build",
+    version,
+    override_usage = "build [OPTIONS] CONTEXT\n       build COMMAND [OPTIONS]",
+    after_help = "Commands: images, inspect, rmi, prune, push, save (see `build COMMAND --help`).\n\n\
+                  Example: build -t app:1.0 --target runtime .",
+    max_term_width = 100
+)]
+pub(crate) struct BuildArgs {
+    /// Folder that the Dockerfile's COPY and ADD read from
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: Option<String>,
+
+    /// Name the image, `name[:tag]`; may be given several times
+    #[arg(short = 't', long = "tag", value_name = "NAME")]
+    pub(crate) tags: Vec<String>,
+    /// Dockerfile, relative to the current folder [default: CONTEXT/Dockerfile]; `-` reads standard input
+    #[arg(short = 'f', long, value_name = "PATH")]
+    pub(crate) file: Option<String>,
+    /// Build this stage instead of the last
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Set an ARG, `NAME=value`; without `=` the value comes from the environment
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(crate) build_args: Vec<String>,
+    /// Further context, `name=folder` or `name=oci-layout://PATH[:TAG|@DIGEST]`
+    #[arg(long = "build-context", value_name = "NAME=VALUE")]
+    pub(crate) build_contexts: Vec<String>,
+    /// Secret for RUN --mount=type=secret: `id=ID[,src=PATH|,env=VAR]`
+    #[arg(long = "secret", value_name = "SPEC")]
+    pub(crate) secrets: Vec<String>,
+    /// Where the result goes: `type=oci|docker|tar|local|image|registry|cacheonly[,dest=PATH][,…]`, a folder, or `-`
+    #[arg(short = 'o', long = "output", value_name = "SPEC")]
+    pub(crate) outputs: Vec<String>,
+    /// Push the image under its names
+    #[arg(long)]
+    pub(crate) push: bool,
+    /// Run every step again
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Run the steps of these stages again, `a,b`
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Ask the registry for base images even if the image store has them
+    #[arg(long)]
+    pub(crate) pull: bool,
+    /// How progress is shown: auto, plain, tty, quiet, none
+    #[arg(long, value_name = "MODE", env = "BUILDKIT_PROGRESS")]
+    pub(crate) progress: Option<String>,
+    /// Print only the image id
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Write the image id to this file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Write what was built, as JSON, to this file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) metadata_file: Option<PathBuf>,
+    /// Platform of the result, such as linux/amd64; may be a list
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',', env = "DOCKER_DEFAULT_PLATFORM")]
+    pub(crate) platform: Vec<String>,
+    /// Folder of the builder's state
+    #[arg(long, value_name = "PATH", env = "BRICKLAYER_ROOT")]
+    pub(crate) root: Option<PathBuf>,
+    /// Add a label to the image, `key[=value]`
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(crate) labels: Vec<String>,
+    /// Add an annotation, `[manifest|index:]key=value`
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub(crate) annotations: Vec<String>,
+    /// Further line of /etc/hosts in RUN, `host:ip`
+    #[arg(long = "add-host", value_name = "HOST:IP", value_delimiter = ',')]
+    pub(crate) add_hosts: Vec<String>,
+    /// Limit of a resource in RUN, `name=soft[:hard]`
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
+    pub(crate) ulimits: Vec<String>,
+    /// Size of /dev/shm in RUN, such as 128m
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) shm_size: Option<String>,
+    /// Network of RUN steps that ask for none themselves: default, none, host
+    #[arg(long, value_name = "MODE")]
+    pub(crate) network: Option<String>,
+    /// Grant a right to the build: network.host
+    #[arg(long = "allow", value_name = "ENTITLEMENT")]
+    pub(crate) allow: Vec<String>,
+    /// Most RUN steps at the same time [default: no limit]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<usize>,
+    /// Check the Dockerfile and build nothing
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// What to do instead of building: build, check, targets
+    #[arg(long, value_name = "METHOD", alias = "print")]
+    pub(crate) call: Option<String>,
+    /// Attach provenance to the image: false
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) provenance: Option<String>,
+    /// Attach a bill of materials to the image: false
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub(crate) sbom: Option<String>,
+    /// Show more when something fails
+    #[arg(short = 'D', long)]
+    pub(crate) debug: bool,
+
+    #[command(flatten)]
+    pub(crate) later: LaterArgs,
+    #[command(flatten)]
+    pub(crate) ignored: IgnoredArgs,
+}
+
+/// Flags that are known by name and whose features are still to come.
+#[derive(Debug, clap::Args, Default)]
+pub(crate) struct LaterArgs {
+    #[arg(long = "attest", hide = true, action = ArgAction::Append)]
+    attest: Vec<String>,
+    #[arg(long = "cache-from", hide = true, action = ArgAction::Append)]
+    cache_from: Vec<String>,
+    #[arg(long = "cache-to", hide = true, action = ArgAction::Append)]
+    cache_to: Vec<String>,
+    #[arg(long = "cgroup-parent", hide = true)]
+    cgroup_parent: Option<String>,
+    #[arg(long = "load", hide = true)]
+    load: bool,
+    #[arg(long = "policy", hide = true, action = ArgAction::Append)]
+    policy: Vec<String>,
+    #[arg(long = "resource", hide = true, action = ArgAction::Append)]
+    resource: Vec<String>,
+    #[arg(long = "ssh", hide = true, action = ArgAction::Append)]
+    ssh: Vec<String>,
+    #[arg(short = 'm', long = "memory", hide = true)]
+    memory: Option<String>,
+    #[arg(long = "memory-swap", hide = true)]
+    memory_swap: Option<String>,
+    #[arg(short = 'c', long = "cpu-shares", hide = true)]
+    cpu_shares: Option<String>,
+    #[arg(long = "cpu-period", hide = true)]
+    cpu_period: Option<String>,
+    #[arg(long = "cpu-quota", hide = true)]
+    cpu_quota: Option<String>,
+    #[arg(long = "cpuset-cpus", hide = true)]
+    cpuset_cpus: Option<String>,
+    #[arg(long = "cpuset-mems", hide = true)]
+    cpuset_mems: Option<String>,
+    #[arg(long = "isolation", hide = true)]
+    isolation: Option<String>,
+    #[arg(long = "explain", hide = true)]
+    explain: bool,
+    #[arg(long = "trace", hide = true)]
+    trace: Option<PathBuf>,
+    #[arg(long = "print-llb", hide = true, num_args = 0..=1, default_missing_value = "json")]
+    print_llb: Option<String>,
+    #[arg(long = "secret-guard", hide = true)]
+    secret_guard: Option<String>,
+    #[arg(long = "verify", hide = true)]
+    verify: bool,
+    #[arg(long = "source-date-epoch", hide = true)]
+    source_date_epoch: Option<String>,
+}
+
+/// Flags that the reference accepts and that do nothing there either.
+#[derive(Debug, clap::Args, Default)]
+pub(crate) struct IgnoredArgs {
+    /// A builder is chosen by nobody: there is only this one.
+    #[arg(long = "builder", hide = true)]
+    builder: Option<String>,
+    #[arg(long = "compress", hide = true)]
+    compress: bool,
+    #[arg(long = "rm", hide = true, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    rm: Option<String>,
+    #[arg(long = "force-rm", hide = true)]
+    force_rm: bool,
+    #[arg(long = "squash", hide = true)]
+    pub(crate) squash: bool,
+    #[arg(long = "security-opt", hide = true, action = ArgAction::Append)]
+    pub(crate) security_opt: Vec<String>,
+}
+
+impl BuildArgs {
+    /// The first flag given whose feature is not there yet.
+    pub(crate) fn unsupported(&self) -> Option<String> {
+        let later = &self.later;
+        let list = |values: &[String]| !values.is_empty();
+        let is_off = |value: &Option<String>| {
+            value.as_deref().is_none_or(|value| matches!(value.to_ascii_lowercase().as_str(), "false" | "0" | "disabled=true"))
+        };
+        let isolation = later.isolation.as_deref().is_some_and(|value| {
+            !matches!(value, "auto" | "root" | "default" | "process" | "hyperv")
+        });
+        let table: [(&str, bool); 24] = [
+            ("--attest", list(&later.attest)),
+            ("--provenance", !is_off(&self.provenance)),
+            ("--sbom", !is_off(&self.sbom)),
+            ("--cache-from", list(&later.cache_from)),
+            ("--cache-to", list(&later.cache_to)),
+            ("--cgroup-parent", later.cgroup_parent.is_some()),
+            ("--load", later.load),
+            ("--policy", list(&later.policy)),
+            ("--resource", list(&later.resource)),
+            ("--ssh", list(&later.ssh)),
+            ("--memory", later.memory.is_some()),
+            ("--memory-swap", later.memory_swap.is_some()),
+            ("--cpu-shares", later.cpu_shares.is_some()),
+            ("--cpu-period", later.cpu_period.is_some()),
+            ("--cpu-quota", later.cpu_quota.is_some()),
+            ("--cpuset-cpus", later.cpuset_cpus.is_some()),
+            ("--cpuset-mems", later.cpuset_mems.is_some()),
+            ("--isolation", isolation),
+            ("--explain", later.explain),
+            ("--trace", later.trace.is_some()),
+            ("--print-llb", later.print_llb.is_some()),
+            ("--secret-guard", later.secret_guard.is_some()),
+            ("--verify", later.verify),
+            ("--source-date-epoch", later.source_date_epoch.is_some()),
+        ];
+        table.iter().find(|(_, given)| *given).map(|(flag, _)| (*flag).to_owned())
+    }
+
+    /// Flags that were given and do nothing, to be warned about.
+    pub(crate) fn without_effect(&self) -> Vec<&'static str> {
+        let warned = self.later.isolation.as_deref().is_some_and(|value| matches!(value, "default" | "process" | "hyperv"));
+        [
+            ("--isolation", warned),
+            ("--squash", self.ignored.squash),
+            ("--security-opt", !self.ignored.security_opt.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, given)| given.then_some(flag))
+        .collect()
+    }
+}

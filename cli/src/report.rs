@@ -1,0 +1,171 @@
+//! The wording of failures and the one table of exit codes (`design.md`, "Errors").
+//!
+//! A failure is shown as the last output of the step, the part of the Dockerfile that it comes from, one
+//! line that begins with `ERROR:`, and what to do (`spec/dockerfile-syntax.md` §13).
+
+use std::fmt::Write as _;
+
+use llb::SourceRange;
+
+/// Exit codes of the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done.
+    Done = 0,
+    /// A step or the Dockerfile failed.
+    Build = 1,
+    /// The command line is wrong, or asks for what is not there yet.
+    Usage = 2,
+    /// The registry or the network failed.
+    Network = 3,
+    /// The machine failed: disk, permissions, kernel.
+    Machine = 4,
+    /// The user stopped it.
+    Interrupted = 130,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A failure as it is shown.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// Decides the exit code.
+    pub(crate) exit: Exit,
+    /// What failed, without `ERROR:`.
+    pub(crate) message: String,
+    /// What to do.
+    pub(crate) hint: Option<String>,
+    /// Name of the failed step and the last lines of its output.
+    pub(crate) log: Option<(String, Vec<String>)>,
+    /// Where it comes from.
+    pub(crate) sources: Vec<SourceRange>,
+}
+
+impl Failure {
+    /// A failure that is only a message.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hint: None, log: None, sources: Vec::new() }
+    }
+
+    /// Adds what to do.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The whole text, ending in a newline.
+    pub(crate) fn render(&self) -> String {
+        let mut text = String::new();
+        if let Some((step, lines)) = self.log.as_ref().filter(|(_, lines)| !lines.is_empty()) {
+            let shown = &lines[lines.len().saturating_sub(10)..];
+            let _ = writeln!(text, "------\n > {step}:");
+            shown.iter().for_each(|line| {
+                let _ = writeln!(text, "{line}");
+            });
+            text.push_str("------\n");
+        }
+        for source in &self.sources {
+            text.push_str(&source_block(source));
+        }
+        let _ = writeln!(text, "ERROR: {}", self.message);
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(text, "  help: {hint}");
+        }
+        text
+    }
+}
+
+/// Prints a failure on standard error and gives its exit code.
+pub(crate) fn fail(failure: &Failure) -> Exit {
+    eprint!("{}", failure.render());
+    failure.exit
+}
+
+/// An error and its causes in one line, without saying anything twice.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            let _ = write!(text, ": {message}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// The lines of a source file around a range, the range marked with `>>>`.
+pub(crate) fn source_block(range: &SourceRange) -> String {
+    let lines: Vec<&str> = range.info.text.split('\n').map(|line| line.trim_end_matches('\r')).collect();
+    let (start, end) = (range.start.clamp(1, lines.len()), range.end.clamp(1, lines.len()));
+    let end = end.max(start);
+    let (first, last) = padded(start, end, lines.len());
+    let rule = "-".repeat(20);
+    let mut text = format!("{}:{start}\n{rule}\n", range.info.filename);
+    for number in first..=last {
+        let mark = if (start..=end).contains(&number) { ">>>" } else { "   " };
+        let _ = writeln!(text, " {number:>3} | {mark} {}", lines[number - 1]);
+    }
+    text.push_str(&rule);
+    text.push('\n');
+    text
+}
+
+/// The range with lines of context: 4 in all for one line, 2 for several, before and after in turn.
+fn padded(start: usize, end: usize, count: usize) -> (usize, usize) {
+    let (mut first, mut last) = (start, end);
+    let mut left = if start == end { 4 } else { 2 };
+    let mut failed = 0;
+    let mut before = true;
+    // At an end of the file the available side gets no more than two lines.
+    let most = left / 2;
+    let (mut used_before, mut used_after) = (0, 0);
+    while left > 0 && failed < 2 {
+        let moved = if before { first > 1 && used_before < most } else { last < count && used_after < most };
+        if moved {
+            if before {
+                first -= 1;
+                used_before += 1;
+            } else {
+                last += 1;
+                used_after += 1;
+            }
+            left -= 1;
+            failed = 0;
+        } else {
+            failed += 1;
+        }
+        before = !before;
+    }
+    (first, last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use llb::SourceInfo;
+    use std::sync::Arc;
+
+    #[test]
+    fn source_block_marks_the_range() {
+        let text = "FROM busybox\n\nRUNN true\n".to_owned();
+        let info = Arc::new(SourceInfo { filename: "Dockerfile".to_owned(), text });
+        let block = source_block(&SourceRange { info, start: 3, end: 3 });
+        assert_eq!(
+            block,
+            "Dockerfile:3\n--------------------\n   1 |     FROM busybox\n   2 |     \n   3 | >>> RUNN true\n   4 |     \n--------------------\n"
+        );
+    }
+
+    #[test]
+    fn a_range_outside_the_file_is_clamped() {
+        let info = Arc::new(SourceInfo { filename: "f".to_owned(), text: "a".to_owned() });
+        assert!(source_block(&SourceRange { info, start: 9, end: 12 }).contains(">>> a"));
+    }
+}

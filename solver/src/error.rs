@@ -1,0 +1,119 @@
+//! Why a definition could not be solved.
+
+use std::path::PathBuf;
+
+use llb::SourceRange;
+use thiserror::Error;
+
+/// A vertex that failed, with everything a user needs to find it.
+#[derive(Debug, Error)]
+#[error("{error}")]
+pub struct SolveError {
+    /// Name of the vertex as shown in the progress.
+    pub vertex: String,
+    /// Where it comes from.
+    pub sources: Vec<SourceRange>,
+    /// Last lines that the step wrote.
+    pub log: Vec<String>,
+    /// What went wrong.
+    #[source]
+    pub error: OpError,
+}
+
+/// What went wrong in one vertex.
+#[derive(Debug, Error)]
+pub enum OpError {
+    /// The step's process ended badly.
+    #[error("process {command} did not complete successfully: {reason}")]
+    Process {
+        /// Arguments, quoted as one string.
+        command: String,
+        /// Exit code or start failure.
+        reason: String,
+        /// Exit code, when there was one.
+        code: Option<i32>,
+    },
+    /// A path that a COPY, ADD or bind mount names is not there.
+    #[error("failed to compute cache key: failed to calculate checksum of ref {reference}: {message}")]
+    Checksum {
+        /// What was looked into: the name of a context or a vertex.
+        reference: String,
+        /// Path and reason.
+        message: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
+    /// A file action failed.
+    #[error("{0}")]
+    File(#[source] tree::draft::DraftError),
+    /// Something of the definition that this builder cannot do.
+    #[error("{0} is not supported yet")]
+    NotSupported(String),
+    /// A source that nobody gave.
+    #[error("{kind} `{name}` was not given to this build")]
+    Missing {
+        /// Kind of thing, such as `secret`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A required secret that nobody gave.
+    #[error("secret {id}: not found")]
+    SecretNotFound {
+        /// Its id.
+        id: String,
+    },
+    /// A required ssh agent that nobody gave.
+    #[error("unset ssh forward key {id}")]
+    SshNotFound {
+        /// Its id.
+        id: String,
+    },
+    /// A right that was not granted.
+    #[error("{0} is not allowed")]
+    NotAllowed(llb::entitlement::Entitlement),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] cache::CacheError),
+    /// The sandbox failed.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::SandboxError),
+    /// The registry failed.
+    #[error("failed to resolve source metadata for {reference}: {source}")]
+    Registry {
+        /// What was asked for.
+        reference: String,
+        /// What it answered.
+        #[source]
+        source: registry::RegistryError,
+    },
+    /// An OCI layout could not be read.
+    #[error("failed to resolve source metadata for {name}: {message}")]
+    Layout {
+        /// Named context or path.
+        name: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The file system failed.
+    #[error("{action} `{}`: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// How it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The build was stopped.
+    #[error("canceled")]
+    Canceled,
+}
+
+impl OpError {
+    /// Whether the vertex was stopped rather than failed by itself.
+    pub fn is_canceled(&self) -> bool {
+        matches!(self, Self::Canceled | Self::Sandbox(sandbox::SandboxError::Canceled))
+    }
+}

@@ -1,0 +1,42 @@
+//! Questions about the shape of a definition.
+
+use llb::Definition;
+use petgraph::Direction;
+use petgraph::graph::{DiGraph, NodeIndex};
+
+/// The definition as a graph whose edges run from an input to its user; node `n` is vertex `n`.
+pub(crate) fn graph(definition: &Definition) -> DiGraph<(), ()> {
+    let mut graph = DiGraph::with_capacity(definition.vertices().len(), definition.vertices().len());
+    for _ in definition.vertices() {
+        graph.add_node(());
+    }
+    for (user, vertex) in definition.vertices().iter().enumerate() {
+        for edge in &vertex.inputs {
+            graph.update_edge(NodeIndex::new(edge.vertex), NodeIndex::new(user), ());
+        }
+    }
+    graph
+}
+
+/// For each vertex the vertices that it uses, each once.
+pub(crate) fn dependencies(definition: &Definition) -> Vec<Vec<usize>> {
+    let graph = graph(definition);
+    graph
+        .node_indices()
+        .map(|node| graph.neighbors_directed(node, Direction::Incoming).map(NodeIndex::index).collect())
+        .collect()
+}
+
+/// All vertices that a vertex depends on, inputs first, without itself.
+pub(crate) fn ancestors(definition: &Definition, vertex: usize) -> Vec<usize> {
+    let mut seen = vec![false; vertex + 1];
+    let mut stack = vec![vertex];
+    while let Some(next) = stack.pop() {
+        for edge in &definition.vertex(next).inputs {
+            if !std::mem::replace(&mut seen[edge.vertex], true) {
+                stack.push(edge.vertex);
+            }
+        }
+    }
+    (0..vertex).filter(|&index| seen[index]).collect()
+}

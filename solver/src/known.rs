@@ -1,0 +1,219 @@
+//! By which keys each vertex is known, and what the records say of them.
+//!
+//! A vertex's output has *lookup* keys, under which results of its users may be found, and *save* keys,
+//! under which what is made now will be found later. They differ only below a vertex that ignores the
+//! cache: there nothing may be found, but what is made is kept for the next build.
+//!
+//! Keys need no result: those of a whole graph are known before anything is built, which is what lets a
+//! lookup start at the target. An input that counts by content is known early when it is the build
+//! context, and else when it has been built.
+
+use std::sync::OnceLock;
+
+use cache::{Key, KeyBuilder, Records};
+use llb::{Definition, Edge, Op};
+
+use crate::cache_key::{CacheMap, InputMap, cache_map};
+use crate::error::OpError;
+
+/// Keys of one output of a vertex.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OutputKeys {
+    /// Under which users may be found now.
+    pub(crate) lookup: Vec<Key>,
+    /// Under which users will be found later; the first is the vertex's own.
+    pub(crate) save: Vec<Key>,
+}
+
+/// Keys of a vertex.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct VertexKeys {
+    /// By output number.
+    pub(crate) outputs: Vec<OutputKeys>,
+    /// For each input, the keys it is saved under, with their selectors.
+    pub(crate) parents: Vec<Vec<(Key, Key)>>,
+}
+
+/// Gives what is not in the definition itself.
+pub(crate) trait Facts {
+    /// Keys of an image source: of its manifest and of its chain of layers.
+    fn source_keys(&self, vertex: usize) -> Result<Vec<Key>, OpError>;
+
+    /// Content key of an input, if its files are at hand without building anything.
+    fn content_key(&self, user: usize, edge: Edge, map: &InputMap) -> Result<Option<Key>, OpError>;
+}
+
+/// What is known of each vertex of one solve.
+pub(crate) struct Known<'a> {
+    definition: &'a Definition,
+    records: &'a dyn Records,
+    maps: Vec<OnceLock<CacheMap>>,
+    outputs: Vec<usize>,
+    early: Vec<OnceLock<VertexKeys>>,
+    late: Vec<OnceLock<VertexKeys>>,
+}
+
+impl<'a> Known<'a> {
+    pub(crate) fn new(definition: &'a Definition, records: &'a dyn Records, targets: &[Edge]) -> Self {
+        let vertices = definition.vertices();
+        let mut outputs = vec![1; vertices.len()];
+        let uses = vertices.iter().flat_map(|vertex| &vertex.inputs).chain(targets);
+        for edge in uses {
+            outputs[edge.vertex] = outputs[edge.vertex].max(edge.output + 1);
+        }
+        Self {
+            definition,
+            records,
+            maps: vertices.iter().map(|_| OnceLock::new()).collect(),
+            outputs,
+            early: vertices.iter().map(|_| OnceLock::new()).collect(),
+            late: vertices.iter().map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// How the vertex is known.
+    pub(crate) fn map(&self, vertex: usize) -> &CacheMap {
+        self.maps[vertex].get_or_init(|| cache_map(self.definition.vertex(vertex)))
+    }
+
+    /// Number of outputs that somebody uses.
+    pub(crate) fn outputs(&self, vertex: usize) -> usize {
+        self.outputs[vertex]
+    }
+
+    /// Keys of a vertex, as far as they can be known without building anything.
+    ///
+    /// # Errors
+    /// When a file that the vertex or one below it selects is not there; with the vertex that wants it.
+    pub(crate) fn early(&self, vertex: usize, facts: &dyn Facts) -> Result<&VertexKeys, (usize, OpError)> {
+        for below in self.ancestors(vertex) {
+            if self.keys(below).is_none() {
+                let keys = self.compute(below, facts, &|edge, map| facts.content_key(below, edge, map));
+                let keys = keys.map_err(|error| (below, error))?;
+                let _ = self.early[below].set(keys);
+            }
+        }
+        Ok(self.keys(vertex).unwrap_or_else(|| self.early[vertex].get_or_init(VertexKeys::default)))
+    }
+
+    /// Keys of a vertex whose inputs are all there; `content` hashes what is selected of an input.
+    ///
+    /// # Errors
+    /// When hashing fails.
+    pub(crate) fn late(
+        &self,
+        vertex: usize,
+        facts: &dyn Facts,
+        content: &dyn Fn(Edge, &InputMap) -> Result<Option<Key>, OpError>,
+    ) -> Result<VertexKeys, OpError> {
+        self.compute(vertex, facts, content)
+    }
+
+    /// Fixes the keys of a vertex that has its result.
+    pub(crate) fn settle(&self, vertex: usize, keys: VertexKeys) {
+        let _ = self.late[vertex].set(keys);
+    }
+
+    /// The best keys known of a vertex so far.
+    pub(crate) fn keys(&self, vertex: usize) -> Option<&VertexKeys> {
+        self.late[vertex].get().or_else(|| self.early[vertex].get())
+    }
+
+    /// The vertex and all that it depends on, inputs first, without those whose keys are settled.
+    fn ancestors(&self, vertex: usize) -> Vec<usize> {
+        let mut seen = vec![false; vertex + 1];
+        let mut stack = vec![vertex];
+        while let Some(next) = stack.pop() {
+            if !std::mem::replace(&mut seen[next], true) && self.keys(next).is_none() {
+                stack.extend(self.definition.vertex(next).inputs.iter().map(|edge| edge.vertex));
+            }
+        }
+        (0..=vertex).filter(|&index| seen[index]).collect()
+    }
+
+    fn compute(
+        &self,
+        index: usize,
+        facts: &dyn Facts,
+        content: &dyn Fn(Edge, &InputMap) -> Result<Option<Key>, OpError>,
+    ) -> Result<VertexKeys, OpError> {
+        let vertex = self.definition.vertex(index);
+        if let Op::Source(_) = vertex.op {
+            let keys = facts.source_keys(index)?;
+            let outputs = vec![OutputKeys { lookup: keys.clone(), save: keys }];
+            return Ok(VertexKeys { outputs, parents: Vec::new() });
+        }
+        let map = self.map(index);
+        // For each input: keys under which this vertex may be found, and keys under which it is saved.
+        let (mut lookup, mut save) = (Vec::new(), Vec::new());
+        for (edge, input) in vertex.inputs.iter().zip(&map.inputs) {
+            let keys = self.keys(edge.vertex).and_then(|keys| keys.outputs.get(edge.output)).cloned().unwrap_or_default();
+            let with_selector = |keys: Vec<Key>| keys.into_iter().map(|key| (key, input.selector)).collect::<Vec<_>>();
+            let (mut find, mut keep) = (with_selector(keys.lookup), with_selector(keys.save));
+            if !input.content.is_empty()
+                && let Some(key) = content(*edge, input)?
+            {
+                let entry = (key, KeyBuilder::new("content-selector.v1").finish());
+                find.insert(0, entry);
+                keep.insert(0, entry);
+            }
+            lookup.push(find);
+            save.push(keep);
+        }
+        let ignores = vertex.metadata.ignore_cache;
+        let outputs = (0..self.outputs[index])
+            .map(|output| self.output_keys(map, output, &lookup, &save, ignores))
+            .collect::<Result<_, _>>()?;
+        Ok(VertexKeys { outputs, parents: save })
+    }
+
+    fn output_keys(
+        &self,
+        map: &CacheMap,
+        output: usize,
+        lookup: &[Vec<(Key, Key)>],
+        save: &[Vec<(Key, Key)>],
+        ignores: bool,
+    ) -> Result<OutputKeys, OpError> {
+        let mut own = KeyBuilder::new("vertex.v1").bytes(map.op.as_bytes()).u64(output as u64);
+        for parents in save {
+            let Some((key, selector)) = parents.first() else {
+                // An input that is not known yet: its content will say.
+                return Ok(OutputKeys::default());
+            };
+            own = own.bytes(key.as_bytes()).bytes(selector.as_bytes());
+        }
+        let own = own.finish();
+        let found = if ignores { Vec::new() } else { self.linked(map, output, lookup)? };
+        let is_found_by_definition = !ignores && lookup.iter().all(|parents| !parents.is_empty());
+        let mut keys = OutputKeys { lookup: found.clone(), save: found };
+        if !keys.save.contains(&own) {
+            keys.save.push(own);
+            if is_found_by_definition {
+                keys.lookup.push(own);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Keys to which, for every input, some link leads.
+    fn linked(&self, map: &CacheMap, output: usize, lookup: &[Vec<(Key, Key)>]) -> Result<Vec<Key>, OpError> {
+        let mut common: Option<Vec<Key>> = None;
+        for (number, parents) in lookup.iter().enumerate() {
+            let mut here = Vec::new();
+            for (parent, selector) in parents {
+                let found =
+                    self.records.query(&map.op, output as u32, number as u32, std::slice::from_ref(parent), selector)?;
+                here.extend(found.into_iter().filter(|key| !here.contains(key)).collect::<Vec<_>>());
+            }
+            common = Some(match common {
+                None => here,
+                Some(before) => before.into_iter().filter(|key| here.contains(key)).collect(),
+            });
+            if common.as_ref().is_some_and(Vec::is_empty) {
+                break;
+            }
+        }
+        Ok(common.unwrap_or_default())
+    }
+}

@@ -1,0 +1,67 @@
+//! What each kind of op does. A new op is a new file here and an arm in [`execute`].
+
+pub(crate) mod exec;
+pub(crate) mod file;
+pub(crate) mod source;
+
+use llb::{Definition, Op};
+
+use crate::error::OpError;
+use crate::engine::JobInner;
+use crate::solve::Solve;
+use crate::value::Value;
+
+/// Runs a vertex whose inputs are all there; `log` gets the last lines that it wrote.
+pub(crate) fn execute(solve: &Solve<'_>, vertex: usize, log: &mut Vec<String>) -> Result<Vec<Value>, OpError> {
+    match &solve.definition.vertex(vertex).op {
+        Op::Source(source) => Ok(vec![source::value(solve.job, source)?]),
+        Op::Exec(exec) => exec::execute(solve, vertex, exec, log),
+        Op::File(file) => file::execute(solve, vertex, file),
+        Op::Merge => merge(solve, vertex),
+        Op::Diff { .. } => Err(OpError::NotSupported("the diff op".to_owned())),
+    }
+}
+
+/// Layers are independent of what lies below them, so a merge is their concatenation.
+fn merge(solve: &Solve<'_>, vertex: usize) -> Result<Vec<Value>, OpError> {
+    let mut references = Vec::new();
+    for edge in &solve.definition.vertex(vertex).inputs {
+        references.push(tree(solve, solve.value(*edge)?)?);
+    }
+    Ok(vec![Value::Tree(cache::Ref::concat(&references))])
+}
+
+/// The value as layers; a context is copied into one.
+pub(crate) fn tree(solve: &Solve<'_>, value: &Value) -> Result<cache::Ref, OpError> {
+    match value {
+        Value::Tree(reference) => Ok(reference.clone()),
+        Value::Context(..) => source::materialise(solve.job, value, "/"),
+    }
+}
+
+/// Says which file is not there, and where it was looked for.
+pub(crate) fn checksum_error(
+    job: &JobInner,
+    definition: &Definition,
+    user: usize,
+    value: &Value,
+    error: tree::content::ContentError,
+) -> OpError {
+    let (reference, hint) = match value {
+        Value::Context(name, _) => {
+            let hint = error.missing_path().map(|path| {
+                if job.session.is_ignored(name, path) {
+                    format!("`{path}` is in the build context, but the .dockerignore file excludes it")
+                } else {
+                    format!("there is no `{path}` in the build context; paths are relative to its root")
+                }
+            });
+            (format!("build context `{name}`"), hint)
+        }
+        Value::Tree(_) => {
+            let name = &definition.vertex(user).metadata.name;
+            (format!("the stage or image that `{name}` reads"), None)
+        }
+    };
+    OpError::Checksum { reference, message: error.to_string(), hint }
+}

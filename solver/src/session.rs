@@ -1,0 +1,21 @@
+//! What a client gives to a job: contexts, secrets, the way to be stopped.
+
+use std::io;
+use std::sync::Arc;
+
+use tree::context::Context;
+
+/// Answers a job's questions to the user's side. Paths, environment and globals stay there.
+pub trait Session: Send + Sync {
+    /// The local folder with this name (`context` is the main one); `None` when there is none.
+    fn context(&self, name: &str) -> Option<Arc<Context>>;
+
+    /// Whether the ignore file of that context hides a path, for a hint when it is not found.
+    fn is_ignored(&self, name: &str, path: &str) -> bool;
+
+    /// The value of a secret; `None` when it was not given.
+    ///
+    /// # Errors
+    /// When it was given and cannot be read.
+    fn secret(&self, id: &str) -> io::Result<Option<Vec<u8>>>;
+}

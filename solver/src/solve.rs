@@ -1,0 +1,332 @@
+//! One solve: drives the [scheduler](crate::scheduler) with threads that do the work.
+//!
+//! Every action that is under way has a thread of its own, because a vertex may wait for a process, a
+//! network or a lock for any length of time; the one that called [`Solve::run`] only passes on what
+//! happened. Threads never outlive the solve.
+
+use std::sync::OnceLock;
+use std::sync::mpsc::{Sender, channel};
+use std::time::SystemTime;
+
+use cache::{Key, KeyBuilder, Records, StoredResult};
+use llb::event::VertexError;
+use llb::{Definition, Edge, Event, Op};
+
+use crate::cache_key::InputMap;
+use crate::engine::JobInner;
+use crate::error::{OpError, SolveError};
+use crate::graph;
+use crate::known::{Facts, Known, VertexKeys};
+use crate::op;
+use crate::scheduler::{Action, Input, Scheduler};
+use crate::value::Value;
+
+/// Everything the threads of one solve share.
+pub(crate) struct Solve<'a> {
+    pub(crate) job: &'a JobInner,
+    pub(crate) definition: &'a Definition,
+    known: Known<'a>,
+    values: Vec<OnceLock<Vec<Value>>>,
+    /// Keys computed by the second look, for the execution that may follow.
+    fresh: Vec<OnceLock<VertexKeys>>,
+    contexts_announced: Vec<OnceLock<()>>,
+    failure: OnceLock<SolveError>,
+}
+
+/// A vertex that failed: its index, so that a failure found early is told of the right vertex.
+struct Failure {
+    vertex: usize,
+    error: OpError,
+    log: Vec<String>,
+}
+
+impl From<(usize, OpError)> for Failure {
+    fn from((vertex, error): (usize, OpError)) -> Self {
+        Self { vertex, error, log: Vec::new() }
+    }
+}
+
+impl<'a> Solve<'a> {
+    pub(crate) fn new(job: &'a JobInner, definition: &'a Definition, targets: &[Edge]) -> Self {
+        let count = definition.vertices().len();
+        Self {
+            job,
+            definition,
+            known: Known::new(definition, job.engine.store.records(), targets),
+            values: (0..count).map(|_| OnceLock::new()).collect(),
+            fresh: (0..count).map(|_| OnceLock::new()).collect(),
+            contexts_announced: (0..count).map(|_| OnceLock::new()).collect(),
+            failure: OnceLock::new(),
+        }
+    }
+
+    /// Gets the targets' values.
+    pub(crate) fn run(self, targets: &[Edge]) -> Result<Vec<Value>, SolveError> {
+        let inputs = graph::dependencies(self.definition);
+        let limited = self.definition.vertices().iter().map(|vertex| matches!(vertex.op, Op::Exec(_))).collect();
+        let mut scheduler = Scheduler::new(inputs, limited, self.job.engine.options.jobs);
+        let (sender, receiver) = channel();
+        std::thread::scope(|scope| {
+            let solve = &self;
+            let spawn = |actions: Vec<Action>| {
+                for action in actions {
+                    if action == Action::Stop {
+                        solve.job.cancel.cancel();
+                        continue;
+                    }
+                    let sender: Sender<Input> = sender.clone();
+                    scope.spawn(move || {
+                        let input = solve.perform(action);
+                        // The receiver lives until every action has reported.
+                        let _ = sender.send(input);
+                    });
+                }
+            };
+            for target in targets {
+                spawn(scheduler.demand(target.vertex));
+            }
+            while !scheduler.is_over() {
+                let Ok(input) = receiver.recv() else { break };
+                if let Input::Hit(vertex) = input {
+                    solve.announce_below(vertex, &scheduler);
+                }
+                spawn(scheduler.step(input));
+            }
+        });
+        let values: Option<Vec<Value>> =
+            targets.iter().map(|target| self.values[target.vertex].get()?.get(target.output).cloned()).collect();
+        match (self.failure.into_inner(), values) {
+            (None, Some(values)) => Ok(values),
+            (Some(failure), _) => Err(failure),
+            (None, None) => Err(SolveError {
+                vertex: String::new(),
+                sources: Vec::new(),
+                log: Vec::new(),
+                error: OpError::Canceled,
+            }),
+        }
+    }
+
+    /// The value of an input; the scheduler has seen to it that it is there.
+    pub(crate) fn value(&self, edge: Edge) -> Result<&Value, OpError> {
+        self.values[edge.vertex]
+            .get()
+            .and_then(|values| values.get(edge.output))
+            .ok_or(OpError::NotSupported("an output that its vertex does not make".to_owned()).into_output_error())
+    }
+
+    fn perform(&self, action: Action) -> Input {
+        let (vertex, outcome) = match action {
+            Action::Lookup(vertex) => (vertex, self.lookup(vertex)),
+            Action::LookupWithInputs(vertex) => (vertex, self.lookup_with_inputs(vertex)),
+            Action::Execute(vertex) => (vertex, self.execute(vertex)),
+            Action::Stop => return Input::Cancel,
+        };
+        match outcome {
+            Ok(true) if matches!(action, Action::Execute(_)) => Input::Finished(vertex),
+            Ok(true) => Input::Hit(vertex),
+            Ok(false) => Input::Miss(vertex),
+            Err(failure) => {
+                self.fail(failure);
+                Input::Failed(vertex)
+            }
+        }
+    }
+
+    fn fail(&self, failure: Failure) {
+        let vertex = self.definition.vertex(failure.vertex);
+        let canceled = failure.error.is_canceled();
+        let error = if canceled { VertexError::Canceled } else { VertexError::Failed(failure.error.to_string()) };
+        self.started(failure.vertex);
+        self.completed(failure.vertex, false, Some(error));
+        if !canceled {
+            let _ = self.failure.set(SolveError {
+                vertex: vertex.metadata.name.clone(),
+                sources: vertex.metadata.sources.clone(),
+                log: failure.log,
+                error: failure.error,
+            });
+        }
+    }
+
+    fn lookup(&self, vertex: usize) -> Result<bool, Failure> {
+        if let Op::Source(source) = &self.definition.vertex(vertex).op {
+            let value = op::source::value(self.job, source).map_err(|error| (vertex, error))?;
+            self.started(vertex);
+            self.finish(vertex, vec![value], None, true);
+            return Ok(true);
+        }
+        let keys = self.known.early(vertex, self)?.clone();
+        self.load(vertex, &keys).map_err(|error| Failure::from((vertex, error)))
+    }
+
+    fn lookup_with_inputs(&self, vertex: usize) -> Result<bool, Failure> {
+        let content = |edge: Edge, map: &InputMap| self.hash(vertex, edge, map).map(Some);
+        let keys = self.known.late(vertex, self, &content).map_err(|error| (vertex, error))?;
+        let found = self.load(vertex, &keys).map_err(|error| Failure::from((vertex, error)))?;
+        if !found {
+            let _ = self.fresh[vertex].set(keys);
+        }
+        Ok(found)
+    }
+
+    /// Takes results from the records, if there is one for every output; also links the vertex's other
+    /// keys to it, so that the next lookup finds it at once.
+    fn load(&self, vertex: usize, keys: &VertexKeys) -> Result<bool, OpError> {
+        let records = self.job.engine.store.records();
+        let mut values = Vec::new();
+        for output in &keys.outputs {
+            let mut found: Option<(Key, StoredResult)> = None;
+            for key in &output.lookup {
+                if let Some(result) = records.load(key)? {
+                    found = Some((*key, result));
+                    break;
+                }
+            }
+            let Some((key, result)) = found else { return Ok(false) };
+            values.push((key, Value::Tree(result.reference)));
+        }
+        if values.is_empty() {
+            return Ok(false);
+        }
+        let mut settled = keys.clone();
+        for ((key, _), output) in values.iter().zip(&mut settled.outputs) {
+            output.lookup.retain(|other| other != key);
+            output.lookup.insert(0, *key);
+            output.save.retain(|other| other != key);
+            output.save.insert(0, *key);
+        }
+        self.link(vertex, &settled)?;
+        self.started(vertex);
+        self.finish(vertex, values.into_iter().map(|(_, value)| value).collect(), Some(settled), true);
+        Ok(true)
+    }
+
+    fn execute(&self, vertex: usize) -> Result<bool, Failure> {
+        let fail = |error: OpError| Failure::from((vertex, error));
+        let keys = self.fresh[vertex].get().cloned().unwrap_or_default();
+        let own = keys.outputs.first().and_then(|output| output.save.first()).copied();
+        self.started(vertex);
+        // One process at a time runs a step; who waited takes what the other made.
+        let lock = match own {
+            Some(key) => Some(self.job.lock(&key).map_err(fail)?),
+            None => None,
+        };
+        if lock.as_ref().is_some_and(|lock| lock.has_waited())
+            && !self.definition.vertex(vertex).metadata.ignore_cache
+            && self.load(vertex, &keys).map_err(fail)?
+        {
+            return Ok(true);
+        }
+        let mut log = Vec::new();
+        let result = op::execute(self, vertex, &mut log);
+        let values = result.map_err(|error| Failure { vertex, error, log })?;
+        self.save(vertex, &keys, &values).map_err(fail)?;
+        self.finish(vertex, values, Some(keys), false);
+        drop(lock);
+        Ok(true)
+    }
+
+    fn save(&self, vertex: usize, keys: &VertexKeys, values: &[Value]) -> Result<(), OpError> {
+        let records = self.job.engine.store.records();
+        for (output, value) in keys.outputs.iter().zip(values) {
+            if let (Some(key), Value::Tree(reference)) = (output.save.first(), value) {
+                let name = self.definition.vertex(vertex).metadata.name.as_bytes();
+                records.save(key, reference, name)?;
+            }
+        }
+        self.link(vertex, keys)
+    }
+
+    fn link(&self, vertex: usize, keys: &VertexKeys) -> Result<(), OpError> {
+        let map = self.known.map(vertex);
+        let mut links = Vec::new();
+        for (number, output) in keys.outputs.iter().enumerate() {
+            let Some(key) = output.save.first() else { continue };
+            for (input, parents) in keys.parents.iter().enumerate() {
+                for (parent, selector) in parents {
+                    links.push(cache::Link {
+                        op: map.op,
+                        output: number as u32,
+                        input: input as u32,
+                        parent: *parent,
+                        selector: *selector,
+                        key: *key,
+                    });
+                }
+            }
+        }
+        Ok(self.job.engine.store.records().link(&links)?)
+    }
+
+    fn finish(&self, vertex: usize, values: Vec<Value>, keys: Option<VertexKeys>, cached: bool) {
+        if let Some(keys) = keys {
+            self.known.settle(vertex, keys);
+        }
+        let _ = self.values[vertex].set(values);
+        let is_source = matches!(self.definition.vertex(vertex).op, Op::Source(_));
+        self.completed(vertex, cached && !is_source, None);
+    }
+
+    /// Hash of what is selected of an input that is there.
+    fn hash(&self, user: usize, edge: Edge, map: &InputMap) -> Result<Key, OpError> {
+        let value = match self.values[edge.vertex].get().and_then(|values| values.get(edge.output)) {
+            Some(value) => value.clone(),
+            None => match &self.definition.vertex(edge.vertex).op {
+                Op::Source(source) => op::source::value(self.job, source)?,
+                _ => return Err(OpError::Canceled),
+            },
+        };
+        let view = value.view()?;
+        let mut key = KeyBuilder::new("content.v1");
+        for selection in &map.content {
+            let digest = tree::content::digest(view.as_ref(), selection).map_err(|error| {
+                op::checksum_error(self.job, self.definition, user, &value, error)
+            })?;
+            key = key.bytes(&digest);
+        }
+        Ok(key.finish())
+    }
+
+    /// Vertices below one that was found need no work; the user still wants to see them.
+    fn announce_below(&self, vertex: usize, scheduler: &Scheduler) {
+        for below in graph::ancestors(self.definition, vertex) {
+            let is_source = matches!(self.definition.vertex(below).op, Op::Source(_));
+            if scheduler.is_idle(below) && self.contexts_announced[below].set(()).is_ok() {
+                self.started(below);
+                self.completed(below, !is_source, None);
+            }
+        }
+    }
+
+    fn started(&self, vertex: usize) {
+        let its = self.definition.vertex(vertex);
+        self.job.events.send(Event::VertexStarted {
+            vertex: its.digest,
+            inputs: its.inputs.iter().map(|edge| self.definition.vertex(edge.vertex).digest).collect(),
+            name: its.metadata.name.clone(),
+            at: SystemTime::now(),
+        });
+    }
+
+    fn completed(&self, vertex: usize, cached: bool, error: Option<VertexError>) {
+        let vertex = self.definition.vertex(vertex).digest;
+        self.job.events.send(Event::VertexCompleted { vertex, cached, error, at: SystemTime::now() });
+    }
+}
+
+impl Facts for Solve<'_> {
+    fn source_keys(&self, vertex: usize) -> Result<Vec<Key>, OpError> {
+        match &self.definition.vertex(vertex).op {
+            Op::Source(source) => op::source::keys(self.job, source),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn content_key(&self, user: usize, edge: Edge, map: &InputMap) -> Result<Option<Key>, OpError> {
+        match &self.definition.vertex(edge.vertex).op {
+            Op::Source(source) if source.identifier.starts_with("local://") => self.hash(user, edge, map).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
