@@ -4,5 +4,6 @@
 //! are resolved inside their root, and no symlink of a tree is ever followed by the kernel.
 
 pub mod node;
+pub mod pattern;
 
 pub use node::{DirEntry, Kind, Metadata, Timestamp, View};
