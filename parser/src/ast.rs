@@ -187,13 +187,13 @@ pub struct Comment {
 #[derive(Debug, Clone, PartialEq)]
 pub enum InstructionKind {
     /// `ADD`
-    Add(Add),
+    Add(AddInstruction),
     /// `ARG`
     Arg(Arg),
     /// `CMD`
     Cmd(Command),
     /// `COPY`
-    Copy(Copy),
+    Copy(CopyInstruction),
     /// `ENTRYPOINT`
     Entrypoint(Command),
     /// `ENV`
@@ -202,7 +202,7 @@ pub enum InstructionKind {
     /// are expanded.
     Expose(Vec<Word>),
     /// `FROM`
-    From(From),
+    From(FromInstruction),
     /// `HEALTHCHECK`
     Healthcheck(Healthcheck),
     /// `LABEL`
@@ -320,7 +320,7 @@ pub struct BoolFlag {
 
 /// `FROM [--platform=P] IMAGE [AS NAME]`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct From {
+pub struct FromInstruction {
     /// Value of `--platform`.
     pub platform: Option<Word>,
     /// Base image, stage or `scratch`.
@@ -445,7 +445,7 @@ pub struct InlineFile {
 
 /// `COPY [FLAGS] SOURCE... DEST`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copy {
+pub struct CopyInstruction {
     /// Value of `--from`, raw; variables in it are not supported.
     pub from: Option<Word>,
     /// Value of `--chown`.
@@ -464,7 +464,7 @@ pub struct Copy {
 
 /// `ADD [FLAGS] SOURCE... DEST`
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Add {
+pub struct AddInstruction {
     /// Value of `--chown`.
     pub chown: Option<Word>,
     /// Value of `--chmod`.
