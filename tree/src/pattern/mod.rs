@@ -151,7 +151,8 @@ impl Patterns {
                 if pattern.negated != matched {
                     continue;
                 }
-                hit = if with_parents { pattern.covers(path) } else { pattern.matcher.matches(path) };
+                hit =
+                    if with_parents { pattern.covers(path) } else { pattern.matcher.matches(path) };
             }
             covered[index] = hit;
             if hit {
@@ -187,7 +188,8 @@ impl Patterns {
 impl Pattern {
     /// Whether the path or one of its parents matches.
     fn covers(&self, path: &[u8]) -> bool {
-        self.matcher.matches(path) || parent_ends(path).any(|end| self.matcher.matches(&path[..end]))
+        self.matcher.matches(path)
+            || parent_ends(path).any(|end| self.matcher.matches(&path[..end]))
     }
 }
 
@@ -231,7 +233,10 @@ impl Matcher {
 
 /// Ends of the proper parents of a path, shortest first.
 fn parent_ends(path: &[u8]) -> impl Iterator<Item = usize> + '_ {
-    path.iter().enumerate().filter(|&(index, &byte)| byte == b'/' && index > 0).map(|(index, _)| index)
+    path.iter()
+        .enumerate()
+        .filter(|&(index, &byte)| byte == b'/' && index > 0)
+        .map(|(index, _)| index)
 }
 
 /// Matches a whole path against one wildcard pattern, as Go's `filepath.Match` does: `*` and `?` stop at

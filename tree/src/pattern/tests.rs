@@ -145,7 +145,8 @@ fn slow_match(pattern: &[char], path: &[char]) -> bool {
                 || (0..path.len()).any(|at| path[at] == '/' && slow_match(rest, &path[at + 1..]))
         }
         ['*', rest @ ..] => {
-            slow_match(rest, path) || (!path.is_empty() && path[0] != '/' && slow_match(pattern, &path[1..]))
+            slow_match(rest, path)
+                || (!path.is_empty() && path[0] != '/' && slow_match(pattern, &path[1..]))
         }
         ['?', rest @ ..] => !path.is_empty() && path[0] != '/' && slow_match(rest, &path[1..]),
         [letter, rest @ ..] => path.first() == Some(letter) && slow_match(rest, &path[1..]),
@@ -168,7 +169,8 @@ fn slow_walk(patterns: &[String], path: &str) -> bool {
     for end in ends {
         matched = false;
         for (index, pattern) in patterns.iter().enumerate() {
-            let (negated, text) = pattern.strip_prefix('!').map_or((false, pattern.as_str()), |t| (true, t));
+            let (negated, text) =
+                pattern.strip_prefix('!').map_or((false, pattern.as_str()), |t| (true, t));
             let hit = inherited[index] || (negated == matched && slow_pattern(text, &path[..end]));
             inherited[index] = hit;
             if hit {
