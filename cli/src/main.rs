@@ -1,2 +1,49 @@
-//! The build command.
-fn main() {}
+//! The `build` command: reads the command line, wires the crates, shows what happens, exits.
+//!
+//! `main` stays single-threaded until the arguments are parsed. The same executable is also the process
+//! that starts sandboxes, which is why its first act is to ask the sandbox whether that is what it is.
+
+mod args;
+mod commands;
+mod inputs;
+mod progress;
+mod report;
+mod signals;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{BuildArgs, COMMANDS, RESERVED};
+use crate::report::{Exit, Failure};
+
+fn main() -> ExitCode {
+    sandbox::maybe_run_zygote();
+    let mut words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    let first = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();
+    let outcome = if COMMANDS.contains(&first.as_str()) {
+        words.remove(1);
+        words[0] = format!("build {first}").into();
+        commands::run(&first, &words)
+    } else if RESERVED.contains(&first.as_str()) {
+        Err(Failure::new(Exit::Usage, format!("the command `build {first}` is not supported yet"))
+            .hint(format!("a context folder of that name is written `./{first}`")))
+    } else {
+        parse::<BuildArgs>(&words).and_then(commands::build::run)
+    };
+    outcome.unwrap_or_else(|failure| report::fail(&failure)).into()
+}
+
+/// Parses a command line; help and version are printed, and end the process with success.
+fn parse<A: Parser>(words: &[std::ffi::OsString]) -> Result<A, Failure> {
+    A::try_parse_from(words).map_err(|error| {
+        if !error.use_stderr() {
+            // Help was asked for; if it cannot be printed there is nobody to tell.
+            let _ = error.print();
+            std::process::exit(0);
+        }
+        let text = error.render().to_string();
+        let text = text.trim_end();
+        Failure::new(Exit::Usage, text.strip_prefix("error: ").unwrap_or(text))
+    })
+}

@@ -57,6 +57,12 @@ pub enum OpError {
         /// Its name.
         name: String,
     },
+    /// A path of an image or stage that a mount names is not there.
+    #[error("open {}: no such file or directory", path.display())]
+    MountSource {
+        /// The path.
+        path: PathBuf,
+    },
     /// A required secret that nobody gave.
     #[error("secret {id}: not found")]
     SecretNotFound {
@@ -114,6 +120,6 @@ pub enum OpError {
 impl OpError {
     /// Whether the vertex was stopped rather than failed by itself.
     pub fn is_canceled(&self) -> bool {
-        matches!(self, Self::Canceled | Self::Sandbox(sandbox::SandboxError::Canceled))
+        matches!(self, Self::Canceled | Self::Sandbox(sandbox::SandboxError::Cancelled))
     }
 }

@@ -1,1 +1,28 @@
-//! Runs an LLB definition: each vertex at most once, from cache where its key matches.
+//! Runs an LLB definition: each vertex at most once, from the cache where its key matches.
+//!
+//! ```text
+//! Engine ─job─▶ Job ─resolve_image─▶ ResolvedImage        (for the frontend)
+//!                   ─solve─────────▶ Ref                  (for the exporters)
+//! ```
+//!
+//! `scheduler` decides what is next, `known` by which keys a vertex is found, `solve` does the work on
+//! threads, `op` knows each kind of op.
+
+mod cache_key;
+mod engine;
+mod error;
+mod graph;
+mod image;
+mod known;
+mod layout;
+mod op;
+mod scheduler;
+mod session;
+mod solve;
+mod value;
+
+pub use engine::{Engine, EngineOptions, Job};
+pub use error::{OpError, SolveError};
+pub use image::{ImageLocation, ResolvedImage};
+pub use layout::LayoutPick;
+pub use session::Session;

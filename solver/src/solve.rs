@@ -112,7 +112,7 @@ impl<'a> Solve<'a> {
         self.values[edge.vertex]
             .get()
             .and_then(|values| values.get(edge.output))
-            .ok_or(OpError::NotSupported("an output that its vertex does not make".to_owned()).into_output_error())
+            .ok_or_else(|| OpError::NotSupported("an output that its vertex does not make".to_owned()))
     }
 
     fn perform(&self, action: Action) -> Input {

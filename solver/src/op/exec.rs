@@ -3,93 +3,227 @@
 //! Mount points and the working directory are made in the step's own layer before the sandbox starts, and
 //! those that the step left empty are taken out again afterwards, so that they leave no trace.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::fd::OwnedFd;
+use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::SystemTime;
 
-use cache::{CacheMountInit, Ref, Sharing, Workspace};
-use llb::event::Event;
-use llb::op::{CacheSharing, ExecOp, Mount, MountKind, NetworkMode, SecurityMode};
-use sandbox::{Credentials, Network, Root, Security, Spec};
-use tree::draft::Stub;
+use cache::{Ref, Workspace};
+use llb::Edge;
+use llb::op::{ExecOp, NetworkMode, SecurityMode};
+use sandbox::{Credentials, ExecReason, Exit, Network, Resource, Rlimit, Root, SandboxError, Security, Spec, Tier};
+use tree::passwd::StepUser;
 
 use crate::error::OpError;
-use crate::op::source;
+use crate::op::mounts::{Held, prepare};
+use crate::op::output;
 use crate::solve::Solve;
 use crate::value::Value;
 
-/// Lines of output kept for the report of a failure.
-const TAIL_LINES: usize = 200;
-
-/// Things that must outlive the process: locks of cache mounts, scratch layers of writable binds.
-#[derive(Default)]
-struct Held {
-    caches: Vec<cache::CacheMount>,
-    scratch: Vec<Workspace>,
-}
-
-/// Runs the step.
+/// Runs the step; `log` gets the last lines that it wrote.
 pub(crate) fn execute(
     solve: &Solve<'_>,
     vertex: usize,
     exec: &ExecOp,
     log: &mut Vec<String>,
 ) -> Result<Vec<Value>, OpError> {
-    refuse_unsupported(solve, exec)?;
+    refuse_unsupported(exec)?;
     let root = exec.mounts.iter().find(|mount| mount.dest == "/");
     let parent = match root.and_then(|mount| mount.input) {
-        Some(input) => super::tree(solve, solve.value(edge(solve, vertex, input)?)?)?,
+        Some(input) => super::tree(solve, solve.value(input_edge(solve, vertex, input)?)?)?,
         None => Ref::scratch(),
     };
     let lower = parent.stack()?;
-    let mut workspace = solve.job.engine.store.workspace(&parent)?;
-    let user = tree::passwd::step_user(&lower, &exec.meta.user).map_err(|error| OpError::Process {
-        command: quoted(&exec.meta.args),
-        reason: error.to_string(),
-        code: None,
-    })?;
+    let user = tree::passwd::step_user(&lower, &exec.meta.user)
+        .map_err(|error| process_error(exec, error.to_string(), None))?;
+    let workspace = solve.job.engine.store.workspace(&parent)?;
     let mut held = Held::default();
-    let mut mounts = Vec::new();
-    let mut extra_env = Vec::new();
     let mut draft = workspace.draft()?;
     draft.ensure_cwd(&exec.meta.cwd, user.uid, user.gid).map_err(OpError::File)?;
-    let mut stubs = Vec::new();
     for target in ["/proc", "/dev", "/sys"] {
         draft.ensure_dir(target).map_err(OpError::File)?;
     }
+    let mut stubs = Vec::new();
     for target in ["/etc/resolv.conf", "/etc/hosts"] {
         stubs.extend(draft.ensure_file(target).map_err(OpError::File)?);
     }
+    let mut mounts = Vec::new();
+    let mut env: Vec<OsString> = exec.meta.env.iter().map(OsString::from).collect();
     for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
-        if let Some((mount, is_file)) = sandbox_mount(solve, vertex, exec, mount, &mut held, &mut extra_env)? {
-            let made = if is_file { draft.ensure_file(&mount.target) } else { draft.ensure_dir(&mount.target) };
+        if let Some(ready) = prepare(solve, vertex, mount, &mut held)? {
+            let made = if ready.is_file { draft.ensure_file(&mount.dest) } else { draft.ensure_dir(&mount.dest) };
             stubs.extend(made.map_err(OpError::File)?);
-            mounts.push(mount);
+            mounts.push(ready.mount);
         }
     }
     drop(draft);
+    complete_environment(solve, exec, &user, &mut env)?;
     let spec = Spec {
-        root: root_of(&workspace)?,
+        tier: Tier::Root,
+        root: root_folders(&workspace),
         mounts,
         args: exec.meta.args.clone(),
-        env: environment(solve, exec, &user, extra_env)?,
+        env,
         cwd: PathBuf::from(&exec.meta.cwd),
         user: Credentials { uid: user.uid, gid: user.gid, groups: user.groups.clone() },
         hostname: hostname(exec).to_owned(),
         network: if exec.network == NetworkMode::None { Network::None } else { Network::Host },
         security: if exec.security == SecurityMode::Insecure { Security::Insecure } else { Security::Sandbox },
-        rlimits: exec.meta.ulimits.iter().map(|limit| (limit.name.clone(), limit.soft, limit.hard)).collect(),
+        rlimits: rlimits(exec),
         shm_size: shm_size(exec),
-        hosts: sandbox::hosts_file(hostname(exec), &hosts(exec)),
-        resolv_conf: resolv_conf(exec.network)?,
+        hosts: hosts(exec),
+        resolv_conf: sandbox::resolv_conf(exec.network == NetworkMode::Host),
     };
-    let outcome = run(solve, vertex, &spec, log)?;
-    check_exit(exec, outcome)?;
-    finish(&mut workspace, stubs)?;
+    let exit = output::run(solve, vertex, &spec, log).map_err(|error| start_error(exec, error, log))?;
+    check_exit(exec, exit)?;
+    let mut draft = workspace.draft()?;
+    draft.remove_stubs(stubs).map_err(OpError::File)?;
+    drop(draft);
     let layer = workspace.commit()?;
-    let tree = Value::Tree(parent.push(layer));
     drop(held);
-    Ok(vec![tree])
+    Ok(vec![Value::Tree(parent.push(layer))])
+}
+
+/// The edge behind an input number of a mount.
+pub(crate) fn input_edge(solve: &Solve<'_>, vertex: usize, input: usize) -> Result<Edge, OpError> {
+    let edge = solve.definition.vertex(vertex).inputs.get(input).copied();
+    edge.ok_or_else(|| OpError::NotSupported(format!("mount input {input} of a vertex without it")))
+}
+
+fn refuse_unsupported(exec: &ExecOp) -> Result<(), OpError> {
+    if let Some(device) = exec.cdi_devices.iter().find(|device| !device.optional) {
+        return Err(OpError::NotSupported(format!("RUN --device={}", device.name)));
+    }
+    if exec.mounts.iter().any(|mount| mount.dest != "/" && mount.output.is_some()) {
+        return Err(OpError::NotSupported("keeping what a step writes to a mount".to_owned()));
+    }
+    Ok(())
+}
+
+fn root_folders(workspace: &Workspace) -> Root {
+    Root::Overlay {
+        lowers: workspace.lowers().iter().map(|lower| lower.path().to_owned()).collect(),
+        upper: workspace.upper().path().to_owned(),
+        work: workspace.work().to_owned(),
+    }
+}
+
+fn hostname(exec: &ExecOp) -> &str {
+    if exec.meta.hostname.is_empty() { sandbox::DEFAULT_HOSTNAME } else { &exec.meta.hostname }
+}
+
+fn hosts(exec: &ExecOp) -> Vec<u8> {
+    let extra: Vec<(String, String)> =
+        exec.meta.extra_hosts.iter().map(|extra| (extra.host.clone(), extra.ip.clone())).collect();
+    sandbox::hosts_file(hostname(exec), &extra)
+}
+
+fn shm_size(exec: &ExecOp) -> u64 {
+    let tmpfs = exec.mounts.iter().find(|mount| mount.dest == "/dev/shm").map(|mount| &mount.kind);
+    match tmpfs {
+        Some(llb::op::MountKind::Tmpfs { size }) if *size > 0 => size.unsigned_abs(),
+        _ => sandbox::DEFAULT_SHM_SIZE,
+    }
+}
+
+fn rlimits(exec: &ExecOp) -> Vec<Rlimit> {
+    let limit = |value: i64| u64::try_from(value).ok();
+    exec.meta
+        .ulimits
+        .iter()
+        .filter_map(|ulimit| {
+            let resource = Resource::from_name(&ulimit.name)?;
+            Some(Rlimit { resource, soft: limit(ulimit.soft), hard: limit(ulimit.hard) })
+        })
+        .collect()
+}
+
+/// Adds what the environment of a step has beyond what the Dockerfile says (`spec/sandbox.md` §3).
+fn complete_environment(
+    solve: &Solve<'_>,
+    exec: &ExecOp,
+    user: &StepUser,
+    env: &mut Vec<OsString>,
+) -> Result<(), OpError> {
+    if let Some(proxy) = &exec.meta.proxy_env {
+        let pairs = [
+            ("HTTP_PROXY", &proxy.http_proxy),
+            ("HTTPS_PROXY", &proxy.https_proxy),
+            ("FTP_PROXY", &proxy.ftp_proxy),
+            ("NO_PROXY", &proxy.no_proxy),
+            ("ALL_PROXY", &proxy.all_proxy),
+        ];
+        for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
+            env.push(format!("{name}={value}").into());
+            env.push(format!("{}={value}", name.to_ascii_lowercase()).into());
+        }
+    }
+    for secret in &exec.secret_env {
+        let value = secret_value(solve, &secret.id, secret.optional)?.unwrap_or_default();
+        let mut line = OsString::from(format!("{}=", secret.name));
+        line.push(os_string(value));
+        env.push(line);
+    }
+    sandbox::complete_environment(env, &user.home);
+    Ok(())
+}
+
+fn os_string(bytes: Vec<u8>) -> OsString {
+    std::os::unix::ffi::OsStringExt::from_vec(bytes)
+}
+
+/// The value of a secret; `None` when it was not given and need not be.
+pub(crate) fn secret_value(solve: &Solve<'_>, id: &str, optional: bool) -> Result<Option<Vec<u8>>, OpError> {
+    let value = solve.job.session.secret(id);
+    let value =
+        value.map_err(|source| OpError::Io { action: "read secret", path: PathBuf::from(id), source })?;
+    if value.is_none() && !optional {
+        return Err(OpError::SecretNotFound { id: id.to_owned() });
+    }
+    Ok(value)
+}
+
+/// Arguments as one string, quoted as the reference quotes them.
+fn quoted(exec: &ExecOp) -> String {
+    let text = exec.meta.args.join(" ");
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            '\r' => out.push_str("\\r"),
+            c if c.is_control() => out.push_str(&format!("\\x{:02x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn process_error(exec: &ExecOp, reason: String, code: Option<i32>) -> OpError {
+    OpError::Process { command: quoted(exec), reason, code }
+}
+
+/// A program that cannot be started is the step's own failure, with the code that the reference gives it.
+fn start_error(exec: &ExecOp, error: OpError, log: &mut Vec<String>) -> OpError {
+    match error {
+        OpError::Sandbox(error @ SandboxError::Exec { .. }) => {
+            log.push(format!("unable to start container process: {error}"));
+            if let SandboxError::Exec { reason: ExecReason::Format, .. } = error {
+                log.push("the program is not for this machine: emulation of its platform is missing".to_owned());
+            }
+            process_error(exec, format!("exit code: 1: {error}"), Some(1))
+        }
+        other => other,
+    }
+}
+
+fn check_exit(exec: &ExecOp, exit: Exit) -> Result<(), OpError> {
+    let code = exit.code();
+    let is_valid = match &exec.meta.valid_exit_codes[..] {
+        [] => code == 0,
+        valid => valid.contains(&code),
+    };
+    if is_valid { Ok(()) } else { Err(process_error(exec, format!("exit code: {code}"), Some(code))) }
 }

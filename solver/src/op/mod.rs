@@ -2,6 +2,8 @@
 
 pub(crate) mod exec;
 pub(crate) mod file;
+pub(crate) mod mounts;
+pub(crate) mod output;
 pub(crate) mod source;
 
 use llb::{Definition, Op};

@@ -1,0 +1,279 @@
+//! Turns flags into what the frontend and the exporters take.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use frontend::{NamedContext, NoCache, Options, ResolveMode};
+use llb::entitlement::Entitlement;
+use llb::op::{HostIp, NetworkMode, Ulimit};
+use llb::{Platform, Reference};
+
+use crate::args::BuildArgs;
+use crate::report::{Exit, Failure};
+
+fn usage(message: String) -> Failure {
+    Failure::new(Exit::Usage, message)
+}
+
+/// Options of the frontend that follow from flags and the environment alone.
+pub(crate) fn frontend_options(args: &BuildArgs) -> Result<Options, Failure> {
+    let build_args = build_args(&args.build_args)?;
+    let source_date_epoch = match build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
+        None | Some("" | "context") => None,
+        Some(text) => Some(text.parse().map_err(|_| {
+            usage(format!("invalid SOURCE_DATE_EPOCH `{text}`: want seconds since 1970"))
+        })?),
+    };
+    let host = Platform::host();
+    let platforms = platforms(&args.platform, &host)?;
+    Ok(Options {
+        target: args.target.clone(),
+        platforms,
+        build_platform: host,
+        labels: labels(&args.labels)?,
+        no_cache: no_cache(args)?,
+        network: network(args.network.as_deref())?,
+        extra_hosts: extra_hosts(&args.add_hosts)?,
+        ulimits: ulimits(&args.ulimits)?,
+        shm_size: args.shm_size.as_deref().map(size).transpose()?.unwrap_or(0),
+        hostname: build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned().unwrap_or_default(),
+        entitlements: entitlements(args)?,
+        resolve_mode: if args.pull { ResolveMode::ForcePull } else { ResolveMode::PreferLocal },
+        source_date_epoch,
+        multi_platform: build_args.get("BUILDKIT_MULTI_PLATFORM").is_some_and(|value| matches!(value.as_str(), "1" | "true")),
+        build_args,
+        ..Options::default()
+    })
+}
+
+fn build_args(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let mut all = BTreeMap::new();
+    for text in given {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (text.as_str(), std::env::var(text).ok()),
+        };
+        if name.is_empty() {
+            return Err(usage(format!("invalid --build-arg `{text}`: the name is empty")));
+        }
+        match value {
+            Some(value) => all.insert(name.to_owned(), value),
+            None => all.remove(name),
+        };
+    }
+    if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
+        all.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(epoch);
+    }
+    Ok(all)
+}
+
+fn platforms(given: &[String], host: &Platform) -> Result<Vec<Platform>, Failure> {
+    let mut all: Vec<Platform> = Vec::new();
+    for text in given {
+        let platform = match text.trim() {
+            "local" => host.clone(),
+            text => text.parse().map_err(|error: llb::platform::InvalidPlatform| usage(error.to_string()))?,
+        };
+        if !all.contains(&platform) {
+            all.push(platform);
+        }
+    }
+    Ok(all)
+}
+
+fn labels(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    given
+        .iter()
+        .map(|text| {
+            let (key, value) = text.split_once('=').unwrap_or((text, ""));
+            if key.is_empty() {
+                return Err(usage(format!("invalid --label `{text}`: the key is empty")));
+            }
+            Ok((key.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+fn no_cache(args: &BuildArgs) -> Result<NoCache, Failure> {
+    match (args.no_cache, args.no_cache_filter.is_empty()) {
+        (true, false) => Err(usage("--no-cache and --no-cache-filter cannot be used together".to_owned())),
+        (true, true) => Ok(NoCache::All),
+        (false, false) => Ok(NoCache::Stages(args.no_cache_filter.clone())),
+        (false, true) => Ok(NoCache::None),
+    }
+}
+
+fn network(given: Option<&str>) -> Result<NetworkMode, Failure> {
+    match given {
+        None | Some("" | "default") => Ok(NetworkMode::Unset),
+        Some("none") => Ok(NetworkMode::None),
+        Some("host") => Ok(NetworkMode::Host),
+        Some(other) => Err(usage(format!("network mode `{other}` not supported: want default, none or host"))),
+    }
+}
+
+fn entitlements(args: &BuildArgs) -> Result<BTreeSet<Entitlement>, Failure> {
+    let mut all = BTreeSet::new();
+    for text in args.allow.iter().flat_map(|text| text.split(',')) {
+        match text {
+            "network.host" => all.insert(Entitlement::NetworkHost),
+            "security.insecure" => all.insert(Entitlement::SecurityInsecure),
+            _ if text == "device" || text.starts_with("device=") || text == "buildx.local.delete" => {
+                return Err(usage(format!("--allow {text} is not supported yet")));
+            }
+            _ => return Err(usage(format!("unknown entitlement `{text}`"))),
+        };
+    }
+    if args.network.as_deref() == Some("host") {
+        all.insert(Entitlement::NetworkHost);
+    }
+    Ok(all)
+}
+
+fn extra_hosts(given: &[String]) -> Result<Vec<HostIp>, Failure> {
+    let mut all = Vec::new();
+    for text in given {
+        let (host, ips) =
+            text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(|| usage(format!("invalid host `{text}`")))?;
+        for ip in ips.split(',') {
+            let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
+            if bare == "host-gateway" {
+                return Err(usage("--add-host with host-gateway is not supported yet".to_owned()));
+            }
+            if host.is_empty() || bare.parse::<std::net::IpAddr>().is_err() {
+                return Err(usage(format!("invalid host `{text}`: want host:ip")));
+            }
+            all.push(HostIp { host: host.to_ascii_lowercase(), ip: bare.to_owned() });
+        }
+    }
+    Ok(all)
+}
+
+const ULIMITS: [&str; 15] = [
+    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
+    "sigpending", "stack",
+];
+
+fn ulimits(given: &[String]) -> Result<Vec<Ulimit>, Failure> {
+    let mut all: BTreeMap<String, Ulimit> = BTreeMap::new();
+    for text in given {
+        let bad = || usage(format!("invalid ulimit `{text}`: want name=soft[:hard]"));
+        let (name, limits) = text.split_once('=').ok_or_else(bad)?;
+        if !ULIMITS.contains(&name) {
+            return Err(usage(format!("invalid ulimit type `{name}`: want one of {}", ULIMITS.join(", "))));
+        }
+        let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
+        let (soft, hard): (i64, i64) = (soft.parse().map_err(|_| bad())?, hard.parse().map_err(|_| bad())?);
+        if hard != -1 && (soft == -1 || soft > hard) {
+            return Err(usage(format!("ulimit soft limit of `{text}` is above its hard limit")));
+        }
+        all.insert(name.to_owned(), Ulimit { name: name.to_owned(), soft, hard });
+    }
+    Ok(all.into_values().collect())
+}
+
+/// A size in bytes with an optional unit: `64m`, `1gb`, powers of 1024.
+pub(crate) fn size(text: &str) -> Result<i64, Failure> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: i64 = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        "t" => 1 << 40,
+        _ => return Err(usage(format!("invalid size `{text}`"))),
+    };
+    let value: f64 = digits.parse().map_err(|_| usage(format!("invalid size `{text}`")))?;
+    Ok((value * factor as f64) as i64)
+}
+
+/// Names of the image, each checked.
+pub(crate) fn tags(given: &[String]) -> Result<Vec<Reference>, Failure> {
+    let mut all: Vec<Reference> = Vec::new();
+    for text in given {
+        let name: Reference = text
+            .parse()
+            .map_err(|error: llb::reference::InvalidReference| usage(format!("invalid tag \"{text}\": {error}")))?;
+        if name.digest().is_some() {
+            return Err(usage(format!("invalid tag \"{text}\": a name cannot have a digest")));
+        }
+        let name = name.with_default_tag();
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
+    Ok(all)
+}
+
+/// A named context as it was given, and its folder if it is one.
+pub(crate) fn named_context(text: &str) -> Result<(String, NamedContext), Failure> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, value)| !name.is_empty() && !value.is_empty())
+        .ok_or_else(|| usage(format!("invalid build context `{text}`: want name=value")))?;
+    let key = context_name(name)?;
+    if let Some(place) = value.strip_prefix("oci-layout://") {
+        let (path, tag, digest) = match place.split_once('@') {
+            Some((path, digest)) => {
+                let digest = digest.parse().map_err(|error: llb::digest::InvalidDigest| usage(error.to_string()))?;
+                (path, None, Some(digest))
+            }
+            None => match place.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) {
+                Some((path, tag)) => (path, Some(tag.to_owned()), None),
+                None => (place, None, None),
+            },
+        };
+        return Ok((key, NamedContext::OciLayout { path: path.to_owned(), tag, digest }));
+    }
+    let context = if let Some(reference) = value.strip_prefix("docker-image://") {
+        NamedContext::Image { reference: reference.to_owned() }
+    } else if value.contains("://") || value.starts_with("git@") {
+        return Err(usage(format!("the build context `{value}` is not supported yet")).hint(
+            "a named context is a folder, oci-layout://PATH[:TAG|@DIGEST] or docker-image://REFERENCE",
+        ));
+    } else {
+        if !std::path::Path::new(value).is_dir() {
+            return Err(usage(format!("failed to get build context {name}: `{value}` is not a folder")));
+        }
+        NamedContext::Local { name: key.clone() }
+    };
+    Ok((key, context))
+}
+
+/// The name of a context, made comparable to the names in a Dockerfile.
+fn context_name(name: &str) -> Result<String, Failure> {
+    match name.parse::<Reference>() {
+        Ok(reference) => {
+            let familiar = reference.familiar();
+            Ok(familiar.strip_suffix(":latest").map(str::to_owned).unwrap_or(familiar))
+        }
+        Err(error) => Err(usage(format!("invalid context name `{name}`: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_take_units() {
+        assert_eq!(["64", "64k", "1.5m", "2GB", "1gib"].map(|text| size(text).unwrap()), [
+            64,
+            64 << 10,
+            3 << 19,
+            2 << 30,
+            1 << 30
+        ]);
+        assert_eq!(size("12q").unwrap_err().message, "invalid size `12q`");
+    }
+
+    #[test]
+    fn contexts_are_told_apart() {
+        let (name, context) = named_context("base:latest=oci-layout:///a/b:1.0").unwrap();
+        assert_eq!(name, "base");
+        let expect = NamedContext::OciLayout { path: "/a/b".to_owned(), tag: Some("1.0".to_owned()), digest: None };
+        assert_eq!(context, expect);
+        let error = named_context("x=https://example.com/x.git").unwrap_err();
+        assert_eq!(error.message, "the build context `https://example.com/x.git` is not supported yet");
+    }
+}

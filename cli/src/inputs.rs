@@ -1,0 +1,198 @@
+//! What the user's side gives to a build: Dockerfile, contexts, ignore files, secrets.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err as fs;
+use tree::context::Context;
+use tree::pattern::Patterns;
+
+use crate::report::{Exit, Failure, chain};
+
+/// Largest secret.
+const MAX_SECRET: u64 = 500 << 10;
+
+/// Largest Dockerfile or ignore file.
+const MAX_TEXT: u64 = 64 << 20;
+
+/// A Dockerfile as it was read.
+pub(crate) struct DockerfileText {
+    /// Name for messages.
+    pub(crate) name: String,
+    /// Where it is; `None` when it came from standard input.
+    pub(crate) path: Option<PathBuf>,
+    /// Its bytes.
+    pub(crate) text: Vec<u8>,
+}
+
+/// Reads the Dockerfile of a context: `file` if given, else `Dockerfile`, else `dockerfile`.
+pub(crate) fn dockerfile(context: &Path, file: Option<&str>) -> Result<DockerfileText, Failure> {
+    if file == Some("-") {
+        let mut text = Vec::new();
+        io::stdin().lock().take(MAX_TEXT).read_to_end(&mut text).map_err(|error| {
+            Failure::new(Exit::Machine, format!("could not read the Dockerfile from standard input: {error}"))
+        })?;
+        return Ok(DockerfileText { name: "Dockerfile".to_owned(), path: None, text });
+    }
+    let mut path = file.map_or_else(|| context.join("Dockerfile"), PathBuf::from);
+    let lower = context.join("dockerfile");
+    if file.is_none() && !path.exists() && lower.exists() {
+        path = lower;
+    }
+    let text = read_limited(&path).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            let name = file.unwrap_or("Dockerfile");
+            Failure::new(Exit::Build, format!("failed to read dockerfile: open {name}: no such file or directory"))
+                .hint(format!("looked for `{}`; name another one with -f", path.display()))
+        } else {
+            Failure::new(Exit::Build, format!("failed to read dockerfile: {error}"))
+        }
+    })?;
+    let name = file.map_or_else(
+        || path.file_name().map_or_else(|| "Dockerfile".to_owned(), |name| name.to_string_lossy().into_owned()),
+        |file| Path::new(file).file_name().map_or(file.to_owned(), |name| name.to_string_lossy().into_owned()),
+    );
+    Ok(DockerfileText { name, path: Some(path), text })
+}
+
+fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other(format!("`{}` is not a regular file", path.display())));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_TEXT {
+        return Err(io::Error::other(format!("`{}` is larger than {MAX_TEXT} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// Lines of the ignore file that counts: `<Dockerfile>.dockerignore`, else `.dockerignore` of the context.
+pub(crate) fn ignore_file(context: &Path, dockerfile: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    let specific = dockerfile.map(|path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".dockerignore");
+        PathBuf::from(name)
+    });
+    for path in specific.into_iter().chain([context.join(".dockerignore")]) {
+        match read_limited(&path) {
+            Ok(bytes) => return Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Failure::new(Exit::Build, format!("failed to read ignore file: {error}"))),
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Where a secret comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SecretSource {
+    /// A file.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+}
+
+/// Parses `--secret id=ID[,src=PATH|,env=VAR][,type=file|env]` (`spec/cli-and-outputs.md` §5).
+pub(crate) fn secret(spec: &str, is_set: impl Fn(&str) -> bool) -> Result<(String, SecretSource), Failure> {
+    let usage = |message: String| {
+        Failure::new(Exit::Usage, message).hint("want --secret id=ID[,src=PATH|,env=VARIABLE]")
+    };
+    let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
+    for field in spec.split(',') {
+        let (key, value) =
+            field.split_once('=').ok_or_else(|| usage(format!("invalid secret field `{field}`: want key=value")))?;
+        match key.trim().to_ascii_lowercase().as_str() {
+            "id" => id = Some(value.to_owned()),
+            "src" | "source" => source = Some(value.to_owned()),
+            "env" => variable = Some(value.to_owned()),
+            "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
+            "type" => return Err(usage(format!("unsupported secret type `{value}`"))),
+            _ => return Err(usage(format!("unexpected key `{key}` in secret `{spec}`"))),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| usage("secret missing ID".to_owned()))?;
+    let found = match (kind.as_deref(), source, variable) {
+        (Some("env"), source, variable) => SecretSource::Variable(variable.or(source).unwrap_or_else(|| id.clone())),
+        (_, Some(path), _) => SecretSource::File(path.into()),
+        (_, None, Some(variable)) => SecretSource::Variable(variable),
+        (None, None, None) if is_set(&id) => SecretSource::Variable(id.clone()),
+        (_, None, None) => SecretSource::File(id.clone().into()),
+    };
+    if let SecretSource::File(path) = &found
+        && let Err(error) = fs::metadata(path)
+    {
+        return Err(Failure::new(Exit::Usage, format!("failed to stat `{}` of secret `{id}`: {error}", path.display())));
+    }
+    Ok((id, found))
+}
+
+/// What a build may ask the user's side for.
+pub(crate) struct Given {
+    contexts: BTreeMap<String, (Arc<Context>, PathBuf)>,
+    secrets: BTreeMap<String, SecretSource>,
+}
+
+impl Given {
+    /// Opens nothing yet.
+    pub(crate) fn new(secrets: BTreeMap<String, SecretSource>) -> Self {
+        Self { contexts: BTreeMap::new(), secrets }
+    }
+
+    /// Adds a folder with its ignore file; `cache` is where hashes of its files are kept.
+    pub(crate) fn add_context(&mut self, name: &str, folder: &Path, ignore: &[u8], cache: &Path) -> Result<(), Failure> {
+        let patterns = Patterns::parse_ignore_file(ignore)
+            .map_err(|error| Failure::new(Exit::Build, format!("bad ignore file of `{}`: {}", folder.display(), chain(&error))))?;
+        let real = fs::canonicalize(folder).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let hash_file = cache.join(cache_name(&real));
+        let context = Context::open(&real, patterns, Some(hash_file))
+            .map_err(|error| Failure::new(Exit::Build, format!("cannot read context `{}`: {error}", folder.display())))?;
+        self.contexts.insert(name.to_owned(), (Arc::new(context), real));
+        Ok(())
+    }
+
+    /// Keeps the hashes of what was read, for the next build.
+    pub(crate) fn save_hashes(&self) {
+        for (context, _) in self.contexts.values() {
+            // The hashes only save time.
+            let _ = context.save_cache();
+        }
+    }
+}
+
+/// File name for the hashes of a context: its path, made one word.
+fn cache_name(path: &Path) -> String {
+    llb::Digest::of(path.as_os_str().as_encoded_bytes()).hex()
+}
+
+impl solver::Session for Given {
+    fn context(&self, name: &str) -> Option<Arc<Context>> {
+        self.contexts.get(name).map(|(context, _)| Arc::clone(context))
+    }
+
+    fn is_ignored(&self, name: &str, path: &str) -> bool {
+        self.contexts
+            .get(name)
+            .is_some_and(|(_, folder)| folder.join(path.trim_start_matches('/')).symlink_metadata().is_ok())
+    }
+
+    fn secret(&self, id: &str) -> io::Result<Option<Vec<u8>>> {
+        let Some(source) = self.secrets.get(id) else { return Ok(None) };
+        let value = match source {
+            SecretSource::Variable(name) => std::env::var_os(name).unwrap_or_default().into_encoded_bytes(),
+            SecretSource::File(path) => {
+                let mut value = Vec::new();
+                fs::File::open(path)?.take(MAX_SECRET + 1).read_to_end(&mut value)?;
+                value
+            }
+        };
+        if value.len() as u64 > MAX_SECRET {
+            return Err(io::Error::other(format!("secret `{id}` is larger than {MAX_SECRET} bytes")));
+        }
+        Ok(Some(value))
+    }
+}

@@ -1,0 +1,49 @@
+//! Ctrl-C and SIGTERM: the first stops the build in order, the next one at once.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sandbox::Cancel;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::report::Exit;
+
+/// Time after which a build that was told to stop is ended the hard way. What it leaves half written is
+/// swept at the next start.
+const PATIENCE: Duration = Duration::from_millis(900);
+
+/// Knows whether the user has asked to stop.
+#[derive(Clone, Default)]
+pub(crate) struct Interrupted(Arc<AtomicBool>);
+
+impl Interrupted {
+    /// Whether a signal has come.
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// Cancels `cancel` when the user asks to stop.
+///
+/// # Errors
+/// When the handlers cannot be installed.
+pub(crate) fn watch(cancel: Cancel) -> std::io::Result<Interrupted> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let interrupted = Interrupted::default();
+    let flag = Arc::clone(&interrupted.0);
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(Exit::Interrupted as i32);
+            }
+            cancel.cancel();
+            std::thread::spawn(|| {
+                std::thread::sleep(PATIENCE);
+                std::process::exit(Exit::Interrupted as i32);
+            });
+        }
+    });
+    Ok(interrupted)
+}

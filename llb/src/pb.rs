@@ -1,1 +1,0 @@
-//! BuildKit's wire form of a definition.

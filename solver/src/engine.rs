@@ -1,0 +1,160 @@
+//! The engine: one per process, with one store; jobs are builds that it runs.
+//!
+//! This is the boundary a server could stand on: whatever belongs to a user (folders, secrets, events,
+//! the wish to stop) reaches a [`Job`] through its [`Session`], its event sink and its [`Cancel`] token.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cache::{Key, Lock, Ref, Store};
+use llb::{Definition, Edge, EventSink, Platform};
+use sandbox::{Cancel, Sandbox};
+
+use crate::error::{OpError, SolveError};
+use crate::image::{ImageFacts, Providers};
+use crate::session::Session;
+use crate::solve::Solve;
+use crate::value::Value;
+
+/// How often a process looks whether another one has ended a step that both want.
+const LOCK_POLL: Duration = Duration::from_millis(20);
+
+/// How an engine is set up.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// Folder of the store.
+    pub root: PathBuf,
+    /// Most RUN steps at the same time; `None` is no limit.
+    pub jobs: Option<usize>,
+    /// How registries are spoken to.
+    pub registry: registry::ClientOptions,
+}
+
+/// Runs builds on one store.
+pub struct Engine {
+    pub(crate) inner: Arc<EngineInner>,
+}
+
+pub(crate) struct EngineInner {
+    pub(crate) options: EngineOptions,
+    pub(crate) store: Store,
+    pub(crate) registry: Arc<registry::Client>,
+    pub(crate) images: Mutex<HashMap<(String, Option<Platform>), Arc<ImageFacts>>>,
+    sandbox: Mutex<Option<Arc<Sandbox>>>,
+}
+
+impl Engine {
+    /// Opens the store at `options.root`, making it if need be. Nothing else is set up yet.
+    ///
+    /// # Errors
+    /// When the folder cannot be used.
+    pub fn open(options: EngineOptions) -> Result<Self, OpError> {
+        let registry = Arc::new(registry::Client::new(options.registry.clone()));
+        let provider = Arc::new(Providers { registry: Arc::clone(&registry) });
+        let store = Store::open(&options.root, cache::StoreOptions::new(provider))?;
+        Ok(Self {
+            inner: Arc::new(EngineInner {
+                options,
+                store,
+                registry,
+                images: Mutex::default(),
+                sandbox: Mutex::new(None),
+            }),
+        })
+    }
+
+    /// The store of this engine.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The registry client of this engine.
+    pub fn registry(&self) -> &Arc<registry::Client> {
+        &self.inner.registry
+    }
+
+    /// Begins a job.
+    pub fn job(&self, session: Arc<dyn Session>, events: Arc<dyn EventSink>, cancel: Cancel) -> Job {
+        Job { inner: JobInner { engine: Arc::clone(&self.inner), session, events, cancel } }
+    }
+}
+
+impl EngineInner {
+    /// The process that starts sandboxes; made at the first step that is not cached.
+    pub(crate) fn sandbox(&self) -> Result<Arc<Sandbox>, OpError> {
+        let mut slot = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sandbox) = slot.as_ref() {
+            return Ok(Arc::clone(sandbox));
+        }
+        let sandbox = Arc::new(Sandbox::start()?);
+        *slot = Some(Arc::clone(&sandbox));
+        Ok(sandbox)
+    }
+}
+
+/// One build: may solve several definitions; what it solved can be read until it ends.
+pub struct Job {
+    pub(crate) inner: JobInner,
+}
+
+pub(crate) struct JobInner {
+    pub(crate) engine: Arc<EngineInner>,
+    pub(crate) session: Arc<dyn Session>,
+    pub(crate) events: Arc<dyn EventSink>,
+    pub(crate) cancel: Cancel,
+}
+
+/// The lock of a step, and whether somebody else held it before.
+pub(crate) struct StepLock {
+    _lock: Lock,
+    waited: bool,
+}
+
+impl StepLock {
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waited
+    }
+}
+
+impl Job {
+    /// Gets the file trees at `targets`, each from the cache or by running what it needs.
+    ///
+    /// # Errors
+    /// The first vertex that failed.
+    pub fn solve(&self, definition: &Definition, targets: &[Edge]) -> Result<Vec<Ref>, Box<SolveError>> {
+        let values = Solve::new(&self.inner, definition, targets).run(targets).map_err(Box::new)?;
+        let mut trees = Vec::new();
+        for (value, target) in values.iter().zip(targets) {
+            let tree = match value {
+                Value::Tree(reference) => Ok(reference.clone()),
+                Value::Context(..) => crate::op::source::materialise(&self.inner, value, "/"),
+            };
+            trees.push(tree.map_err(|error| {
+                let metadata = &definition.vertex(target.vertex).metadata;
+                let (vertex, sources) = (metadata.name.clone(), metadata.sources.clone());
+                Box::new(SolveError { vertex, sources, log: Vec::new(), error })
+            })?);
+        }
+        Ok(trees)
+    }
+}
+
+impl JobInner {
+    /// Waits until no other process runs the step with this key.
+    pub(crate) fn lock(&self, key: &Key) -> Result<StepLock, OpError> {
+        let name = format!("step-{}", key.hex());
+        let mut waited = false;
+        loop {
+            if let Some(lock) = self.engine.store.try_lock(&name)? {
+                return Ok(StepLock { _lock: lock, waited });
+            }
+            waited = true;
+            std::thread::sleep(LOCK_POLL);
+            if self.cancel.is_cancelled() {
+                return Err(OpError::Canceled);
+            }
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Base images: found in the image store, a registry or an OCI layout; their layers stay descriptors
+//! until a step needs their files.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use cache::{BlobProvider, Key, KeyBuilder, Ref};
+use fs_err as fs;
+use llb::image::{Descriptor, ImageConfig, Manifest};
+use llb::{ChainId, DiffId, Digest, Platform, Reference};
+
+use crate::engine::Job;
+use crate::error::OpError;
+use crate::layout::{Layout, LayoutPick, blob_path};
+
+/// Where an image is.
+#[derive(Debug, Clone)]
+pub enum ImageLocation {
+    /// In the image store or a registry, by name.
+    Registry(Reference),
+    /// In an OCI layout.
+    Layout {
+        /// Name of the context that it was given as.
+        name: String,
+        /// The folder.
+        path: PathBuf,
+        /// Which image.
+        pick: LayoutPick,
+    },
+}
+
+/// An image that was asked for by name.
+#[derive(Debug, Clone)]
+pub struct ResolvedImage {
+    /// Digest that pins it.
+    pub digest: Digest,
+    /// Its config.
+    pub config: ImageConfig,
+}
+
+/// What is known of an image that a definition may use.
+#[derive(Debug)]
+pub(crate) struct ImageFacts {
+    pub(crate) layers: Ref,
+    /// By its manifest, and by its chain of layers: a copy elsewhere with equal layers is the same.
+    pub(crate) keys: Vec<Key>,
+}
+
+/// Fetches blobs of base images when a layer is first needed.
+pub(crate) struct Providers {
+    pub(crate) registry: Arc<registry::Client>,
+}
+
+const LAYOUT: &str = "oci-layout://";
+const IMAGE: &str = "docker-image://";
+
+impl BlobProvider for Providers {
+    fn open(
+        &self,
+        origin: &str,
+        descriptor: &Descriptor,
+    ) -> Result<Box<dyn Read + Send>, Box<dyn std::error::Error + Send + Sync>> {
+        if let Some(path) = origin.strip_prefix(LAYOUT) {
+            return Ok(Box::new(fs::File::open(blob_path(Path::new(path), &descriptor.digest))?));
+        }
+        let name = origin.strip_prefix(IMAGE).unwrap_or(origin);
+        let reference: Reference = name.parse()?;
+        Ok(Box::new(self.registry.blob(&reference, descriptor)?))
+    }
+}
+
+impl Job {
+    /// Finds an image and its config. With `pull`, the image store is not asked.
+    ///
+    /// # Errors
+    /// When there is no such image, or the registry or layout cannot be read.
+    pub fn resolve_image(
+        &self,
+        location: &ImageLocation,
+        platform: &Platform,
+        pull: bool,
+    ) -> Result<ResolvedImage, OpError> {
+        match location {
+            ImageLocation::Layout { name, path, pick } => self.resolve_layout(name, path, pick, platform),
+            ImageLocation::Registry(reference) => {
+                if !pull && let Some(image) = self.resolve_stored(reference, platform)? {
+                    return Ok(image);
+                }
+                self.resolve_registry(reference, platform)
+            }
+        }
+    }
+
+    fn resolve_layout(
+        &self,
+        name: &str,
+        path: &Path,
+        pick: &LayoutPick,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, OpError> {
+        let image = Layout { name, path }.image(pick, platform)?;
+        let origin = format!("{LAYOUT}{}", path.display());
+        let config = parse_config(name, &image.config)?;
+        self.remember(
+            format!("{LAYOUT}{name}@{}", image.digest),
+            platform,
+            image.digest,
+            &image.manifest,
+            &config,
+            origin,
+        )?;
+        Ok(ResolvedImage { digest: image.digest, config })
+    }
+
+    fn resolve_stored(&self, reference: &Reference, platform: &Platform) -> Result<Option<ResolvedImage>, OpError> {
+        let Some(image) = self.inner.engine.store.images().find(&reference.to_string(), Some(platform))? else {
+            return Ok(None);
+        };
+        let facts = facts(image.id, image.layers.clone(), &diff_ids(&image.config));
+        self.insert(format!("{IMAGE}{reference}@{}", image.id), platform, facts);
+        Ok(Some(ResolvedImage { digest: image.id, config: image.config }))
+    }
+
+    fn resolve_registry(&self, reference: &Reference, platform: &Platform) -> Result<ResolvedImage, OpError> {
+        let registry_error =
+            |source| OpError::Registry { reference: reference.to_string(), source };
+        let engine = &self.inner.engine;
+        let image = engine.registry.resolve(reference, platform).map_err(registry_error)?;
+        let config = match engine.store.blob(&image.manifest.config.digest)? {
+            Some(blob) => blob.read(MAX_CONFIG)?,
+            None => {
+                let mut bytes = Vec::new();
+                let mut reader =
+                    engine.registry.blob(reference, &image.manifest.config).map_err(registry_error)?.take(MAX_CONFIG);
+                reader.read_to_end(&mut bytes).map_err(|source| OpError::Layout {
+                    name: reference.to_string(),
+                    message: source.to_string(),
+                })?;
+                engine.store.put_blob(&bytes, Some(image.manifest.config.digest))?;
+                bytes
+            }
+        };
+        let config = parse_config(&reference.to_string(), &config)?;
+        let origin = format!("{IMAGE}{reference}");
+        let pinned = format!("{IMAGE}{reference}@{}", image.digest);
+        self.remember(pinned, platform, image.digest, &image.manifest, &config, origin)?;
+        Ok(ResolvedImage { digest: image.digest, config })
+    }
+
+    /// Makes layers of a manifest's descriptors; nothing is fetched.
+    fn remember(
+        &self,
+        identifier: String,
+        platform: &Platform,
+        digest: Digest,
+        manifest: &Manifest,
+        config: &ImageConfig,
+        origin: String,
+    ) -> Result<(), OpError> {
+        let descriptors = manifest.layers.clone().unwrap_or_default();
+        let diff_ids = diff_ids(config);
+        if descriptors.len() != diff_ids.len() {
+            return Err(OpError::Layout {
+                name: identifier,
+                message: format!("the manifest has {} layers, the config {}", descriptors.len(), diff_ids.len()),
+            });
+        }
+        let mut layers = Ref::scratch();
+        for (descriptor, diff_id) in descriptors.into_iter().zip(&diff_ids) {
+            layers = layers.push(self.inner.engine.store.base_layer(*diff_id, descriptor, origin.clone())?);
+        }
+        self.insert(identifier, platform, facts(digest, layers, &diff_ids));
+        Ok(())
+    }
+
+    fn insert(&self, identifier: String, platform: &Platform, facts: ImageFacts) {
+        let mut images = self.inner.engine.images.lock().unwrap_or_else(PoisonError::into_inner);
+        images.insert((identifier, Some(platform.clone())), Arc::new(facts));
+    }
+}
+
+/// Largest image config that is read.
+const MAX_CONFIG: u64 = 4 << 20;
+
+fn facts(digest: Digest, layers: Ref, diff_ids: &[DiffId]) -> ImageFacts {
+    let chain = match ChainId::of(diff_ids) {
+        Some(chain) => KeyBuilder::new("chain.v1").str(&chain.to_string()).finish(),
+        None => KeyBuilder::new("chain.v1").str("").finish(),
+    };
+    ImageFacts { layers, keys: vec![chain, KeyBuilder::new("image.v1").str(&digest.to_string()).finish()] }
+}
+
+fn diff_ids(config: &ImageConfig) -> Vec<DiffId> {
+    config.rootfs.diff_ids.clone().unwrap_or_default()
+}
+
+fn parse_config(name: &str, bytes: &[u8]) -> Result<ImageConfig, OpError> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| OpError::Layout { name: name.to_owned(), message: format!("bad image config: {error}") })
+}

@@ -1,0 +1,147 @@
+//! Reads images from OCI image layouts (OCI image-spec 1.1, "Image Layout").
+//!
+//! Everything in a layout is foreign: documents are limited in size, checked against their digests, and
+//! indexes may not nest without end.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use llb::image::{Descriptor, Index, Manifest};
+use llb::{Digest, Platform};
+
+use crate::error::OpError;
+
+/// Largest document that is read.
+const MAX_DOCUMENT: u64 = 4 << 20;
+
+/// Deepest nesting of indexes.
+const MAX_DEPTH: usize = 4;
+
+/// Which image of a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LayoutPick {
+    /// By the tag in `org.opencontainers.image.ref.name`.
+    Tag(String),
+    /// By the digest of a manifest or index.
+    Digest(Digest),
+}
+
+/// An image of a layout: its manifest and where its blobs are.
+#[derive(Debug)]
+pub(crate) struct LayoutImage {
+    pub(crate) digest: Digest,
+    pub(crate) manifest: Manifest,
+    pub(crate) config: Vec<u8>,
+}
+
+/// A layout folder.
+pub(crate) struct Layout<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) path: &'a Path,
+}
+
+impl Layout<'_> {
+    /// Finds the image that was picked, for a platform.
+    pub(crate) fn image(&self, pick: &LayoutPick, platform: &Platform) -> Result<LayoutImage, OpError> {
+        let index_path = self.path.join("index.json");
+        let index: Index = self.parse(&self.read(&index_path)?, &index_path)?;
+        let found = match pick {
+            LayoutPick::Digest(digest) => {
+                index.manifests.iter().find(|descriptor| descriptor.digest == *digest).cloned().or_else(|| {
+                    // A digest may also name a manifest inside one of the indexes.
+                    self.blob_path(digest).exists().then(|| bare_descriptor(*digest))
+                })
+            }
+            LayoutPick::Tag(tag) => {
+                let is_tagged = |descriptor: &&Descriptor| {
+                    let annotations = descriptor.annotations.as_ref();
+                    annotations.and_then(|all| all.get("org.opencontainers.image.ref.name")) == Some(tag)
+                };
+                let mut tagged = index.manifests.iter().filter(is_tagged);
+                tagged.next().cloned().or_else(|| match &index.manifests[..] {
+                    [only] if only.annotations.as_ref().is_none_or(|all| !all.contains_key("org.opencontainers.image.ref.name")) => {
+                        Some(only.clone())
+                    }
+                    _ => None,
+                })
+            }
+        };
+        let descriptor = found.ok_or_else(|| {
+            let what = match pick {
+                LayoutPick::Tag(tag) => format!("tag `{tag}`"),
+                LayoutPick::Digest(digest) => digest.to_string(),
+            };
+            self.error(format!("no {what} in the OCI layout `{}`", self.path.display()))
+        })?;
+        self.follow(&descriptor, platform, 0)
+    }
+
+    fn follow(&self, descriptor: &Descriptor, platform: &Platform, depth: usize) -> Result<LayoutImage, OpError> {
+        if depth > MAX_DEPTH {
+            return Err(self.error("indexes are nested too deeply".to_owned()));
+        }
+        let bytes = self.document(&descriptor.digest)?;
+        let path = self.blob_path(&descriptor.digest);
+        let value: serde_json::Value = self.parse(&bytes, &path)?;
+        if value.get("manifests").is_some() {
+            let index: Index = self.parse(&bytes, &path)?;
+            let best = llb::image::choose(&index.manifests, platform).ok_or_else(|| {
+                self.error(format!("no image for platform `{platform}` in `{}`", self.path.display()))
+            })?;
+            return self.follow(best, platform, depth + 1);
+        }
+        let manifest: Manifest = self.parse(&bytes, &path)?;
+        let config = self.document(&manifest.config.digest)?;
+        Ok(LayoutImage { digest: descriptor.digest, manifest, config })
+    }
+
+    fn document(&self, digest: &Digest) -> Result<Vec<u8>, OpError> {
+        let path = self.blob_path(digest);
+        let bytes = self.read(&path)?;
+        if Digest::of(&bytes) != *digest {
+            return Err(self.error(format!("`{}` does not match its digest", path.display())));
+        }
+        Ok(bytes)
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        blob_path(self.path, digest)
+    }
+
+    fn read(&self, path: &Path) -> Result<Vec<u8>, OpError> {
+        let mut bytes = Vec::new();
+        let file = fs::File::open(path).map_err(|error| self.error(error.to_string()))?;
+        file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).map_err(|error| self.error(error.to_string()))?;
+        if bytes.len() as u64 > MAX_DOCUMENT {
+            return Err(self.error(format!("`{}` is larger than {MAX_DOCUMENT} bytes", path.display())));
+        }
+        Ok(bytes)
+    }
+
+    fn parse<T: serde::de::DeserializeOwned>(&self, bytes: &[u8], path: &Path) -> Result<T, OpError> {
+        serde_json::from_slice(bytes).map_err(|error| self.error(format!("`{}`: {error}", path.display())))
+    }
+
+    fn error(&self, message: String) -> OpError {
+        OpError::Layout { name: self.name.to_owned(), message }
+    }
+}
+
+/// Where a layout keeps a blob.
+pub(crate) fn blob_path(layout: &Path, digest: &Digest) -> PathBuf {
+    layout.join("blobs").join("sha256").join(digest.hex())
+}
+
+fn bare_descriptor(digest: Digest) -> Descriptor {
+    Descriptor {
+        media_type: String::new(),
+        digest,
+        size: 0,
+        urls: None,
+        annotations: None,
+        data: None,
+        platform: None,
+        artifact_type: None,
+    }
+}

@@ -1,0 +1,134 @@
+//! Mounts of a step, from what the definition says to what the sandbox takes.
+
+use std::path::{Path, PathBuf};
+
+use cache::{CacheMount, Ref, Sharing, Workspace};
+use llb::op::{CacheSharing, Mount, MountKind};
+use tree::View;
+use tree::node::Kind;
+
+use crate::error::OpError;
+use crate::op::exec::{input_edge, secret_value};
+use crate::op::source;
+use crate::solve::Solve;
+use crate::value::Value;
+
+/// What must outlive the process: locks of cache mounts, scratch layers of writable binds.
+#[derive(Default)]
+pub(crate) struct Held {
+    caches: Vec<CacheMount>,
+    scratch: Vec<Workspace>,
+}
+
+/// A mount that is ready, and whether its mount point is a file.
+pub(crate) struct Ready {
+    pub(crate) mount: sandbox::Mount,
+    pub(crate) is_file: bool,
+}
+
+/// Prepares a mount; `None` when there is nothing to mount, such as an optional secret that nobody gave.
+pub(crate) fn prepare(
+    solve: &Solve<'_>,
+    vertex: usize,
+    mount: &Mount,
+    held: &mut Held,
+) -> Result<Option<Ready>, OpError> {
+    let target = PathBuf::from(&mount.dest);
+    let ready = |kind: sandbox::MountKind, readonly: bool, is_file: bool| {
+        Ok(Some(Ready { mount: sandbox::Mount { target: target.clone(), readonly, kind }, is_file }))
+    };
+    match &mount.kind {
+        // The size of /dev/shm is part of the standard mounts.
+        MountKind::Tmpfs { .. } if mount.dest == "/dev/shm" => Ok(None),
+        MountKind::Tmpfs { size } => {
+            ready(sandbox::MountKind::Tmpfs { size: u64::try_from(*size).unwrap_or(0) }, mount.readonly, false)
+        }
+        MountKind::Secret(secret) => {
+            let Some(contents) = secret_value(solve, &secret.id, secret.optional)? else { return Ok(None) };
+            let kind =
+                sandbox::MountKind::File { contents, mode: secret.mode, uid: secret.uid, gid: secret.gid };
+            ready(kind, true, true)
+        }
+        MountKind::Ssh(ssh) if ssh.optional => Ok(None),
+        MountKind::Ssh(ssh) => Err(OpError::SshNotFound { id: ssh.id.clone() }),
+        MountKind::Cache(cache) => {
+            let (kind, is_file) = cache_mount(solve, vertex, mount, cache, held)?;
+            ready(kind, mount.readonly, is_file)
+        }
+        MountKind::Bind => {
+            let (kind, is_file) = bind_mount(solve, vertex, mount, held)?;
+            ready(kind, mount.readonly, is_file)
+        }
+    }
+}
+
+/// The layers that a mount shows and the path below them; a context is copied as far as it is mounted.
+fn mounted_tree(solve: &Solve<'_>, vertex: usize, mount: &Mount) -> Result<Ref, OpError> {
+    let Some(input) = mount.input else { return Ok(Ref::scratch()) };
+    let value = solve.value(input_edge(solve, vertex, input)?)?;
+    match value {
+        Value::Tree(reference) => Ok(reference.clone()),
+        Value::Context(..) => {
+            let path = if mount.selector.is_empty() { "/" } else { &mount.selector };
+            source::materialise(solve.job, value, path)
+        }
+    }
+}
+
+fn bind_mount(
+    solve: &Solve<'_>,
+    vertex: usize,
+    mount: &Mount,
+    held: &mut Held,
+) -> Result<(sandbox::MountKind, bool), OpError> {
+    let tree = mounted_tree(solve, vertex, mount)?;
+    let stack = tree.stack()?;
+    let io = |source| OpError::Io { action: "open mount source", path: PathBuf::from(&mount.selector), source };
+    let sub = tree::path::resolve(&stack, &tree::path::clean(&mount.selector), true).map_err(io)?;
+    let found = stack.metadata(&sub).map_err(io)?;
+    let Some(found) = found else {
+        return Err(OpError::MountSource { path: Path::new("/").join(&sub) });
+    };
+    let workspace = solve.job.engine.store.workspace(&tree)?;
+    let lowers: Vec<PathBuf> = workspace.lowers().iter().map(|lower| lower.path().to_owned()).collect();
+    let is_file = found.kind != Kind::Dir;
+    if mount.readonly && lowers.len() == 1 {
+        return Ok((sandbox::MountKind::Bind { source: lowers[0].clone(), sub }, is_file));
+    }
+    let writable = (!mount.readonly || lowers.is_empty())
+        .then(|| (workspace.upper().path().to_owned(), workspace.work().to_owned()));
+    held.scratch.push(workspace);
+    Ok((sandbox::MountKind::Overlay { lowers, sub, writable }, is_file))
+}
+
+fn cache_mount(
+    solve: &Solve<'_>,
+    vertex: usize,
+    mount: &Mount,
+    cache: &llb::op::CacheMount,
+    held: &mut Held,
+) -> Result<(sandbox::MountKind, bool), OpError> {
+    // What the cache is filled with at first is part of its identity.
+    let (identity, base) = match mount.input {
+        None => (cache.id.clone(), None),
+        Some(input) => {
+            let base = mounted_tree(solve, vertex, mount)?;
+            let digest = solve.definition.vertex(input_edge(solve, vertex, input)?.vertex).digest;
+            (format!("{}:{digest}:{}", cache.id, mount.selector), Some(base))
+        }
+    };
+    let sharing = match cache.sharing {
+        CacheSharing::Shared => Sharing::Shared,
+        CacheSharing::Private => Sharing::Private,
+        CacheSharing::Locked => Sharing::Locked,
+    };
+    let store = &solve.job.engine.store;
+    if solve.definition.vertex(vertex).metadata.ignore_cache {
+        store.reset_cache_mount(&identity)?;
+    }
+    let cancelled = || solve.job.cancel.is_cancelled();
+    let folder = store.cache_mount(&identity, sharing, base.as_ref(), &mount.selector, &cancelled)?;
+    let source = folder.path().to_owned();
+    held.caches.push(folder);
+    Ok((sandbox::MountKind::Bind { source, sub: PathBuf::new() }, false))
+}

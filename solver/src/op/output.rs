@@ -1,0 +1,121 @@
+//! Runs a process and passes on what it writes.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::Read;
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use llb::event::Event;
+use rustix::pipe::{PipeFlags, pipe_with};
+use sandbox::{Exit, Spec};
+
+use crate::error::OpError;
+use crate::solve::Solve;
+
+/// Lines kept for the report of a failure.
+const TAIL_LINES: usize = 200;
+
+/// Longest line kept for the report, in bytes.
+const TAIL_LINE: usize = 4096;
+
+/// Runs `spec` to its end; `log` gets its last lines.
+pub(crate) fn run(solve: &Solve<'_>, vertex: usize, spec: &Spec, log: &mut Vec<String>) -> Result<Exit, OpError> {
+    let sandbox = solve.job.engine.sandbox()?;
+    let digest = solve.definition.vertex(vertex).digest;
+    let tail = Mutex::new(Tail::default());
+    let pipe = || {
+        pipe_with(PipeFlags::CLOEXEC).map_err(|errno| OpError::Io {
+            action: "make a pipe for",
+            path: "the output of a step".into(),
+            source: errno.into(),
+        })
+    };
+    let ((out_read, out_write), (err_read, err_write)) = (pipe()?, pipe()?);
+    let exit = std::thread::scope(|scope| {
+        for (stream, pipe) in [(1u8, out_read), (2, err_read)] {
+            let tail = &tail;
+            scope.spawn(move || {
+                let mut pipe = File::from(pipe);
+                let mut buffer = vec![0; 32 << 10];
+                while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                    let data = buffer[..count].to_vec();
+                    if let Ok(mut tail) = tail.lock() {
+                        tail.take(stream, &data);
+                    }
+                    solve.job.events.send(Event::Log { vertex: digest, stream, data, at: SystemTime::now() });
+                }
+            });
+        }
+        sandbox.run(spec, out_write, err_write, &solve.job.cancel)
+    });
+    if let Ok(tail) = tail.into_inner() {
+        log.extend(tail.into_lines());
+    }
+    Ok(exit?)
+}
+
+/// The last lines of both streams, in the order in which they came.
+#[derive(Default)]
+struct Tail {
+    lines: VecDeque<Vec<u8>>,
+    partial: [Vec<u8>; 2],
+}
+
+impl Tail {
+    fn take(&mut self, stream: u8, data: &[u8]) {
+        let which = usize::from(stream == 2);
+        for piece in data.split_inclusive(|&byte| byte == b'\n') {
+            let line = &mut self.partial[which];
+            let room = TAIL_LINE.saturating_sub(line.len());
+            line.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.ends_with(b"\n") {
+                let line = std::mem::take(line);
+                self.push(line);
+            }
+        }
+    }
+
+    fn push(&mut self, line: Vec<u8>) {
+        if self.lines.len() == TAIL_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
+    fn into_lines(mut self) -> Vec<String> {
+        for which in 0..2 {
+            let rest = std::mem::take(&mut self.partial[which]);
+            if !rest.is_empty() {
+                self.push(rest);
+            }
+        }
+        let text = |line: Vec<u8>| String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+        self.lines.into_iter().map(text).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tail_keeps_the_last_whole_lines_and_the_rest() {
+        let mut tail = Tail::default();
+        for number in 0..300 {
+            tail.take(1, format!("line {number}\nx").as_bytes());
+            tail.take(1, b"y\n");
+        }
+        tail.take(2, b"end without newline");
+        let lines = tail.into_lines();
+        assert_eq!(lines.len(), TAIL_LINES);
+        assert_eq!(lines[TAIL_LINES - 2..], ["xy", "end without newline"]);
+    }
+
+    #[test]
+    fn endless_lines_are_cut() {
+        let mut tail = Tail::default();
+        tail.take(1, &vec![b'a'; 1 << 20]);
+        assert_eq!(tail.into_lines(), ["a".repeat(TAIL_LINE)]);
+    }
+}

@@ -1,0 +1,2 @@
+/* Text of a greeting. */
+const char *greeting(void);
