@@ -83,9 +83,18 @@ impl Definition {
     ///
     /// # Panics
     /// When an input does not exist yet.
-    pub fn add(&mut self, op: Op, inputs: Vec<Edge>, platform: Option<Platform>, metadata: VertexMetadata) -> usize {
+    pub fn add(
+        &mut self,
+        op: Op,
+        inputs: Vec<Edge>,
+        platform: Option<Platform>,
+        metadata: VertexMetadata,
+    ) -> usize {
         for edge in &inputs {
-            assert!(edge.vertex < self.vertices.len(), "inputs are added before the vertices that use them");
+            assert!(
+                edge.vertex < self.vertices.len(),
+                "inputs are added before the vertices that use them"
+            );
         }
         let digests: Vec<(Digest, usize)> =
             inputs.iter().map(|edge| (self.vertices[edge.vertex].digest, edge.output)).collect();

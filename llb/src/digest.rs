@@ -32,7 +32,9 @@ impl Digest {
     /// The 64 hexadecimal digits, without `sha256:`.
     pub fn hex(&self) -> String {
         let digits = b"0123456789abcdef";
-        let pair = |byte: &u8| [digits[usize::from(byte >> 4)] as char, digits[usize::from(byte & 15)] as char];
+        let pair = |byte: &u8| {
+            [digits[usize::from(byte >> 4)] as char, digits[usize::from(byte & 15)] as char]
+        };
         self.0.iter().flat_map(pair).collect()
     }
 
@@ -93,7 +95,9 @@ impl<'de> serde::Deserialize<'de> for Digest {
 }
 
 /// Digest of a layer's *uncompressed* tar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(transparent)]
 pub struct DiffId(pub Digest);
 
@@ -105,7 +109,11 @@ impl ChainId {
     /// Chain id of layers from the lowest up; `None` for no layer.
     pub fn of(layers: &[DiffId]) -> Option<Self> {
         let (first, rest) = layers.split_first()?;
-        Some(Self(rest.iter().fold(first.0, |chain, layer| Digest::of(format!("{chain} {}", layer.0).as_bytes()))))
+        Some(Self(
+            rest.iter().fold(first.0, |chain, layer| {
+                Digest::of(format!("{chain} {}", layer.0).as_bytes())
+            }),
+        ))
     }
 }
 
@@ -128,9 +136,17 @@ mod tests {
     #[test]
     fn digest_text_round_trips_and_bad_text_is_refused() {
         let digest = Digest::of(b"");
-        assert_eq!(digest.to_string(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            digest.to_string(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         assert_eq!(digest.to_string().parse(), Ok(digest));
-        for bad in ["", "sha256:", "sha512:00", "sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855"] {
+        for bad in [
+            "",
+            "sha256:",
+            "sha512:00",
+            "sha256:E3B0C44298FC1C149AFBF4C8996FB92427AE41E4649B934CA495991B7852B855",
+        ] {
             assert!(bad.parse::<Digest>().is_err(), "{bad:?}");
         }
     }
