@@ -6,5 +6,6 @@
 pub mod codec;
 pub mod node;
 pub mod pattern;
+pub mod tar;
 
 pub use node::{DirEntry, Kind, Metadata, Timestamp, View};

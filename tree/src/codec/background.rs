@@ -21,8 +21,15 @@ pub struct Background<W: Write + Send + 'static> {
 #[derive(Debug)]
 enum State<W> {
     Here(W),
-    Away { blocks: Sender<Vec<u8>>, writer: JoinHandle<io::Result<W>> },
+    Away(Away<W>),
     Failed,
+}
+
+/// A writer on its thread.
+#[derive(Debug)]
+struct Away<W> {
+    blocks: Sender<Vec<u8>>,
+    thread: JoinHandle<io::Result<W>>,
 }
 
 impl<W: Write + Send + 'static> Background<W> {
@@ -36,7 +43,7 @@ impl<W: Write + Send + 'static> Background<W> {
     /// # Errors
     /// When the writer failed.
     pub fn finish(mut self) -> io::Result<W> {
-        if matches!(self.state, State::Away { .. }) {
+        if matches!(self.state, State::Away(_)) {
             self.hand_on()?;
         }
         match self.state {
@@ -44,44 +51,42 @@ impl<W: Write + Send + 'static> Background<W> {
                 inner.write_all(&self.block)?;
                 Ok(inner)
             }
-            State::Away { blocks, writer } => {
-                drop(blocks);
-                join(writer)
+            State::Away(away) => {
+                drop(away.blocks);
+                join(away.thread)
             }
             State::Failed => Err(failed()),
         }
     }
 
     fn hand_on(&mut self) -> io::Result<()> {
-        let (blocks, writer) = match std::mem::replace(&mut self.state, State::Failed) {
+        let away = match std::mem::replace(&mut self.state, State::Failed) {
             State::Here(inner) => start(inner)?,
-            State::Away { blocks, writer } => (blocks, writer),
+            State::Away(away) => away,
             State::Failed => return Err(failed()),
         };
         let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
-        if blocks.send(block).is_err() {
-            return Err(join(writer).err().unwrap_or_else(failed));
+        if away.blocks.send(block).is_err() {
+            return Err(join(away.thread).err().unwrap_or_else(failed));
         }
-        self.state = State::Away { blocks, writer };
+        self.state = State::Away(away);
         Ok(())
     }
 }
 
-fn start<W: Write + Send + 'static>(
-    mut inner: W,
-) -> io::Result<(Sender<Vec<u8>>, JoinHandle<io::Result<W>>)> {
+fn start<W: Write + Send + 'static>(mut inner: W) -> io::Result<Away<W>> {
     let (blocks, received) = bounded::<Vec<u8>>(2);
-    let writer = thread::Builder::new().name("writer".to_owned()).spawn(move || {
+    let thread = thread::Builder::new().name("writer".to_owned()).spawn(move || {
         for block in received {
             inner.write_all(&block)?;
         }
         Ok(inner)
     })?;
-    Ok((blocks, writer))
+    Ok(Away { blocks, thread })
 }
 
-fn join<W>(writer: JoinHandle<io::Result<W>>) -> io::Result<W> {
-    writer.join().unwrap_or_else(|_| Err(failed()))
+fn join<W>(thread: JoinHandle<io::Result<W>>) -> io::Result<W> {
+    thread.join().unwrap_or_else(|_| Err(failed()))
 }
 
 fn failed() -> io::Error {

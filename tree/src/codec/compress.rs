@@ -124,12 +124,11 @@ impl<W: Write> Compressor<W> {
     /// Hands on a full block; called only when more input follows, or the last block would not be
     /// known as such.
     fn hand_on(&mut self) -> io::Result<()> {
-        if matches!(self.engine, Engine::ZstdShort(..)) {
-            if let Engine::ZstdShort(inner, level) =
+        if matches!(self.engine, Engine::ZstdShort(..))
+            && let Engine::ZstdShort(inner, level) =
                 std::mem::replace(&mut self.engine, Engine::Broken)
-            {
-                self.engine = Engine::Zstd(parallel_zstd(inner, level)?);
-            }
+        {
+            self.engine = Engine::Zstd(parallel_zstd(inner, level)?);
         }
         match &mut self.engine {
             Engine::Gzip(members) => {
