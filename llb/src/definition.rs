@@ -129,3 +129,28 @@ impl Definition {
         self.by_digest.get(digest).copied()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::SourceOp;
+
+    #[test]
+    fn equal_vertices_are_one_and_keep_the_wish_to_ignore_the_cache() {
+        let mut definition = Definition::default();
+        let source = |name: &str| {
+            Op::Source(SourceOp { identifier: name.to_owned(), attrs: BTreeMap::new() })
+        };
+        let mut add = |name: &str, ignore_cache| {
+            let metadata = VertexMetadata { ignore_cache, ..VertexMetadata::default() };
+            definition.add(source(name), Vec::new(), None, metadata)
+        };
+        assert_eq!(
+            (add("local://a", false), add("local://b", false), add("local://a", true)),
+            (0, 1, 0)
+        );
+        assert!(definition.vertex(0).metadata.ignore_cache);
+        assert!(!definition.vertex(1).metadata.ignore_cache);
+        assert_eq!(definition.find(&definition.vertex(1).digest), Some(1));
+    }
+}

@@ -23,5 +23,5 @@ pub use definition::{Definition, Edge, SourceInfo, SourceRange, Vertex, VertexMe
 pub use digest::{ChainId, DiffId, Digest};
 pub use event::{Event, EventSink};
 pub use op::Op;
-pub use platform::Platform;
-pub use reference::Reference;
+pub use platform::{InvalidPlatform, Platform};
+pub use reference::{InvalidReference, Reference};

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 /// What a vertex does.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a definition has few ops, and most of them are exec ops"
+)]
 pub enum Op {
     /// Brings a file tree from outside: an image, the build context, a URL, a git repository.
     Source(SourceOp),

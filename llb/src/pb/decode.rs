@@ -65,7 +65,7 @@ pub fn decode_op(bytes: &[u8]) -> Result<Decoded, DecodeError> {
         wire::OpKind::Source(source) => {
             Op::Source(SourceOp { identifier: source.identifier, attrs: source.attrs })
         }
-        wire::OpKind::Exec(exec) => Op::Exec(exec_op(exec, inputs.len())?),
+        wire::OpKind::Exec(exec) => Op::Exec(exec_op(*exec, inputs.len())?),
         wire::OpKind::File(file) => {
             let actions = file.actions.into_iter().enumerate();
             let count = inputs.len();

@@ -18,7 +18,7 @@ pub fn encode_op(op: &Op, inputs: &[(Digest, usize)], platform: Option<&Platform
             identifier: source.identifier.clone(),
             attrs: source.attrs.clone(),
         }),
-        Op::Exec(exec) => wire::OpKind::Exec(exec_op(exec)),
+        Op::Exec(exec) => wire::OpKind::Exec(Box::new(exec_op(exec))),
         Op::File(file) => wire::OpKind::File(wire::FileOp {
             actions: file.actions.iter().map(|action| file_action(action, inputs.len())).collect(),
         }),

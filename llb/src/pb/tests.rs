@@ -297,9 +297,10 @@ fn check_refused(op: wire::OpKind, expect: &str) {
 fn what_has_no_word_here_is_an_error() {
     let meta = Some(wire::Meta::default());
     let exec = wire::ExecOp { meta, ..wire::ExecOp::default() };
-    let with = |mount| wire::OpKind::Exec(wire::ExecOp { mounts: vec![mount], ..exec.clone() });
+    let with =
+        |mount| wire::OpKind::Exec(Box::new(wire::ExecOp { mounts: vec![mount], ..exec.clone() }));
     check_refused(
-        wire::OpKind::Exec(wire::ExecOp { network: 7, ..exec.clone() }),
+        wire::OpKind::Exec(Box::new(wire::ExecOp { network: 7, ..exec.clone() })),
         "unknown value 7 of `exec.network` in an op",
     );
     check_refused(
@@ -307,7 +308,7 @@ fn what_has_no_word_here_is_an_error() {
         "unknown value 9 of `mount.mountType` in an op",
     );
     check_refused(with(wire::Mount::default()), "unknown value 0 of `mount.input` in an op");
-    check_refused(wire::OpKind::Exec(wire::ExecOp::default()), "op without `exec.meta`");
+    check_refused(wire::OpKind::Exec(Box::default()), "op without `exec.meta`");
     check_refused(wire::OpKind::Build(wire::BuildOp {}), "ops with `build` are not supported");
     let action = wire::FileAction { input: 0, secondary_input: -1, ..wire::FileAction::default() };
     check_refused(

@@ -16,8 +16,8 @@ pub(super) struct Op {
 
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub(super) enum OpKind {
-    #[prost(message, tag = "2")]
-    Exec(ExecOp),
+    #[prost(message, boxed, tag = "2")]
+    Exec(Box<ExecOp>),
     #[prost(message, tag = "3")]
     Source(SourceOp),
     #[prost(message, tag = "4")]
