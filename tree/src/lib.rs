@@ -4,8 +4,12 @@
 //! are resolved inside their root, and no symlink of a tree is ever followed by the kernel.
 
 pub mod codec;
+pub mod layer;
 pub mod node;
+pub mod path;
 pub mod pattern;
+pub mod stack;
 pub mod tar;
+mod walk;
 
 pub use node::{DirEntry, Kind, Metadata, Timestamp, View};

@@ -1,0 +1,269 @@
+//! Layer folders read as one tree, without mounting them.
+//!
+//! The rules are overlayfs's: the topmost layer that has a name decides; a whiteout or anything but a
+//! directory hides all below; directories merge until an opaque one, with the metadata of the topmost.
+//!
+//! Invariants:
+//! - What is read does not change: the layers are finished. (A [`Draft`](crate::draft::Draft) makes a new
+//!   `Stack` each time it wants to read what it has written.)
+//! - Few descriptors are kept: one per layer, and those of the directories asked for last.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::layer::{self, LayerDir};
+use crate::path::split;
+use crate::{DirEntry, Kind, Metadata, View, walk};
+
+/// Descriptors of directories that a stack keeps open for the next lookup.
+const KEPT: usize = 64;
+
+/// Read-only view of layers, one over the other; clones are cheap.
+#[derive(Debug, Clone, Default)]
+pub struct Stack {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    layers: Vec<LayerDir>,
+    recent: Mutex<Recent>,
+}
+
+/// The directories of all layers that make up one directory of the stack, topmost first.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    dirs: Vec<OwnedFd>,
+}
+
+/// Least recently used first.
+#[derive(Debug, Default)]
+struct Recent {
+    entries: Vec<(PathBuf, Arc<Merged>)>,
+    descriptors: usize,
+}
+
+/// Where a name of a merged directory is.
+struct Found {
+    layer: usize,
+    metadata: Metadata,
+}
+
+impl Stack {
+    /// Stacks layers, lowest first; none at all is an empty tree.
+    #[must_use]
+    pub fn new(layers: Vec<LayerDir>) -> Self {
+        Self { inner: Arc::new(Inner { layers, recent: Mutex::default() }) }
+    }
+
+    /// The same stack with one more layer on top.
+    #[must_use]
+    pub fn push(&self, layer: LayerDir) -> Self {
+        let mut layers = self.inner.layers.clone();
+        layers.push(layer);
+        Self::new(layers)
+    }
+
+    /// The layers, lowest first.
+    #[must_use]
+    pub fn layers(&self) -> &[LayerDir] {
+        &self.inner.layers
+    }
+
+    /// The directory at `path`, or `None` when there is none.
+    pub(crate) fn merged(&self, path: &Path) -> io::Result<Option<Arc<Merged>>> {
+        if let Some(merged) = self.recent().find(path) {
+            return Ok(Some(merged));
+        }
+        let merged = match split(path) {
+            None => Some(self.root()?),
+            Some((parent, name)) => match self.merged(parent)? {
+                Some(parent) => parent.dir(name)?,
+                None => None,
+            },
+        };
+        let Some(merged) = merged.map(Arc::new) else { return Ok(None) };
+        self.recent().keep(path, &merged);
+        Ok(Some(merged))
+    }
+
+    fn root(&self) -> io::Result<Merged> {
+        let mut dirs = Vec::new();
+        for layer in self.inner.layers.iter().rev() {
+            let root = layer.root()?;
+            dirs.push(root.try_clone_to_owned()?);
+            if layer::is_opaque(root)? {
+                break;
+            }
+        }
+        Ok(Merged { dirs })
+    }
+
+    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
+        self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `read` on the directory and name that a path really is.
+    fn at<T>(
+        &self,
+        path: &Path,
+        read: impl FnOnce(std::os::fd::BorrowedFd<'_>, &OsStr) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let context = |error| walk::with_path(error, "cannot read", &crate::path::absolute(path));
+        let Some((parent, name)) = split(path) else {
+            let root = self.merged(path)?.ok_or_else(missing)?;
+            let top = root.dirs.first().ok_or_else(missing)?;
+            return read(top.as_fd(), OsStr::new("")).map_err(context);
+        };
+        let merged = self.merged(parent)?.ok_or_else(missing).map_err(context)?;
+        let found = merged.find(name)?.ok_or_else(missing).map_err(context)?;
+        read(merged.dirs[found.layer].as_fd(), name).map_err(context)
+    }
+}
+
+impl Merged {
+    /// Finds a name: the topmost layer that says anything about it.
+    fn find(&self, name: &OsStr) -> io::Result<Option<Found>> {
+        for (layer, dir) in self.dirs.iter().enumerate() {
+            if let Some(metadata) = walk::metadata(dir.as_fd(), name)? {
+                let gone = layer::is_whiteout(dir.as_fd(), name, &metadata)?;
+                return Ok((!gone).then_some(Found { layer, metadata }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Metadata of a name, or `None` when there is nothing.
+    pub(crate) fn metadata(&self, name: &OsStr) -> io::Result<Option<Metadata>> {
+        Ok(self.find(name)?.map(|found| found.metadata))
+    }
+
+    /// Extended attributes of the directory itself.
+    pub(crate) fn own_xattrs(&self) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
+        self.dirs.first().map_or(Ok(Vec::new()), |top| walk::xattrs(top.as_fd(), OsStr::new("")))
+    }
+
+    /// Metadata of the directory itself; `None` for the root of an empty stack.
+    pub(crate) fn own_metadata(&self) -> io::Result<Option<Metadata>> {
+        self.dirs.first().map(|top| walk::metadata_of(top.as_fd())).transpose()
+    }
+
+    /// The directory of a name, or `None` when the name is no directory.
+    pub(crate) fn dir(&self, name: &OsStr) -> io::Result<Option<Self>> {
+        let mut dirs = Vec::new();
+        for dir in &self.dirs {
+            let Some(child) = walk::open_dir(dir.as_fd(), name)? else {
+                if walk::metadata(dir.as_fd(), name)?.is_some() {
+                    break;
+                }
+                continue;
+            };
+            let opaque = layer::is_opaque(child.as_fd())?;
+            dirs.push(child);
+            if opaque {
+                break;
+            }
+        }
+        Ok((!dirs.is_empty()).then_some(Self { dirs }))
+    }
+
+    fn entries(&self) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        let mut seen = HashSet::new();
+        for (layer, dir) in self.dirs.iter().enumerate() {
+            for (name, _) in walk::names(dir.as_fd())? {
+                if seen.contains(&name) {
+                    continue;
+                }
+                let Some(metadata) = walk::metadata(dir.as_fd(), &name)? else { continue };
+                if layer + 1 < self.dirs.len() {
+                    seen.insert(name.clone());
+                }
+                if !layer::is_whiteout(dir.as_fd(), &name, &metadata)? {
+                    entries.push(DirEntry { name, metadata });
+                }
+            }
+        }
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+}
+
+impl Recent {
+    fn find(&mut self, path: &Path) -> Option<Arc<Merged>> {
+        let index = self.entries.iter().rposition(|(kept, _)| kept == path)?;
+        let last = self.entries.len() - 1;
+        self.entries[index..=last].rotate_left(1);
+        Some(Arc::clone(&self.entries[last].1))
+    }
+
+    fn keep(&mut self, path: &Path, merged: &Arc<Merged>) {
+        self.descriptors += merged.dirs.len();
+        self.entries.push((path.to_owned(), Arc::clone(merged)));
+        while self.descriptors > KEPT && self.entries.len() > 1 {
+            let (_, dropped) = self.entries.remove(0);
+            self.descriptors -= dropped.dirs.len();
+        }
+    }
+}
+
+impl View for Stack {
+    fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>> {
+        let Some((parent, name)) = split(path) else {
+            return match self.merged(path)? {
+                Some(root) => Ok(Some(root.own_metadata()?.unwrap_or_else(empty_root))),
+                None => Ok(None),
+            };
+        };
+        self.merged(parent)?.map_or(Ok(None), |merged| merged.metadata(name))
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.merged(path)?
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotADirectory))
+            .and_then(|merged| merged.entries())
+            .map_err(|error| {
+                walk::with_path(error, "cannot read directory", &crate::path::absolute(path))
+            })
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        self.at(path, walk::open_file)
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.at(path, walk::read_link)
+    }
+
+    fn xattrs(&self, path: &Path) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
+        if path.as_os_str().is_empty() {
+            return self.merged(path)?.map_or(Ok(Vec::new()), |root| root.own_xattrs());
+        }
+        self.at(path, walk::xattrs)
+    }
+}
+
+fn missing() -> io::Error {
+    io::Error::from(io::ErrorKind::NotFound)
+}
+
+/// The root of a tree that nothing was put into.
+fn empty_root() -> Metadata {
+    Metadata {
+        kind: Kind::Dir,
+        mode: 0o755,
+        uid: 0,
+        gid: 0,
+        size: 0,
+        mtime: crate::Timestamp::default(),
+        ctime: crate::Timestamp::default(),
+        rdev: (0, 0),
+        inode: (0, 0),
+        links: 1,
+    }
+}
