@@ -1,0 +1,394 @@
+//! `COPY` and `ADD` (`spec/instructions.md` §7-8).
+
+use llb::op::{
+    CopyAction, FileAction, FileActionKind, FileInput, FileOp, MkfileAction, Owner, SourceOp,
+    UserId,
+};
+use llb::{Digest, Edge, Op, VertexMetadata};
+use parser::{AddInstruction, CopyInstruction, InlineFile, Sources, Word};
+use tree::pattern::Patterns;
+
+use super::Converter;
+use crate::chmod::Chmod;
+use crate::error::{ErrorKind, FrontendError};
+use crate::lint::Rule;
+use crate::local;
+use crate::stage::{StageId, Step};
+use crate::{expand, paths, remote};
+
+/// `COPY` or `ADD` with its words expanded.
+struct Transfer {
+    is_add: bool,
+    from: Option<StageId>,
+    chown: Option<String>,
+    chmod: Option<String>,
+    link: bool,
+    parents: bool,
+    unpack: Option<bool>,
+    checksum: Option<String>,
+    exclude: Vec<String>,
+    sources: Vec<String>,
+    dest: String,
+}
+
+/// Something to copy from, and how.
+struct Part {
+    tree: Option<Edge>,
+    action: CopyAction,
+}
+
+/// Owner that `--chown` or `USER` names; names are looked up in `input`.
+pub(super) fn owner(text: &str, input: FileInput) -> Owner {
+    let id = |part: &str| match part.parse::<i32>().ok().and_then(|id| u32::try_from(id).ok()) {
+        Some(id) => UserId::Id(id),
+        None if part == "root" => UserId::Id(0),
+        None => UserId::Name { name: part.to_owned(), input },
+    };
+    let (user, group) =
+        text.split_once(':').map_or((text, None), |(user, group)| (user, Some(group)));
+    Owner {
+        user: (!user.is_empty()).then(|| id(user)),
+        group: group.map(|group| if group.is_empty() { UserId::Id(0) } else { id(group) }),
+    }
+}
+
+impl Converter<'_, '_> {
+    /// Copies files from the context, a stage or an image.
+    pub(super) fn copy(
+        &mut self,
+        step: &Step<'_>,
+        copy: &CopyInstruction,
+    ) -> Result<(), FrontendError> {
+        let from = step.sources.first().copied().flatten();
+        if let Some(id) = from
+            && self.done.get(id).is_none_or(Option::is_none)
+        {
+            let from = copy.from.as_ref().map(|from| from.text.clone()).unwrap_or_default();
+            let current = self.plan.stages[self.id].shown.clone();
+            return Err(step.place.error(ErrorKind::CopyFromLaterStage { from, current }));
+        }
+        let transfer = Transfer {
+            is_add: false,
+            from,
+            chown: self.expand_flag(step.place, copy.chown.as_ref())?,
+            chmod: self.expand_flag(step.place, copy.chmod.as_ref())?,
+            link: copy.link.is_some_and(|flag| flag.value),
+            parents: copy.parents.is_some_and(|flag| flag.value),
+            unpack: None,
+            checksum: None,
+            exclude: texts(&copy.exclude),
+            sources: self.expand_sources(step, &copy.sources)?,
+            dest: self.expand(step.place, &copy.sources.dest)?,
+        };
+        self.transfer(step, &transfer, &copy.sources.files)
+    }
+
+    /// Copies or unpacks files from the context or from elsewhere.
+    pub(super) fn add(
+        &mut self,
+        step: &Step<'_>,
+        add: &AddInstruction,
+    ) -> Result<(), FrontendError> {
+        let transfer = Transfer {
+            is_add: true,
+            from: None,
+            chown: self.expand_flag(step.place, add.chown.as_ref())?,
+            chmod: self.expand_flag(step.place, add.chmod.as_ref())?,
+            link: add.link.is_some_and(|flag| flag.value),
+            parents: false,
+            unpack: add.unpack.map(|flag| flag.value),
+            checksum: self
+                .expand_flag(step.place, add.checksum.as_ref())?
+                .filter(|value| !value.is_empty()),
+            exclude: texts(&add.exclude),
+            sources: self.expand_sources(step, &add.sources)?,
+            dest: self.expand(step.place, &add.sources.dest)?,
+        };
+        self.transfer(step, &transfer, &add.sources.files)
+    }
+
+    fn expand_sources(
+        &self,
+        step: &Step<'_>,
+        sources: &Sources,
+    ) -> Result<Vec<String>, FrontendError> {
+        sources.paths.iter().map(|word| self.expand(step.place, word)).collect()
+    }
+
+    fn transfer(
+        &mut self,
+        step: &Step<'_>,
+        transfer: &Transfer,
+        files: &[InlineFile],
+    ) -> Result<(), FrontendError> {
+        let at = |kind| step.place.error(kind);
+        let chmod = transfer.chmod.as_deref().filter(|value| !value.is_empty()).map(|value| {
+            Chmod::parse(value)
+                .ok_or_else(|| at(ErrorKind::InvalidChmod { value: value.to_owned() }))
+        });
+        let chmod = chmod.transpose()?;
+        check_checksum(transfer).map_err(at)?;
+        let name = self.step_name(step, "", &[]);
+        let mut history = if transfer.is_add { "ADD" } else { "COPY" }.to_owned();
+        history += if transfer.parents { " --parents" } else { "" };
+        for (flag, value) in [("chown", &transfer.chown), ("chmod", &transfer.chmod)] {
+            if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
+                history = format!("{history} --{flag}={value}");
+            }
+        }
+        let template = self.copy_template(transfer, chmod.as_ref());
+        let mut parts = Vec::new();
+        for source in &transfer.sources {
+            history = history + " " + source;
+            parts.push(self.source_part(step, transfer, &template, source, &name)?);
+        }
+        for file in files {
+            history = history + " <<" + &file.name;
+            parts.push(self.inline_part(step, &template, file)?);
+        }
+        history = history + " " + &transfer.dest + " # buildkit";
+        // The reference copies in the usual way when a mode is given too.
+        let link = transfer.link && chmod.is_none();
+        self.add_copies(step, transfer.chown.as_deref(), link, parts, name)?;
+        self.history(history, true);
+        Ok(())
+    }
+
+    /// What all copies of one instruction share.
+    fn copy_template(&self, transfer: &Transfer, chmod: Option<&Chmod>) -> CopyAction {
+        let (mode, mode_str) = match chmod {
+            None => (-1, String::new()),
+            Some(Chmod::Octal(mode)) => (*mode, String::new()),
+            Some(Chmod::Symbolic(change)) => (-1, change.clone()),
+        };
+        CopyAction {
+            src: String::new(),
+            dest: paths::join_destination(&self.cwd(), &transfer.dest),
+            owner: None,
+            mode,
+            mode_str,
+            follow_symlink: false,
+            dir_copy_contents: false,
+            attempt_unpack: false,
+            create_dest_path: true,
+            allow_wildcard: false,
+            allow_empty_wildcard: false,
+            timestamp: -1,
+            include_patterns: Vec::new(),
+            exclude_patterns: transfer.exclude.clone(),
+            always_replace_existing_dest_paths: false,
+            required_paths: Vec::new(),
+        }
+    }
+
+    /// The copy of one path or URL.
+    fn source_part(
+        &mut self,
+        step: &Step<'_>,
+        transfer: &Transfer,
+        template: &CopyAction,
+        source: &str,
+        name: &str,
+    ) -> Result<Part, FrontendError> {
+        match remote::kind(source) {
+            Some(kind) if !transfer.is_add => Err(step.place.error(kind.refused_by_copy())),
+            Some(remote::Kind::Git) => {
+                let kind = ErrorKind::Unsupported {
+                    what: "ADD of a git repository",
+                    url: source.to_owned(),
+                };
+                Err(step.place.error(kind))
+            }
+            Some(remote::Kind::Http) => Ok(self.http_part(step, transfer, template, source, name)),
+            None => Ok(self.file_part(step, transfer, template, source)),
+        }
+    }
+
+    fn http_part(
+        &mut self,
+        step: &Step<'_>,
+        transfer: &Transfer,
+        template: &CopyAction,
+        url: &str,
+        name: &str,
+    ) -> Part {
+        let file = remote::file_name(url);
+        let mut attrs =
+            std::collections::BTreeMap::from([("http.filename".to_owned(), file.clone())]);
+        if let Some(checksum) = &transfer.checksum {
+            attrs.insert("http.checksum".to_owned(), checksum.clone());
+        }
+        let op = Op::Source(SourceOp { identifier: url.to_owned(), attrs });
+        let metadata = VertexMetadata {
+            name: name.to_owned(),
+            sources: vec![step.place.source(&self.cx.info)],
+            ..VertexMetadata::default()
+        };
+        let vertex = self.definition.add(op, Vec::new(), None, metadata);
+        let action = CopyAction {
+            src: format!("/{file}"),
+            attempt_unpack: transfer.unpack.unwrap_or(false),
+            ..template.clone()
+        };
+        Part { tree: Some(Edge { vertex, output: 0 }), action }
+    }
+
+    /// The copy of a path of the context, a stage or an image.
+    fn file_part(
+        &mut self,
+        step: &Step<'_>,
+        transfer: &Transfer,
+        template: &CopyAction,
+        source: &str,
+    ) -> Part {
+        let (root, pattern) = match source.split_once("/./") {
+            Some((root, pattern)) if transfer.parents => (root, Some(pattern)),
+            None if transfer.parents => ("/", Some(source)),
+            _ => (source, None),
+        };
+        let used = paths::clean(source);
+        let tree = match transfer.from {
+            Some(id) => self.stage_source(id, &used).and_then(|state| state.edge),
+            None => {
+                self.report_ignored(step, transfer, &used);
+                Some(self.local_source(local::CONTEXT, &used))
+            }
+        };
+        let pattern =
+            pattern.map(|pattern| paths::clean(pattern).trim_start_matches('/').to_owned());
+        let required = pattern.clone().filter(|pattern| !paths::has_wildcard(pattern));
+        let action = CopyAction {
+            src: paths::clean(root),
+            follow_symlink: true,
+            dir_copy_contents: true,
+            attempt_unpack: transfer.unpack.unwrap_or(transfer.is_add),
+            allow_wildcard: true,
+            allow_empty_wildcard: true,
+            include_patterns: pattern.into_iter().collect(),
+            required_paths: required.into_iter().collect(),
+            ..template.clone()
+        };
+        Part { tree, action }
+    }
+
+    /// The copy of an inline file.
+    fn inline_part(
+        &mut self,
+        step: &Step<'_>,
+        template: &CopyAction,
+        file: &InlineFile,
+    ) -> Result<Part, FrontendError> {
+        let mut content = file.content.clone();
+        if file.expand {
+            let expanded = expand::heredoc(&content, &self.state.env)
+                .map_err(|error| step.place.error_at(file.span, error.into()))?;
+            self.report_unset(step.place, &expanded.unset);
+            content = expanded.text;
+        }
+        let src = format!("/{}", file.name);
+        let action = MkfileAction {
+            path: src.clone(),
+            mode: 0o644,
+            data: content.into_bytes(),
+            owner: None,
+            timestamp: -1,
+        };
+        let tree = Some(self.inline_file(step.place, action));
+        Ok(Part { tree, action: CopyAction { src, ..template.clone() } })
+    }
+
+    /// Adds the vertex that makes all copies of an instruction, as one layer.
+    fn add_copies(
+        &mut self,
+        step: &Step<'_>,
+        chown: Option<&str>,
+        link: bool,
+        parts: Vec<Part>,
+        name: String,
+    ) -> Result<(), FrontendError> {
+        let base = if link { None } else { self.state.edge };
+        let mut inputs: Vec<Edge> = base.into_iter().collect();
+        let base_input = if base.is_some() { FileInput::Input(0) } else { FileInput::Scratch };
+        let owner = chown.filter(|owner| !owner.is_empty()).map(|text| owner(text, base_input));
+        if link && owner.as_ref().is_some_and(has_name) {
+            let owner = chown.unwrap_or_default().to_owned();
+            let hint = Some("use a numeric id".to_owned());
+            return Err(step.place.error(ErrorKind::NamedOwnerWithLink { owner }).with_hint(hint));
+        }
+        let last = parts.len().saturating_sub(1);
+        let mut actions = Vec::new();
+        for (index, Part { tree, mut action }) in parts.into_iter().enumerate() {
+            let secondary_input = tree.map_or(FileInput::Scratch, |tree| {
+                let known = inputs.iter().position(|input| *input == tree);
+                FileInput::Input(known.unwrap_or_else(|| {
+                    inputs.push(tree);
+                    inputs.len() - 1
+                }))
+            });
+            action.owner.clone_from(&owner);
+            actions.push(FileAction {
+                input: if index == 0 { base_input } else { FileInput::Action(index - 1) },
+                secondary_input,
+                output: (index == last).then_some(0),
+                kind: FileActionKind::Copy(Box::new(action)),
+            });
+        }
+        if !link {
+            self.use_whole_state();
+        }
+        let metadata = self.metadata(step, name, self.ignore_cache);
+        let vertex =
+            self.definition.add(Op::File(FileOp { actions }), inputs, None, metadata.clone());
+        let copied = Edge { vertex, output: 0 };
+        self.state.edge = Some(match self.state.edge {
+            Some(below) if link => {
+                self.use_whole_state();
+                let metadata = VertexMetadata { ignore_cache: false, ..metadata };
+                Edge {
+                    vertex: self.definition.add(Op::Merge, vec![below, copied], None, metadata),
+                    output: 0,
+                }
+            }
+            _ => copied,
+        });
+        Ok(())
+    }
+
+    /// Reports a source that the ignore file leaves out, unless the file re-includes anything.
+    fn report_ignored(&self, step: &Step<'_>, transfer: &Transfer, path: &str) {
+        let patterns = &self.cx.options.ignore_patterns;
+        if patterns.is_empty() || patterns.iter().any(|pattern| pattern.starts_with('!')) {
+            return;
+        }
+        let path = path.trim_start_matches('/');
+        let is_ignored = Patterns::new(patterns)
+            .is_ok_and(|known| known.matches_or_parent(std::path::Path::new(path)));
+        if is_ignored && !path.is_empty() {
+            let verb = if transfer.is_add { "Add" } else { "Copy" };
+            self.cx.linter.report(Rule::CopyIgnoredFile, step.place.lines, || {
+                format!("Attempting to {verb} file {path:?} that is excluded by .dockerignore")
+            });
+        }
+    }
+}
+
+fn has_name(owner: &Owner) -> bool {
+    [&owner.user, &owner.group].into_iter().flatten().any(|id| matches!(id, UserId::Name { .. }))
+}
+
+fn texts(words: &[Word]) -> Vec<String> {
+    words.iter().map(|word| word.text.clone()).collect()
+}
+
+/// Checks that a checksum is one and belongs to a single remote source.
+fn check_checksum(transfer: &Transfer) -> Result<(), ErrorKind> {
+    let Some(checksum) = &transfer.checksum else { return Ok(()) };
+    let [source] = transfer.sources.as_slice() else { return Err(ErrorKind::ChecksumForSeveral) };
+    match remote::kind(source) {
+        None => Err(ErrorKind::ChecksumForLocal),
+        Some(remote::Kind::Http) if checksum.parse::<Digest>().is_err() => {
+            Err(ErrorKind::InvalidChecksum { value: checksum.clone() })
+        }
+        Some(_) => Ok(()),
+    }
+}

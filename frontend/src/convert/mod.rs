@@ -1,0 +1,267 @@
+//! Turns the instructions of one stage into vertices and config, each instruction in its own file.
+
+mod arguments;
+mod commands;
+mod copy;
+mod metadata;
+mod mount;
+mod run;
+mod start;
+mod workdir;
+
+use llb::image::ImageConfig;
+use llb::op::NetworkMode;
+use llb::{Definition, DiffId, Edge, Op, Platform, VertexMetadata};
+use parser::{InstructionKind, Word};
+
+use crate::context::Context;
+use crate::error::{ErrorKind, FrontendError};
+use crate::lint::Rule;
+use crate::options::NoCache;
+use crate::place::Place;
+use crate::resolve::Start;
+use crate::scope::Variables;
+use crate::stage::{Plan, StageId, Step};
+use crate::step_name::StepNames;
+use crate::{expand, image, suggest};
+
+/// What a stage has come to.
+#[derive(Debug, Clone)]
+pub(crate) struct StageState {
+    /// File tree; `None` is an empty one.
+    pub(crate) edge: Option<Edge>,
+    /// Platform of its steps.
+    pub(crate) platform: Platform,
+    /// Config so far.
+    pub(crate) image: ImageConfig,
+    /// Environment of its steps: `ENV` and `ARG`.
+    env: Variables,
+    /// Names declared by `ARG`, each once, in order.
+    declared: Vec<String>,
+    /// Whether a `WORKDIR` has been seen.
+    workdir_is_set: bool,
+    /// Local source whose tree this is or was made from.
+    local: Option<String>,
+    /// History entries of the base image.
+    pub(crate) base_history_len: usize,
+    /// Layers of the base image.
+    pub(crate) base_layers: Vec<DiffId>,
+    /// The base image.
+    pub(crate) base_image: Option<String>,
+}
+
+/// Stages that are converted already, by id.
+pub(crate) type Done = Vec<Option<StageState>>;
+
+/// Works on one stage.
+pub(crate) struct Converter<'c, 'a> {
+    cx: &'c Context<'a>,
+    plan: &'c Plan<'a>,
+    done: &'c Done,
+    definition: &'c mut Definition,
+    id: StageId,
+    state: StageState,
+    names: StepNames,
+    ignore_cache: bool,
+    /// Whether `CMD` was seen in this stage.
+    cmd_is_set: bool,
+    /// Where `CMD`, `ENTRYPOINT` and `HEALTHCHECK` were seen last in this stage.
+    seen: Vec<(&'static str, Place)>,
+}
+
+/// Converts the stage `id`, whose dependencies are `done`.
+///
+/// # Errors
+/// All mistakes in its instructions.
+pub(crate) fn stage<'a>(
+    cx: &Context<'a>,
+    plan: &Plan<'a>,
+    done: &Done,
+    definition: &mut Definition,
+    id: StageId,
+    start: &Start<'_>,
+) -> Result<StageState, Vec<FrontendError>> {
+    let mut names = StepNames::new(cx, plan, id, start);
+    let state = start::state(cx, plan, done, definition, id, start, &mut names);
+    let stage = &plan.stages[id];
+    let ignore_cache = match &cx.options.no_cache {
+        NoCache::None => false,
+        NoCache::All => true,
+        NoCache::Stages(filter) => stage
+            .name
+            .as_ref()
+            .is_some_and(|name| filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))),
+    };
+    let is_replaced = matches!(stage.base, crate::stage::Base::Replaced { .. });
+    let mut converter = Converter {
+        cx,
+        plan,
+        done,
+        definition,
+        id,
+        state,
+        names,
+        ignore_cache,
+        cmd_is_set: false,
+        seen: Vec::new(),
+    };
+    let mut errors = Vec::new();
+    if !stage.is_hidden && !is_replaced {
+        for step in &stage.steps {
+            cx.enter(&step.instruction);
+            errors.extend(converter.step(step).err());
+        }
+    }
+    if errors.is_empty() { Ok(converter.state) } else { Err(errors) }
+}
+
+impl Converter<'_, '_> {
+    fn step(&mut self, step: &Step<'_>) -> Result<(), FrontendError> {
+        let place = step.place;
+        match &step.instruction.kind {
+            InstructionKind::Add(add) => self.add(step, add),
+            InstructionKind::Arg(arg) => self.arg(place, arg),
+            InstructionKind::Cmd(command) => self.cmd(place, command),
+            InstructionKind::Copy(copy) => self.copy(step, copy),
+            InstructionKind::Entrypoint(command) => self.entrypoint(place, command),
+            InstructionKind::Env(pairs) => self.env(place, pairs),
+            InstructionKind::Expose(words) => self.expose(place, words),
+            // A FROM begins a stage, and a trigger can not be one.
+            InstructionKind::From(_) => Ok(()),
+            InstructionKind::Healthcheck(healthcheck) => self.healthcheck(place, healthcheck),
+            InstructionKind::Label(pairs) => self.label(place, pairs),
+            InstructionKind::Maintainer(word) => self.maintainer(word),
+            InstructionKind::Onbuild(onbuild) => {
+                self.state.image.config.on_build.push(onbuild.trigger.clone());
+                Ok(())
+            }
+            InstructionKind::Run(run) => self.run(step, run),
+            InstructionKind::Shell(shell) => self.shell(shell),
+            InstructionKind::Stopsignal(word) => self.stopsignal(place, word),
+            InstructionKind::User(word) => self.user(place, word),
+            InstructionKind::Volume(words) => self.volume(place, words),
+            InstructionKind::Workdir(word) => self.workdir(step, word),
+        }
+    }
+
+    /// Processes quotes, escapes and variables of a word.
+    fn expand(&self, place: Place, word: &Word) -> Result<String, FrontendError> {
+        let expanded = expand::single(&word.text, self.cx.escape(), &self.state.env)
+            .map_err(|error| place.error_at(word.span, error.into()))?;
+        self.report_unset(place, &expanded.unset);
+        Ok(expanded.text)
+    }
+
+    /// Like [`expand`](Self::expand) for a flag that may be absent.
+    fn expand_flag(
+        &self,
+        place: Place,
+        word: Option<&Word>,
+    ) -> Result<Option<String>, FrontendError> {
+        word.map(|word| self.expand(place, word)).transpose()
+    }
+
+    /// Reports variables that nobody has set or declared.
+    fn report_unset(&self, place: Place, unset: &[String]) {
+        for name in unset.iter().filter(|name| !self.state.declared.contains(name)) {
+            self.cx.linter.report(Rule::UndefinedVar, place.lines, || {
+                let nearest = suggest::nearest(name, self.state.env.names());
+                let hint = nearest
+                    .map_or_else(String::new, |nearest| format!(" (did you mean ${nearest}?)"));
+                format!("Usage of undefined variable '${name}'{hint}")
+            });
+        }
+    }
+
+    /// The working directory, absolute and clean.
+    fn cwd(&self) -> String {
+        crate::paths::clean(&self.state.image.config.working_dir)
+    }
+
+    /// Puts the stage's shell before a command.
+    fn with_shell(&self, command: String) -> Vec<String> {
+        let config = &self.state.image.config;
+        let mut args = if !config.shell.is_empty() {
+            config.shell.clone()
+        } else if self.state.platform.os == "windows" {
+            vec!["cmd".to_owned(), "/S".to_owned(), "/C".to_owned()]
+        } else {
+            vec!["/bin/sh".to_owned(), "-c".to_owned()]
+        };
+        args.push(command);
+        args
+    }
+
+    /// Adds a history entry.
+    fn history(&mut self, created_by: String, layer: bool) {
+        image::add_history(&mut self.state.image, created_by, layer);
+    }
+
+    /// Metadata of a vertex for `step`.
+    fn metadata(&self, step: &Step<'_>, name: String, ignore_cache: bool) -> VertexMetadata {
+        let command =
+            ("com.docker.dockerfile.v1.command".to_owned(), step.instruction.text.clone());
+        VertexMetadata {
+            ignore_cache,
+            name,
+            description: [command].into(),
+            stage: self.plan.stages[self.id].name.clone(),
+            sources: vec![step.place.source(&self.cx.info)],
+        }
+    }
+
+    /// Adds a vertex that belongs to a step but is not the step itself.
+    fn add_internal(&mut self, place: Place, name: &str, op: Op, inputs: Vec<Edge>) -> Edge {
+        let metadata = VertexMetadata {
+            name: format!("[internal] {name}"),
+            sources: vec![place.source(&self.cx.info)],
+            ..VertexMetadata::default()
+        };
+        Edge { vertex: self.definition.add(op, inputs, None, metadata), output: 0 }
+    }
+
+    /// The local source `name`, of which `path` is used.
+    fn local_source(&mut self, name: &str, path: &str) -> Edge {
+        self.cx.locals.note(name, path);
+        start::local_source(self.cx, self.definition, name, None)
+    }
+
+    /// File tree of a stage, of which `path` is used.
+    fn stage_source(&self, id: StageId, path: &str) -> Option<&StageState> {
+        let state = self.done.get(id)?.as_ref()?;
+        if let Some(local) = &state.local {
+            self.cx.locals.note(local, path);
+        }
+        Some(state)
+    }
+
+    /// Notes that all files of the state are used.
+    fn use_whole_state(&self) {
+        if let Some(local) = &self.state.local {
+            self.cx.locals.note(local, "/");
+        }
+    }
+
+    /// Network of a step that asks for `mode`.
+    fn network(&self, asked: Option<parser::Network>) -> NetworkMode {
+        match asked {
+            None | Some(parser::Network::Default) => self.cx.options.network,
+            Some(parser::Network::None) => NetworkMode::None,
+            Some(parser::Network::Host) => NetworkMode::Host,
+        }
+    }
+
+    /// Fails unless `right` was granted.
+    fn require(
+        &self,
+        place: Place,
+        right: llb::entitlement::Entitlement,
+    ) -> Result<(), FrontendError> {
+        if self.cx.options.entitlements.contains(&right) {
+            return Ok(());
+        }
+        let right = right.to_string();
+        let hint = Some(format!("grant it with `--allow {right}`"));
+        Err(place.error(ErrorKind::NotAllowed { right }).with_hint(hint))
+    }
+}

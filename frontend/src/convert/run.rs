@@ -1,0 +1,222 @@
+//! `RUN` (`spec/instructions.md` §6, heredocs: `spec/dockerfile-syntax.md` §9.4).
+
+use llb::entitlement::Entitlement;
+use llb::op::{
+    CdiDevice, ExecMeta, ExecOp, FileAction, FileActionKind, FileInput, FileOp, MkfileAction,
+    Mount, MountKind, NetworkMode, SecurityMode,
+};
+use llb::{Edge, Op};
+use parser::{Command, Heredoc, Run, Security, ShellCommand, Word};
+
+use super::Converter;
+use super::mount::{Mounts, PlacedMount, plain};
+use crate::error::{ErrorKind, FrontendError};
+use crate::place::Place;
+use crate::platform_args;
+use crate::stage::Step;
+
+/// Where scripts of heredocs are mounted.
+const SCRIPTS: &str = "/dev/pipes/";
+
+impl Converter<'_, '_> {
+    /// Runs a command on the file tree of the stage.
+    pub(super) fn run(&mut self, step: &Step<'_>, run: &Run) -> Result<(), FrontendError> {
+        self.use_whole_state();
+        let mut mounts = self.mounts(step, run)?;
+        let (args, suffix) = self.run_args(step.place, &run.command, &mut mounts)?;
+        let network = self.network(run.network);
+        if network == NetworkMode::Host {
+            self.require(step.place, Entitlement::NetworkHost)?;
+        }
+        let security = match run.security {
+            Some(Security::Insecure) => SecurityMode::Insecure,
+            Some(Security::Sandbox) | None => SecurityMode::Sandbox,
+        };
+        if security == SecurityMode::Insecure {
+            self.require(step.place, Entitlement::SecurityInsecure)?;
+        }
+        let devices = run.devices.iter().map(|device| self.device(step.place, device));
+        let cdi_devices = devices.collect::<Result<_, _>>()?;
+        if self.cx.options.shm_size > 0 {
+            let shm = MountKind::Tmpfs { size: self.cx.options.shm_size };
+            mounts.mounts.push(PlacedMount {
+                source: None,
+                mount: plain("/dev/shm".to_owned(), false, shm),
+            });
+        }
+        let hidden: Vec<String> =
+            mounts.secret_env.iter().map(|secret| secret.name.clone()).collect();
+        let name = self.step_name(step, &suffix, &hidden);
+        let history = self.run_history(&args);
+        let mut meta = self.exec_meta(args);
+        if let Some(socket) = mounts.ssh_sockets.first()
+            && self.state.env.get("SSH_AUTH_SOCK").is_none()
+        {
+            meta.env.push(format!("SSH_AUTH_SOCK={socket}"));
+        }
+        let (inputs, placed) = self.number_inputs(mounts.mounts);
+        let secret_env = mounts.secret_env;
+        let op = ExecOp { meta, mounts: placed, network, security, secret_env, cdi_devices };
+        let metadata = self.metadata(step, name, self.ignore_cache);
+        let platform = self.state.platform.clone();
+        let vertex = self.definition.add(Op::Exec(op), inputs, Some(platform), metadata);
+        self.state.edge = Some(Edge { vertex, output: 0 });
+        self.history(history, true);
+        Ok(())
+    }
+
+    /// The argument vector, and what is added to the step's name.
+    fn run_args(
+        &mut self,
+        place: Place,
+        command: &Command,
+        mounts: &mut Mounts,
+    ) -> Result<(Vec<String>, String), FrontendError> {
+        let shell = match command {
+            Command::Exec(args) if args.is_empty() => {
+                return Err(place.error(ErrorKind::NoArguments));
+            }
+            Command::Exec(args) => return Ok((args.clone(), String::new())),
+            Command::Shell(shell) => shell,
+        };
+        let Some(heredoc) = shell.sole_heredoc() else {
+            return Ok((self.with_shell(with_bodies(shell)), String::new()));
+        };
+        let suffix = format!(" ({})", summary(&heredoc.body));
+        let is_script = heredoc.body.starts_with("#!") && self.state.platform.os != "windows";
+        let text = if is_script {
+            let path = format!("{SCRIPTS}{}", heredoc.name);
+            mounts.mounts.push(self.script(place, heredoc, path.clone()));
+            path
+        } else {
+            heredoc.content().into_owned()
+        };
+        Ok((self.with_shell(text), suffix))
+    }
+
+    /// Mounts the body of a heredoc as an executable file.
+    fn script(&mut self, place: Place, heredoc: &Heredoc, dest: String) -> PlacedMount {
+        let file = format!("/{}", heredoc.name);
+        let action = MkfileAction {
+            path: file.clone(),
+            mode: 0o755,
+            data: heredoc.content().into_owned().into_bytes(),
+            owner: None,
+            timestamp: -1,
+        };
+        let source = self.inline_file(place, action);
+        PlacedMount {
+            source: Some(source),
+            mount: Mount { selector: file, ..plain(dest, true, MountKind::Bind) },
+        }
+    }
+
+    /// A tree with just this file.
+    pub(super) fn inline_file(&mut self, place: Place, action: MkfileAction) -> Edge {
+        let op = FileOp {
+            actions: vec![FileAction {
+                input: FileInput::Scratch,
+                secondary_input: FileInput::Scratch,
+                output: Some(0),
+                kind: FileActionKind::Mkfile(action),
+            }],
+        };
+        self.add_internal(place, "preparing inline document", Op::File(op), Vec::new())
+    }
+
+    /// Surroundings of a command.
+    fn exec_meta(&self, args: Vec<String>) -> ExecMeta {
+        let options = self.cx.options;
+        let hostname =
+            options.build_args.get("BUILDKIT_SANDBOX_HOSTNAME").unwrap_or(&options.hostname);
+        ExecMeta {
+            args,
+            env: self.state.env.to_lines(),
+            cwd: self.cwd(),
+            user: self.state.image.config.user.clone(),
+            proxy_env: platform_args::proxy_env(&options.build_args),
+            extra_hosts: options.extra_hosts.clone(),
+            hostname: hostname.clone(),
+            ulimits: options.ulimits.clone(),
+            cgroup_parent: options.cgroup_parent.clone(),
+            remove_mount_stubs_recursive: true,
+            valid_exit_codes: Vec::new(),
+        }
+    }
+
+    /// Gives the mounts their inputs: the root comes first, and equal inputs are one.
+    fn number_inputs(&self, mounts: Vec<PlacedMount>) -> (Vec<Edge>, Vec<Mount>) {
+        let mut inputs: Vec<Edge> = self.state.edge.into_iter().collect();
+        let root = Mount {
+            input: self.state.edge.map(|_| 0),
+            output: Some(0),
+            ..plain("/".to_owned(), false, MountKind::Bind)
+        };
+        let mut placed = vec![root];
+        for PlacedMount { source, mut mount } in mounts {
+            mount.input = source.map(|source| {
+                inputs.iter().position(|input| *input == source).unwrap_or_else(|| {
+                    inputs.push(source);
+                    inputs.len() - 1
+                })
+            });
+            placed.push(mount);
+        }
+        placed.sort_by(|a, b| a.dest.cmp(&b.dest));
+        (inputs, placed)
+    }
+
+    /// History text: declared arguments with their values, then the argument vector.
+    fn run_history(&self, args: &[String]) -> String {
+        let declared: Vec<String> = self
+            .state
+            .declared
+            .iter()
+            .map(|name| format!("{name}={} ", self.state.env.get(name).unwrap_or_default()))
+            .collect();
+        let count =
+            if declared.is_empty() { String::new() } else { format!("|{} ", declared.len()) };
+        format!("RUN {count}{}{} # buildkit", declared.concat(), args.join(" "))
+    }
+
+    /// Reads a `--device`: `name[,required]`.
+    fn device(&self, place: Place, word: &Word) -> Result<CdiDevice, FrontendError> {
+        let mut device = CdiDevice { name: String::new(), optional: true };
+        for (index, field) in word.text.split(',').enumerate() {
+            let (key, value) =
+                field.split_once('=').map_or((field, None), |(key, value)| (key, Some(value)));
+            match (key.to_lowercase().as_str(), value) {
+                ("name", Some(name)) => name.clone_into(&mut device.name),
+                ("required", None | Some("true")) => device.optional = false,
+                ("required", Some("false")) => device.optional = true,
+                // A qualified name such as `vendor.com/class=name` has an equals sign itself.
+                _ if index == 0 => field.clone_into(&mut device.name),
+                _ => {
+                    let kind = ErrorKind::UnexpectedDeviceKey {
+                        key: key.to_owned(),
+                        field: field.to_owned(),
+                    };
+                    return Err(place.error_at(word.span, kind));
+                }
+            }
+        }
+        Ok(device)
+    }
+}
+
+/// The command with the bodies of its heredocs below, as the shell reads them.
+fn with_bodies(shell: &ShellCommand) -> String {
+    let mut text = shell.text.clone();
+    for heredoc in &shell.heredocs {
+        text = text + "\n" + &heredoc.body + &heredoc.name;
+    }
+    text
+}
+
+/// First line of a heredoc body, with dots when there are more.
+fn summary(body: &str) -> String {
+    match body.trim().split_once('\n') {
+        Some((first, _)) => format!("{first}..."),
+        None => body.trim().to_owned(),
+    }
+}

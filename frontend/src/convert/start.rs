@@ -1,0 +1,143 @@
+//! `FROM`: what a stage starts with.
+
+use llb::op::SourceOp;
+use llb::{Definition, Edge, Op, VertexMetadata};
+
+use super::{Done, StageState};
+use crate::context::Context;
+use crate::image;
+use crate::lint::Rule;
+use crate::local;
+use crate::outcome::{ImageLocation, ResolvedImage};
+use crate::resolve::{self, Start};
+use crate::scope::Variables;
+use crate::stage::{Plan, StageId};
+use crate::step_name::StepNames;
+
+/// The state of stage `id` before its first instruction.
+pub(super) fn state(
+    cx: &Context<'_>,
+    plan: &Plan<'_>,
+    done: &Done,
+    definition: &mut Definition,
+    id: StageId,
+    start: &Start<'_>,
+    names: &mut StepNames,
+) -> StageState {
+    let asked = plan.stages[id].platform.as_ref().unwrap_or(&cx.target_platform).clone();
+    let mut state = StageState {
+        edge: None,
+        image: image::empty(&asked),
+        platform: asked,
+        env: Variables::default(),
+        declared: Vec::new(),
+        workdir_is_set: false,
+        local: None,
+        base_history_len: 0,
+        base_layers: Vec::new(),
+        base_image: None,
+    };
+    match start {
+        Start::Stage(base) => {
+            if let Some(base) = done.get(*base).and_then(Option::as_ref) {
+                state = base.clone();
+                state.image.config.on_build.clear();
+            }
+        }
+        Start::Scratch => {}
+        Start::Local { context, source } => {
+            if plan.target == id {
+                cx.locals.note(source, "/");
+            }
+            state.edge = Some(local_source(cx, definition, source, Some(context)));
+            state.local = Some(source.clone());
+        }
+        Start::Image { context, location, image: resolved, platform } => {
+            report_foreign_platform(cx, plan, id, resolved);
+            state.platform.clone_from(platform);
+            state.image = image::on_top_of(&resolved.config);
+            if plan.stages[id].has_triggers {
+                state.image.config.on_build.clear();
+            }
+            state.base_history_len = resolved.config.history.as_ref().map_or(0, Vec::len);
+            state.base_layers = resolve::layers(resolved);
+            state.base_image = Some(format!("{}@{}", resolved.reference, resolved.digest));
+            if !state.base_layers.is_empty() {
+                let name = image_name(context.as_deref(), resolved, names);
+                let source = image_source(location, resolved);
+                let sources = vec![plan.stages[id].place.source(&cx.info)];
+                let stage = plan.stages[id].name.clone();
+                let metadata = VertexMetadata { name, sources, stage, ..VertexMetadata::default() };
+                let vertex = definition.add(
+                    Op::Source(source),
+                    Vec::new(),
+                    Some(platform.clone()),
+                    metadata,
+                );
+                state.edge = Some(Edge { vertex, output: 0 });
+            }
+        }
+    }
+    image::ensure_path(&mut state.image, &state.platform.os);
+    for (name, value) in Variables::from_lines(&state.image.config.env).iter() {
+        state.env.set(name, value);
+    }
+    state
+}
+
+/// The vertex of a local source; `context` is its name if it has one.
+pub(super) fn local_source(
+    cx: &Context<'_>,
+    definition: &mut Definition,
+    source: &str,
+    context: Option<&str>,
+) -> Edge {
+    let name = match context {
+        Some(context) => format!("[context {context}] load from client"),
+        None if source == local::CONTEXT => "[internal] load build context".to_owned(),
+        None => format!("[context {source}] load from client"),
+    };
+    let metadata = VertexMetadata { name, ..VertexMetadata::default() };
+    let op = Op::Source(cx.locals.source(source));
+    Edge { vertex: definition.add(op, Vec::new(), None, metadata), output: 0 }
+}
+
+/// The source op of an image, pinned to its digest.
+fn image_source(location: &ImageLocation, image: &ResolvedImage) -> SourceOp {
+    match location {
+        ImageLocation::Registry(_) => SourceOp {
+            identifier: format!("docker-image://{}@{}", image.reference, image.digest),
+            attrs: Default::default(),
+        },
+        ImageLocation::OciLayout { context, path, .. } => SourceOp {
+            identifier: format!("oci-layout://{context}@{}", image.digest),
+            attrs: [("oci.store".to_owned(), path.clone())].into(),
+        },
+    }
+}
+
+/// Step name of an image.
+fn image_name(context: Option<&str>, image: &ResolvedImage, names: &mut StepNames) -> String {
+    let pinned = format!("{}@{}", image.reference, image.digest);
+    match context {
+        Some(context) => format!("[context {context}] {pinned}"),
+        None => names.next(&format!("FROM {pinned}"), false, None),
+    }
+}
+
+/// Reports an image for another platform than the stage asks for.
+fn report_foreign_platform(cx: &Context<'_>, plan: &Plan<'_>, id: StageId, image: &ResolvedImage) {
+    let stage = &plan.stages[id];
+    if stage.platform.is_none() && !cx.platform_is_chosen() {
+        return;
+    }
+    let expected = stage.platform.as_ref().unwrap_or(&cx.target_platform);
+    if let Some(actual) = resolve::is_foreign(image, expected) {
+        cx.linter.report(Rule::InvalidBaseImagePlatform, stage.place.lines, || {
+            let name = &image.reference;
+            format!(
+                "Base image {name} was pulled with platform \"{actual}\", expected \"{expected}\" for current build"
+            )
+        });
+    }
+}

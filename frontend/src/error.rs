@@ -1,0 +1,237 @@
+//! Why a parsed Dockerfile could not become an LLB definition.
+
+use std::fmt;
+
+use llb::platform::InvalidPlatform;
+use llb::reference::InvalidReference;
+use miette::{Diagnostic, SourceSpan};
+use parser::mount::MountError;
+use thiserror::Error;
+
+use crate::outcome::LineRange;
+
+/// A mistake and where in the Dockerfile it is.
+#[derive(Debug, Diagnostic)]
+pub struct FrontendError {
+    /// What is wrong.
+    pub kind: ErrorKind,
+    /// Bytes of the Dockerfile to mark.
+    #[label("here")]
+    pub at: SourceSpan,
+    /// Lines of the instruction.
+    pub lines: LineRange,
+    /// What to do about it.
+    #[help]
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for FrontendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.kind.fmt(f)
+    }
+}
+
+/// The kind's message is this error's own, so the chain goes on with the kind's cause.
+impl std::error::Error for FrontendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.kind)
+    }
+}
+
+/// What can be wrong. The wording is that of the reference builder where it has one.
+#[derive(Debug, Error)]
+pub enum ErrorKind {
+    /// No `FROM`.
+    #[error("dockerfile contains no stages to build")]
+    NoStages,
+    /// `--target` names no stage.
+    #[error("target stage \"{name}\" could not be found")]
+    UnknownTarget {
+        /// The name.
+        name: String,
+    },
+    /// `FROM` is empty once variables are replaced.
+    #[error("base name ({written}) should not be blank")]
+    BlankBase {
+        /// As written.
+        written: String,
+    },
+    /// `FROM --platform` is empty once variables are replaced.
+    #[error("empty platform value from expression {written}")]
+    EmptyPlatform {
+        /// As written.
+        written: String,
+    },
+    /// `FROM --platform` is no platform.
+    #[error("failed to parse platform {written}")]
+    InvalidPlatform {
+        /// As written.
+        written: String,
+        /// Why not.
+        #[source]
+        source: InvalidPlatform,
+    },
+    /// A base that is neither a stage nor a valid image reference.
+    #[error("failed to parse stage name \"{name}\"")]
+    InvalidImageName {
+        /// The name.
+        name: String,
+        /// Why not.
+        #[source]
+        source: InvalidReference,
+    },
+    /// A word that can not be expanded.
+    #[error("failed to process \"{word}\": {reason}")]
+    Expansion {
+        /// The whole word.
+        word: String,
+        /// Why not.
+        reason: String,
+    },
+    /// `COPY --from=N` with no such stage.
+    #[error("invalid stage index {index}")]
+    InvalidStageIndex {
+        /// The index.
+        index: String,
+    },
+    /// `COPY --from` a stage that comes later.
+    #[error(
+        "cannot copy from stage \"{from}\", it needs to be defined before current stage \"{current}\""
+    )]
+    CopyFromLaterStage {
+        /// The later stage.
+        from: String,
+        /// The stage of the instruction.
+        current: String,
+    },
+    /// `RUN --mount=from=` a stage that comes later.
+    #[error(
+        "cannot mount from stage \"{from}\" to \"{target}\", stage needs to be defined before current command"
+    )]
+    MountFromLaterStage {
+        /// The later stage.
+        from: String,
+        /// Where it was to be mounted.
+        target: String,
+    },
+    /// Stages that need each other.
+    #[error("circular dependency detected on stage: {stage}")]
+    CircularStages {
+        /// One of them.
+        stage: String,
+    },
+    /// A kind of source that this builder can not fetch yet.
+    #[error("{what} is not supported yet: `{url}`")]
+    Unsupported {
+        /// What is not supported.
+        what: &'static str,
+        /// What was asked for.
+        url: String,
+    },
+    /// A trigger that is not exactly one valid instruction.
+    #[error("invalid ONBUILD trigger `{trigger}` of base \"{base}\": {reason}")]
+    InvalidTrigger {
+        /// The trigger.
+        trigger: String,
+        /// Where it comes from.
+        base: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `--chmod` with a bad value.
+    #[error(
+        "invalid chmod parameter: '{value}'. it should be octal string and between 0 and 07777"
+    )]
+    InvalidChmod {
+        /// The value.
+        value: String,
+    },
+    /// `--checksum` with more than one source.
+    #[error("checksum can't be specified for multiple sources")]
+    ChecksumForSeveral,
+    /// `--checksum` for something that is not fetched.
+    #[error("checksum requires HTTP(S) or Git sources")]
+    ChecksumForLocal,
+    /// `--checksum` that is no digest.
+    #[error("invalid checksum `{value}`: want sha256:<64 hexadecimal digits>")]
+    InvalidChecksum {
+        /// The value.
+        value: String,
+    },
+    /// `COPY` of a URL.
+    #[error("source can't be a URL for COPY")]
+    UrlForCopy,
+    /// `COPY` of a git repository.
+    #[error("source can't be a git ref for COPY")]
+    GitForCopy,
+    /// `--link` with an owner by name.
+    #[error(
+        "user name `{owner}` can not be looked up with --link: the copied layer does not see the stage's files"
+    )]
+    NamedOwnerWithLink {
+        /// The owner.
+        owner: String,
+    },
+    /// A mistake in `--mount`.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A mount over the whole file system of the step.
+    #[error("invalid mount target \"{target}\"")]
+    InvalidMountTarget {
+        /// The target.
+        target: String,
+    },
+    /// A secret without a name.
+    #[error("invalid secret mount. one of source, target required")]
+    UnnamedSecret,
+    /// A mistake in `--device`.
+    #[error("unexpected key '{key}' in '{field}'")]
+    UnexpectedDeviceKey {
+        /// The key.
+        key: String,
+        /// The field it is in.
+        field: String,
+    },
+    /// A right that was not granted.
+    #[error("{right} is not allowed")]
+    NotAllowed {
+        /// The right.
+        right: String,
+    },
+    /// `RUN []`.
+    #[error("arguments are required")]
+    NoArguments,
+    /// A bad port.
+    #[error("{0}")]
+    Port(String),
+    /// A bad signal.
+    #[error("Invalid signal: {signal}")]
+    InvalidSignal {
+        /// The signal.
+        signal: String,
+    },
+    /// `VOLUME` with an empty path.
+    #[error("VOLUME specified can not be an empty string")]
+    EmptyVolume,
+    /// A name that is empty once variables are replaced.
+    #[error("{instruction} names can not be blank")]
+    BlankName {
+        /// The instruction.
+        instruction: &'static str,
+    },
+    /// Something wrong with a `check=` directive.
+    #[error("failed to parse check options: invalid check option \"{option}\"")]
+    InvalidCheckOption {
+        /// The option.
+        option: String,
+    },
+    /// Build checks found something and are to fail the build.
+    #[error("lint violation found for rules: {rules}")]
+    LintViolation {
+        /// Names of the rules.
+        rules: String,
+    },
+    /// `BUILDKIT_DISABLE_FILEOP`.
+    #[error("build-arg BUILDKIT_DISABLE_FILEOP is no longer supported")]
+    FileOpDisabled,
+}

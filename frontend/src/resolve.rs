@@ -1,0 +1,177 @@
+//! Finds the images that the reachable stages need.
+//!
+//! Triggers of base images can make further stages and images reachable, so this goes on until
+//! nothing new turns up.
+
+use llb::{DiffId, Platform};
+
+use crate::context::Context;
+use crate::error::FrontendError;
+use crate::named_context::{self, Located};
+use crate::outcome::{ImageRequest, ResolvedImage};
+use crate::stage::{Base, Plan, StageId};
+use crate::{image, suggest};
+
+/// Names to suggest for an image that does not exist.
+const COMMON_IMAGES: &[&str] =
+    &["alpine", "busybox", "centos", "debian", "fedora", "golang", "ubuntu"];
+
+/// What a reachable stage starts from.
+#[derive(Debug)]
+pub(crate) enum Start<'a> {
+    /// The result of another stage.
+    Stage(StageId),
+    /// Nothing.
+    Scratch,
+    /// A folder.
+    Local {
+        /// Name of the context.
+        context: String,
+        /// Name of the local source.
+        source: String,
+    },
+    /// An image.
+    Image {
+        /// Name of the context that it comes from, if it does.
+        context: Option<String>,
+        /// What the Dockerfile calls it, or where the context has it.
+        location: crate::outcome::ImageLocation,
+        /// What is known of it.
+        image: &'a ResolvedImage,
+        /// Its platform, for the source vertex.
+        platform: Platform,
+    },
+}
+
+/// Starts of the reachable stages by stage, or what has to be resolved first.
+pub(crate) enum Resolution<'a> {
+    /// Everything is known; `None` for stages that are not needed.
+    Known(Vec<Option<Start<'a>>>),
+    /// These images are not known.
+    Needs(Vec<ImageRequest>),
+}
+
+/// Finds what every reachable stage of `plan` starts from, and adds the triggers of base images to it.
+///
+/// # Errors
+/// All bases that can not be used, and mistakes in triggers.
+pub(crate) fn resolve<'a>(
+    cx: &Context<'a>,
+    plan: &mut Plan<'a>,
+) -> Result<Resolution<'a>, Vec<FrontendError>> {
+    loop {
+        let reachable = plan.reachable(cx.options.all_stages);
+        let mut starts = Vec::new();
+        let (mut needs, mut errors) = (Vec::new(), Vec::new());
+        for (id, is_reachable) in reachable.iter().enumerate() {
+            let start = if *is_reachable { Some(start_of(cx, plan, id)) } else { None };
+            match start.transpose() {
+                Ok(Some(Found::Start(start))) => starts.push(Some(start)),
+                Ok(Some(Found::Missing(request))) => {
+                    needs.push(*request);
+                    starts.push(None);
+                }
+                Ok(None) => starts.push(None),
+                Err(error) => errors.push(error),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        if !add_image_triggers(plan, &starts)? {
+            return Ok(if needs.is_empty() {
+                Resolution::Known(starts)
+            } else {
+                Resolution::Needs(needs)
+            });
+        }
+    }
+}
+
+/// A start, or what is needed to know it.
+enum Found<'a> {
+    Start(Start<'a>),
+    Missing(Box<ImageRequest>),
+}
+
+fn start_of<'a>(
+    cx: &Context<'a>,
+    plan: &Plan<'a>,
+    id: StageId,
+) -> Result<Found<'a>, FrontendError> {
+    let stage = &plan.stages[id];
+    let platform = stage.platform.as_ref().unwrap_or(&cx.target_platform);
+    let located = match &stage.base {
+        Base::Stage(base) => return Ok(Found::Start(Start::Stage(*base))),
+        Base::Scratch => return Ok(Found::Start(Start::Scratch)),
+        Base::Named(name) => named_context::locate(cx, name, platform, stage.place)?,
+        Base::Replaced { name, context } => {
+            named_context::locate_context(name.clone(), context.clone(), stage.place)?
+        }
+    };
+    let (context, location) = match located {
+        Located::Local { context, source } => {
+            return Ok(Found::Start(Start::Local { context, source }));
+        }
+        Located::Image { context, location } => (context, location),
+    };
+    let any_platform = stage.platform.is_none() && !cx.platform_is_chosen();
+    let Some(image) = cx.images.find(&location, platform) else {
+        let written = match &stage.base {
+            Base::Named(name) | Base::Replaced { name, .. } => name.clone(),
+            _ => String::new(),
+        };
+        let known = plan.stage_names().chain(COMMON_IMAGES.iter().copied());
+        return Ok(Found::Missing(Box::new(ImageRequest {
+            suggestion: suggest::nearest(&written, known).map(str::to_owned),
+            location,
+            platform: platform.clone(),
+            any_platform,
+            mode: cx.options.resolve_mode,
+            written,
+            lines: stage.place.lines,
+        })));
+    };
+    let platform = if any_platform { image.platform.clone() } else { platform.clone() };
+    Ok(Found::Start(Start::Image { context, location, image, platform }))
+}
+
+/// Adds the triggers of base images to the stages on top of them; says whether there were any.
+fn add_image_triggers(
+    plan: &mut Plan<'_>,
+    starts: &[Option<Start<'_>>],
+) -> Result<bool, Vec<FrontendError>> {
+    let mut added = false;
+    let mut errors = Vec::new();
+    for (id, start) in starts.iter().enumerate() {
+        let stage = &plan.stages[id];
+        let (Some(Start::Image { image, .. }), Base::Named(name), false) =
+            (start, &stage.base, stage.has_triggers)
+        else {
+            continue;
+        };
+        let name = name.clone();
+        if image.config.config.on_build.is_empty() {
+            continue;
+        }
+        added = true;
+        let result = plan.add_triggers(id, &image.config.config.on_build, &name);
+        errors.extend(result.and_then(|()| plan.find_sources(id)).err());
+    }
+    if errors.is_empty() && added {
+        errors.extend(plan.check_circles().err());
+    }
+    if errors.is_empty() { Ok(added) } else { Err(errors) }
+}
+
+/// Layers of an image; an image without layers whose history has none either is an empty tree.
+pub(crate) fn layers(image: &ResolvedImage) -> Vec<DiffId> {
+    image.config.rootfs.diff_ids.clone().unwrap_or_default()
+}
+
+/// Whether an image is one for another system or architecture than `expected`.
+pub(crate) fn is_foreign(image: &ResolvedImage, expected: &Platform) -> Option<Platform> {
+    let actual = image::platform_of(&image.config);
+    let differs = actual.os != expected.os || actual.architecture != expected.architecture;
+    (differs && !actual.architecture.is_empty()).then_some(actual)
+}

@@ -1,0 +1,453 @@
+//! The stages of a Dockerfile and how they depend on each other (`spec/instructions.md` §3-4).
+//!
+//! A *hidden* stage stands for an image, named context or empty tree that an instruction reads
+//! without a stage of its own (`COPY --from=alpine`).
+//!
+//! Invariants:
+//! - The stages of the file come first, in order, then the hidden ones.
+//! - Stages do not depend on each other in a circle once [`Plan::new`] has returned.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use llb::Platform;
+use parser::{FromInstruction, Instruction, InstructionKind, Word};
+
+use crate::context::Context;
+use crate::error::{ErrorKind, FrontendError};
+use crate::lint::Rule;
+use crate::named_context;
+use crate::options::NamedContext;
+use crate::place::Place;
+use crate::{expand, suggest};
+
+/// Index of a stage in its [`Plan`].
+pub(crate) type StageId = usize;
+
+/// What a stage starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// An earlier stage.
+    Stage(StageId),
+    /// Nothing.
+    Scratch,
+    /// An image or a named context of this name.
+    Named(String),
+    /// A named context instead of the whole stage.
+    Replaced {
+        /// Name of the context.
+        name: String,
+        /// The context.
+        context: NamedContext,
+    },
+}
+
+/// A stage.
+#[derive(Debug)]
+pub(crate) struct Stage<'d> {
+    /// Name, lower-case.
+    pub(crate) name: Option<String>,
+    /// Name for the user: `stage-N` when it has none.
+    pub(crate) shown: String,
+    /// Where it begins; for a hidden stage, where it is used.
+    pub(crate) place: Place,
+    /// What it starts from.
+    pub(crate) base: Base,
+    /// Platform asked for in `FROM`.
+    pub(crate) platform: Option<Platform>,
+    /// Its instructions, with triggers first.
+    pub(crate) steps: Vec<Step<'d>>,
+    /// Whether the triggers of its base are among the steps.
+    pub(crate) has_triggers: bool,
+    /// Whether it is not in the file.
+    pub(crate) is_hidden: bool,
+}
+
+/// An instruction of a stage.
+#[derive(Debug)]
+pub(crate) struct Step<'d> {
+    /// The instruction.
+    pub(crate) instruction: Cow<'d, Instruction>,
+    /// Where it stands.
+    pub(crate) place: Place,
+    /// Stages that it reads: one for each `--mount`, or the one of `--from`.
+    pub(crate) sources: Vec<Option<StageId>>,
+}
+
+/// All stages for one platform.
+#[derive(Debug)]
+pub(crate) struct Plan<'d> {
+    /// The stages of the file, then hidden ones.
+    pub(crate) stages: Vec<Stage<'d>>,
+    /// Stages by name; the last one of a name counts.
+    names: BTreeMap<String, StageId>,
+    /// The stage to build.
+    pub(crate) target: StageId,
+    /// Whether step names leave the stage out.
+    pub(crate) is_single: bool,
+}
+
+impl<'d> Plan<'d> {
+    /// Finds the stages, their bases and what their instructions read.
+    ///
+    /// # Errors
+    /// All mistakes in `FROM` and `--from`, and circles.
+    pub(crate) fn new(cx: &Context<'d>) -> Result<Self, Vec<FrontendError>> {
+        let mut plan =
+            Self { stages: Vec::new(), names: BTreeMap::new(), target: 0, is_single: false };
+        let mut errors = Vec::new();
+        for instruction in &cx.dockerfile.instructions {
+            match &instruction.kind {
+                InstructionKind::From(from) => {
+                    cx.enter(instruction);
+                    if let Err(error) = plan.add_stage(cx, from, Place::of(instruction)) {
+                        errors.push(error);
+                    }
+                }
+                _ => {
+                    if let Some(stage) = plan.stages.last_mut() {
+                        stage.steps.push(Step {
+                            instruction: Cow::Borrowed(instruction),
+                            place: Place::of(instruction),
+                            sources: Vec::new(),
+                        });
+                    }
+                }
+            }
+        }
+        if plan.stages.is_empty() && errors.is_empty() {
+            errors.push(FrontendError {
+                kind: ErrorKind::NoStages,
+                at: 0.into(),
+                lines: crate::outcome::LineRange { start: 1, end: 1 },
+                hint: None,
+            });
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        plan.add_triggers_of_stages()?;
+        for id in 0..plan.stages.len() {
+            errors.extend(plan.find_sources(id).err());
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        plan.check_circles().map_err(|error| vec![error])?;
+        plan.is_single = plan.stages.len() == 1 && !plan.has_mounts();
+        plan.target = plan.find_target(cx).map_err(|error| vec![error])?;
+        Ok(plan)
+    }
+
+    fn add_stage(
+        &mut self,
+        cx: &Context<'d>,
+        from: &FromInstruction,
+        place: Place,
+    ) -> Result<(), FrontendError> {
+        let name = from.stage.as_ref().map(|stage| stage.name.clone());
+        let index = self.stages.len();
+        let image = base_name(cx, from, place);
+        let platform =
+            from.platform.as_ref().map(|word| base_platform(cx, word, name.as_deref(), place));
+        let platform = platform.transpose();
+        // The stage is added even if its FROM is wrong, so that later stages find it.
+        let replaced = name.as_deref().and_then(|name| {
+            let platform =
+                platform.as_ref().ok().and_then(Option::as_ref).unwrap_or(&cx.target_platform);
+            named_context::find(cx.options, name, platform)
+        });
+        let base = match (replaced, &image) {
+            (Some((name, context)), _) => Base::Replaced { name, context },
+            (None, Ok(image)) => match self.names.get(image) {
+                Some(&earlier) => Base::Stage(earlier),
+                None if image == "scratch" => Base::Scratch,
+                None => Base::Named(image.clone()),
+            },
+            (None, Err(_)) => Base::Scratch,
+        };
+        self.stages.push(Stage {
+            shown: name.clone().unwrap_or_else(|| format!("stage-{index}")),
+            place,
+            base,
+            platform: platform.as_ref().ok().cloned().flatten(),
+            steps: Vec::new(),
+            has_triggers: false,
+            is_hidden: false,
+            name: name.clone(),
+        });
+        if let Some(name) = name {
+            self.names.insert(name, index);
+        }
+        image.and(platform).map(drop)
+    }
+
+    /// Puts the `ONBUILD` instructions of base stages in front of the stages on top of them.
+    fn add_triggers_of_stages(&mut self) -> Result<(), Vec<FrontendError>> {
+        let mut errors = Vec::new();
+        for id in 0..self.stages.len() {
+            let Base::Stage(base) = self.stages[id].base else { continue };
+            let base = &self.stages[base];
+            let triggers: Vec<String> = base.steps.iter().filter_map(trigger_of).collect();
+            let name = base.shown.clone();
+            errors.extend(self.add_triggers(id, &triggers, &name).err());
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// Puts trigger texts in front of the instructions of a stage; call [`find_sources`](Self::find_sources) then.
+    ///
+    /// # Errors
+    /// When a trigger is not one valid instruction.
+    pub(crate) fn add_triggers(
+        &mut self,
+        id: StageId,
+        triggers: &[String],
+        base: &str,
+    ) -> Result<(), FrontendError> {
+        let stage = &mut self.stages[id];
+        stage.has_triggers = true;
+        let mut steps = Vec::new();
+        for trigger in triggers {
+            let place = stage.place.for_triggers();
+            let instruction = parser::parse_trigger(trigger).map_err(|error| {
+                let (trigger, base, reason) = (trigger.clone(), base.to_owned(), error.to_string());
+                place.error(ErrorKind::InvalidTrigger { trigger, base, reason })
+            })?;
+            steps.push(Step { instruction: Cow::Owned(instruction), place, sources: Vec::new() });
+        }
+        stage.steps.splice(0..0, steps);
+        Ok(())
+    }
+
+    /// Finds what the instructions of a stage read, and adds hidden stages where needed.
+    ///
+    /// # Errors
+    /// When `--from=N` has no such stage.
+    pub(crate) fn find_sources(&mut self, id: StageId) -> Result<(), FrontendError> {
+        let mut steps = std::mem::take(&mut self.stages[id].steps);
+        let mut result = Ok(());
+        for step in steps.iter_mut().filter(|step| step.sources.is_empty()) {
+            let found = match &step.instruction.kind {
+                InstructionKind::Copy(copy) => match &copy.from {
+                    Some(from) => self.copy_source(from, step.place).map(|id| vec![Some(id)]),
+                    None => Ok(Vec::new()),
+                },
+                InstructionKind::Run(run) => Ok(run
+                    .mounts
+                    .iter()
+                    .map(|mount| mount.from.as_deref().filter(|from| !from.is_empty()))
+                    .map(|from| from.map(|from| self.named_source(from, step.place)))
+                    .collect()),
+                _ => continue,
+            };
+            match found {
+                Ok(sources) => step.sources = sources,
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        self.stages[id].steps = steps;
+        result
+    }
+
+    /// The stage of `COPY --from`.
+    fn copy_source(&mut self, from: &Word, place: Place) -> Result<StageId, FrontendError> {
+        let Ok(index) = from.text.parse::<i64>() else {
+            return Ok(self.named_source(&from.text, place));
+        };
+        let count = self.stages.iter().filter(|stage| !stage.is_hidden).count();
+        usize::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {
+            place.error_at(from.span, ErrorKind::InvalidStageIndex { index: from.text.clone() })
+        })
+    }
+
+    /// The stage of this name in any letter case, else a new hidden one.
+    fn named_source(&mut self, name: &str, place: Place) -> StageId {
+        if let Some(&id) = self.names.get(&name.to_lowercase()) {
+            return id;
+        }
+        let base = if name == "scratch" { Base::Scratch } else { Base::Named(name.to_owned()) };
+        let same = self.stages.iter().position(|stage| stage.is_hidden && stage.base == base);
+        same.unwrap_or_else(|| {
+            self.stages.push(Stage {
+                name: None,
+                shown: name.to_owned(),
+                place,
+                base,
+                platform: None,
+                steps: Vec::new(),
+                has_triggers: true,
+                is_hidden: true,
+            });
+            self.stages.len() - 1
+        })
+    }
+
+    fn find_target(&self, cx: &Context<'_>) -> Result<StageId, FrontendError> {
+        let in_file = || self.stages.iter().filter(|stage| !stage.is_hidden);
+        let last = in_file().count() - 1;
+        let Some(wanted) = cx.options.target.as_deref().filter(|target| !target.is_empty()) else {
+            return Ok(last);
+        };
+        self.names.get(&wanted.to_lowercase()).copied().ok_or_else(|| {
+            let nearest =
+                suggest::nearest(wanted, in_file().filter_map(|stage| stage.name.as_deref()));
+            let kind = ErrorKind::UnknownTarget { name: wanted.to_owned() };
+            self.stages[last].place.error(kind).with_suggestion(nearest)
+        })
+    }
+
+    /// Stages that `id` depends on directly.
+    fn dependencies(&self, id: StageId) -> Vec<StageId> {
+        let stage = &self.stages[id];
+        let base = match stage.base {
+            Base::Stage(base) => Some(base),
+            // The instructions of a replaced stage are never run.
+            Base::Replaced { .. } => return Vec::new(),
+            _ => None,
+        };
+        base.into_iter()
+            .chain(stage.steps.iter().flat_map(|step| step.sources.iter().flatten().copied()))
+            .collect()
+    }
+
+    /// Stages that the target needs, or all of the file when every stage is wanted.
+    pub(crate) fn reachable(&self, all: bool) -> Vec<bool> {
+        let mut reached = vec![false; self.stages.len()];
+        let mut pending: Vec<StageId> = vec![self.target];
+        if all {
+            pending.extend((0..self.stages.len()).filter(|&id| !self.stages[id].is_hidden));
+        }
+        while let Some(id) = pending.pop() {
+            if !std::mem::replace(&mut reached[id], true) {
+                pending.extend(self.dependencies(id));
+            }
+        }
+        reached
+    }
+
+    /// Fails when stages need each other.
+    pub(crate) fn check_circles(&self) -> Result<(), FrontendError> {
+        // 0: not seen, 1: on the path, 2: done. Frames hold what is still to be visited.
+        let mut marks = vec![0_u8; self.stages.len()];
+        for root in 0..self.stages.len() {
+            if marks[root] != 0 {
+                continue;
+            }
+            marks[root] = 1;
+            let mut frames = vec![(root, self.dependencies(root))];
+            while let Some((id, pending)) = frames.last_mut() {
+                let Some(next) = pending.pop() else {
+                    marks[*id] = 2;
+                    frames.pop();
+                    continue;
+                };
+                match marks[next] {
+                    0 => {
+                        marks[next] = 1;
+                        let pending = self.dependencies(next);
+                        frames.push((next, pending));
+                    }
+                    1 => {
+                        let stage = &self.stages[next];
+                        return Err(stage
+                            .place
+                            .error(ErrorKind::CircularStages { stage: stage.shown.clone() }));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn has_mounts(&self) -> bool {
+        self.stages.iter().flat_map(|stage| &stage.steps).any(
+            |step| matches!(&step.instruction.kind, InstructionKind::Run(run) if !run.mounts.is_empty()),
+        )
+    }
+
+    /// Names of the stages.
+    pub(crate) fn stage_names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+}
+
+/// Trigger text of an `ONBUILD`.
+fn trigger_of(step: &Step<'_>) -> Option<String> {
+    match &step.instruction.kind {
+        InstructionKind::Onbuild(onbuild) if !step.place.is_trigger() => {
+            Some(onbuild.trigger.clone())
+        }
+        _ => None,
+    }
+}
+
+/// The base of a `FROM` with variables replaced.
+fn base_name(
+    cx: &Context<'_>,
+    from: &FromInstruction,
+    place: Place,
+) -> Result<String, FrontendError> {
+    let written = &from.image;
+    if let Ok(default) = expand::single(&written.text, cx.escape(), &cx.default_globals)
+        && !(default.used.is_empty() && default.unset.is_empty())
+        && (default.text.is_empty() || llb::Reference::parse(&default.text).is_err())
+    {
+        cx.linter.report(Rule::InvalidDefaultArgInFrom, place.lines, || {
+            format!(
+                "Default value for ARG {} results in empty or invalid base image name",
+                written.text
+            )
+        });
+    }
+    let expanded = expand::single(&written.text, cx.escape(), &cx.globals)
+        .map_err(|error| place.error_at(written.span, error.into()))?;
+    cx.report_unknown_in_from(&expanded.unset, place);
+    if expanded.text.is_empty() {
+        let hint = expanded
+            .unset
+            .first()
+            .map(|name| format!("declare `ARG {name}` before the first FROM"));
+        let kind = ErrorKind::BlankBase { written: written.text.clone() };
+        return Err(place.error_at(written.span, kind).with_hint(hint));
+    }
+    Ok(expanded.text)
+}
+
+/// The platform of a `FROM --platform`.
+fn base_platform(
+    cx: &Context<'_>,
+    word: &Word,
+    stage: Option<&str>,
+    place: Place,
+) -> Result<Platform, FrontendError> {
+    let expanded = expand::single(&word.text, cx.escape(), &cx.globals)
+        .map_err(|error| place.error_at(word.span, error.into()))?;
+    cx.report_unknown_in_from(&expanded.unset, place);
+    let nearest =
+        || expanded.unset.iter().find_map(|name| suggest::nearest(name, cx.globals.names()));
+    if expanded.text.is_empty() {
+        let kind = ErrorKind::EmptyPlatform { written: word.text.clone() };
+        return Err(place.error_at(word.span, kind).with_suggestion(nearest()));
+    }
+    let platform = Platform::parse(&expanded.text).map_err(|source| {
+        let kind = ErrorKind::InvalidPlatform { written: word.text.clone(), source };
+        place.error_at(word.span, kind).with_suggestion(nearest())
+    })?;
+    let is_target = expanded.used == ["TARGETPLATFORM"];
+    if is_target && cx.globals.get("TARGETPLATFORM") == Some(expanded.text.as_str()) {
+        cx.linter.report(Rule::RedundantTargetPlatform, place.lines, || {
+            let written = &word.text;
+            format!("Setting platform to predefined {written} in FROM is redundant as this is the default behavior")
+        });
+    }
+    let stage = stage.unwrap_or_default();
+    let names_it = stage.contains(&platform.os) || stage.contains(&platform.architecture);
+    if expanded.used.is_empty() && expanded.unset.is_empty() && !names_it {
+        cx.linter.report(Rule::FromPlatformFlagConstDisallowed, place.lines, || {
+            format!("FROM --platform flag should not use constant value {:?}", word.text)
+        });
+    }
+    Ok(platform)
+}
