@@ -1,0 +1,182 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn variables(name: &str) -> Option<String> {
+    let value = match name {
+        "v" => "value",
+        "empty" => "",
+        "ports" => "80 443/udp",
+        "path" => "/usr/local/bin",
+        "lines" => "a\nb",
+        "é" => "accent",
+        "1" => "one",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+#[track_caller]
+fn check(text: &str, expect: &str) {
+    let actual = match expand(text, '\\', &variables, Mode::default()) {
+        Ok(expanded) => expanded.text,
+        Err(error) => format!("error: {}", error.cause),
+    };
+    assert_eq!(actual, expect, "input: {text:?}");
+}
+
+#[test]
+fn quotes_and_escapes() {
+    check("a b", "a b");
+    check("'a $v \\'", "a $v \\");
+    check(r#""a $v \" \$ \\ \n 'x'""#, r#"a value " $ \ \n 'x'"#);
+    check(r"\$v \a\\", r"$v a\");
+    check("a\\", "a");
+    check("a''b\"\"", "ab");
+    check("a < b << c", "a < b << c");
+    check("'a", "error: unexpected end of statement while looking for matching single-quote");
+    check("\"a", "error: unexpected end of statement while looking for matching double-quote");
+    check("\"a\\", "error: unexpected end of statement while looking for matching double-quote");
+    check("é'ü'", "éü");
+}
+
+#[test]
+fn plain_variables() {
+    check("$v-$empty-$none-$v_x", "value---");
+    check("$1a $12b $0 $@$*$#$?$-$!$$", "onea b  ");
+    check("$ $. $", "$ $. $");
+    check("$é", "accent");
+    check("${v}${none}}", "value}");
+}
+
+#[test]
+fn braced_forms() {
+    check("${v:-w} ${empty:-w} ${none:-w}", "value w w");
+    check("${v-w} ${empty-w} ${none-w}", "value  w");
+    check("${v:+w} ${empty:+w} ${none:+w}.", "w  .");
+    check("${v+w} ${empty+w} ${none+w}.", "w w .");
+    check("${v:?w} ${v?w}", "value value");
+    check("${none:-${other:-'z }'}}", "z }");
+    check("${none:-\"a b\"}\\}", "a b}");
+    check("${none:?}", "error: none: is not allowed to be unset");
+    check("${empty:?}", "error: empty: is not allowed to be empty");
+    check("${empty?}", "");
+    check("${empty:?be set}", "error: empty: be set");
+}
+
+#[test]
+fn patterns() {
+    check("${path#*/} ${path##*/}", "usr/local/bin bin");
+    check("${path%/*} ${path%%/*}.", "/usr/local .");
+    check("${path%l?c*}", "/usr/");
+    check("${path/\\//:}", ":usr/local/bin");
+    check("${path//\\//:}", ":usr:local:bin");
+    check("${v//a/\\/}", "v\\/lue");
+    check("${v//}/x}", "value");
+    check("${v///-}", "-v-a-l-u-e-");
+    check("${v//*/x}", "x");
+    check("${lines//*/x}", "x\nx");
+    check("${v/z/x}", "value");
+    check("${none/z/x}", "");
+    check("${v#\\a}", "error: invalid pattern (\\a) in substitution: invalid escape '\\a'");
+    check("${v/p}", "error: syntax error: missing '/' in ${}");
+}
+
+#[test]
+fn bad_forms() {
+    check("${}", "error: syntax error: bad substitution");
+    check("${:}", "error: syntax error: bad substitution");
+    check("${{x}", "error: syntax error: bad substitution");
+    check("${", "error: syntax error: missing '}'");
+    check("${v:-x", "error: syntax error: missing '}'");
+    check("${v#x", "error: syntax error: missing '}'");
+    check("${v:", "error: syntax error: missing '}'");
+    check("${v", "error: unsupported modifier (\u{fffd}) in substitution");
+    check("${v^}", "error: unsupported modifier (^) in substitution");
+    check("${v:=x}", "error: unsupported modifier (:=) in substitution");
+    check("${v:#x}", "error: unsupported modifier (:#) in substitution");
+    check("${v:%x}", "error: unsupported modifier (:%) in substitution");
+    check("${.}", "error: unsupported modifier (.) in substitution");
+}
+
+#[test]
+fn the_error_names_the_whole_word() {
+    let error = expand("a\"${}\"", '\\', &variables, Mode::default()).unwrap_err();
+    let expect = r#"failed to process "a\"${}\"": syntax error: bad substitution"#;
+    assert_eq!(error.to_string(), expect);
+}
+
+#[test]
+fn a_backtick_can_be_the_escape() {
+    let expanded = expand(r"c:\dir\`$v", '`', &variables, Mode::default()).unwrap();
+    assert_eq!(expanded.text, r"c:\dir\$v");
+}
+
+#[test]
+fn names_are_told_once_in_order_of_use() {
+    let text = "$b $v ${a:-$b} $a ${v+x}";
+    let expanded = expand(text, '\\', &variables, Mode::default()).unwrap();
+    assert_eq!(expanded.used, ["v"]);
+    assert_eq!(expanded.unset, ["b", "a"]);
+}
+
+#[test]
+fn words_split_at_blanks_outside_quotes() {
+    let words = |text: &str| {
+        expand_words(text, '\\', &variables, Mode::default()).map(|it| it.words).unwrap()
+    };
+    assert_eq!(words("$ports"), ["80", "443/udp"]);
+    assert_eq!(words("8$ports '1 2'\\ 3 $none"), ["880", "443/udp", "1 2 3"]);
+    assert_eq!(words("\"$ports\""), ["80 443/udp"]);
+    assert_eq!(words(" '' a \u{a0} b "), ["a", "b"]);
+}
+
+#[test]
+fn raw_modes_keep_what_they_say() {
+    let all = Mode { raw_quotes: true, raw_escapes: true, skip_unset: true, ignore_quotes: false };
+    let keep = |text: &str| expand(text, '\\', &|_| None, all).unwrap().text;
+    let text = r#"'a' "b \" $c" \d $e ${f} ${g:-h} ${i//j/k} ${l#m\*}"#;
+    assert_eq!(keep(text), text);
+}
+
+#[test]
+fn heredoc_bodies_keep_quotes() {
+    let body = "it's \"$v\" \\$v \\\\ \\n ${none:-'x'}\n";
+    let expanded = expand_heredoc(body, &variables).unwrap();
+    assert_eq!(expanded.text, "it's \"value\" $v \\ n 'x'\n");
+}
+
+#[test]
+fn nesting_is_bounded() {
+    let nest = |depth: usize| format!("{}x{}", "${n:-".repeat(depth), "}".repeat(depth));
+    check(&nest(MAX_DEPTH), "x");
+    let deep = format!("error: {}", WordErrorKind::TooDeep);
+    check(&nest(MAX_DEPTH + 1), &deep);
+    check(&"\"${n:-".repeat(100_000), &deep);
+}
+
+#[test]
+fn size_is_bounded() {
+    let large = "x".repeat(MAX_SIZE / 2 + 1);
+    let lookup = |_: &str| Some(large.clone());
+    let cause = |text| expand(text, '\\', &lookup, Mode::default()).unwrap_err().cause;
+    assert_eq!(cause("$a$a"), WordErrorKind::TooLarge);
+    assert_eq!(cause("${a//x/$a}"), WordErrorKind::TooLarge);
+    assert_eq!(cause("${a//*y/}"), WordErrorKind::TooExpensive);
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_processed_or_refused(text in "[a${}:/#%*?\\\\\"' <`+-]{0,40}") {
+        let _ = expand_words(&text, '\\', &variables, Mode::default());
+        let _ = expand_words(&text, '`', &variables, Mode::default());
+        let _ = expand_heredoc(&text, &variables);
+    }
+
+    #[test]
+    fn single_quotes_give_back_any_text(text in "[^']{0,20}") {
+        let quoted = format!("'{text}'");
+        let expanded = expand(&quoted, '\\', &variables, Mode::default());
+        prop_assert_eq!(expanded.unwrap().text, text);
+    }
+}
