@@ -7,7 +7,7 @@ use crate::scope::Variables;
 
 impl From<WordError> for ErrorKind {
     fn from(error: WordError) -> Self {
-        Self::Expansion { word: error.word, reason: error.cause }
+        Self::Expansion { word: error.word, reason: error.cause.to_string() }
     }
 }
 
