@@ -1,1 +1,43 @@
 //! Runs one process in a root file system under namespaces, mounts and limits.
+//!
+//! ```text
+//! threads of the builder ── Sandbox::run ──▶ zygote ──▶ step, step, step
+//! ```
+//!
+//! [`Sandbox::start`] starts a small helper, the zygote, which makes the process of each step in
+//! namespaces of its own; [`Sandbox::run`] hands it one [`Spec`] and waits for the end. What a step
+//! finds is that of BuildKit: mounts, users, capabilities, system calls and names.
+//!
+//! Invariants:
+//! - Nothing outlives a step: it is PID 1 of its namespace, so its end takes everything in there
+//!   along, and every mount belongs to its mount namespace. That holds however it ends, also when
+//!   the builder or the zygote is killed.
+//! - Nothing that an image, a mount source or a step says is looked up outside of it: paths are
+//!   resolved by the kernel inside a descriptor of their root, and mounted by descriptor.
+//! - A step holds no descriptor but its three standard ones.
+//! - Secrets are in memory only.
+//!
+//! Needs Linux 5.12 (`mount_setattr`).
+
+mod cancel;
+mod environment;
+mod error;
+mod names;
+mod seccomp;
+mod spec;
+mod step;
+mod supervisor;
+mod sys;
+mod wire;
+mod zygote;
+
+pub use cancel::Cancel;
+pub use environment::{Environment, Proxies, complete_environment};
+pub use error::{ExecReason, SandboxError};
+pub use names::{ResolverOverrides, hosts_file, machine_resolver, resolv_conf};
+pub use spec::{
+    Credentials, DEFAULT_HOSTNAME, DEFAULT_SHM_SIZE, Mount, MountKind, Network, Resource, Rlimit,
+    Root, Security, Spec, Tier,
+};
+pub use supervisor::{Exit, Sandbox};
+pub use zygote::maybe_run_zygote;

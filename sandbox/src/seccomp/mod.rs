@@ -1,0 +1,192 @@
+//! The seccomp filter of a step: which system calls it may make.
+//!
+//! [`profile`] says what is allowed by name, [`numbers`] what the names are on each architecture,
+//! and this module turns both into a classic BPF program. For each architecture that the kernel
+//! may report the program holds a binary decision tree over ranges of call numbers; an unknown
+//! architecture is refused like any call that is not named: with `EPERM`, never by a signal.
+//!
+//! Arguments are compared by their low 32 bits, which is all that the kernel reads of those the
+//! profile looks at; comparing 64 bits would let a value through that the kernel then truncates.
+
+mod numbers;
+mod profile;
+
+use std::collections::BTreeMap;
+
+use rustix::thread::CapabilitySet;
+
+const EPERM: u16 = libc::EPERM as u16;
+const ENOSYS: u16 = libc::ENOSYS as u16;
+
+/// Offsets in `struct seccomp_data`.
+const OFFSET_NUMBER: u32 = 0;
+const OFFSET_ARCH: u32 = 4;
+const OFFSET_ARG0: u32 = if cfg!(target_endian = "little") { 16 } else { 20 };
+
+/// What marks a call of the x32 ABI.
+#[cfg(target_arch = "x86_64")]
+const X32: u32 = 0x4000_0000;
+
+/// A filter architecture: `AUDIT_ARCH_*` and the columns of [`numbers::ROWS`] with what is added
+/// to their numbers.
+struct Arch {
+    audit: u32,
+    columns: &'static [(usize, u32)],
+}
+
+#[cfg(target_arch = "x86_64")]
+const ARCHES: &[Arch] = &[
+    Arch { audit: 0xc000_003e, columns: &[(0, 0), (2, X32)] },
+    Arch { audit: 0x4000_0003, columns: &[(1, 0)] },
+];
+#[cfg(target_arch = "aarch64")]
+const ARCHES: &[Arch] = &[
+    Arch { audit: 0xc000_00b7, columns: &[(3, 0)] },
+    Arch { audit: 0x4000_0028, columns: &[(4, 0)] },
+];
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("the seccomp filter has no system call numbers for this architecture");
+
+/// What happens to a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Allow,
+    Errno(u16),
+    /// `clone` without namespace flags.
+    Clone,
+    Personality,
+    Socket,
+}
+
+/// Returns the filter for a step that holds `held`.
+pub(crate) fn program(held: CapabilitySet) -> Vec<libc::sock_filter> {
+    let actions = actions(held);
+    let mut out = vec![load(OFFSET_ARCH)];
+    for arch in ARCHES {
+        let tree = tree(&ranges(arch, &actions));
+        let mut body = vec![load(OFFSET_NUMBER)];
+        body.extend(tree);
+        // Conditional jumps reach 255 instructions; an unconditional one steps over the body.
+        out.push(jump(libc::BPF_JEQ, arch.audit, 1, 0));
+        out.push(always(body.len()));
+        out.extend(body);
+    }
+    out.push(give(Action::Errno(EPERM)));
+    out
+}
+
+/// Returns the action of each call that does not simply fail, by name.
+fn actions(held: CapabilitySet) -> BTreeMap<&'static str, Action> {
+    let mut actions = BTreeMap::new();
+    actions.insert("clone", Action::Clone);
+    actions.insert("clone3", Action::Errno(ENOSYS));
+    actions.insert("personality", Action::Personality);
+    actions.insert("socket", Action::Socket);
+    let held_lists = profile::BY_CAPABILITY.iter().filter(|(cap, _)| held.contains(*cap));
+    let lists = [profile::ALWAYS, profile::SINCE_KERNEL_4_8, profile::NATIVE];
+    for list in lists.into_iter().chain(held_lists.map(|(_, list)| *list)) {
+        actions.extend(list.split_whitespace().map(|name| (name, Action::Allow)));
+    }
+    actions
+}
+
+/// Returns `(first number, action)` of each range, in order; a range ends where the next begins.
+fn ranges(arch: &Arch, actions: &BTreeMap<&'static str, Action>) -> Vec<(u32, Action)> {
+    let mut by_number = BTreeMap::new();
+    for &(column, base) in arch.columns {
+        for (name, numbers) in numbers::ROWS {
+            let known = Some(numbers[column]).filter(|number| *number != u32::MAX);
+            if let (Some(number), Some(action)) = (known, actions.get(name)) {
+                by_number.insert(number | base, *action);
+            }
+        }
+    }
+    let refuse = Action::Errno(EPERM);
+    let mut ranges: Vec<(u32, Action)> = vec![(0, refuse)];
+    for (number, action) in by_number {
+        start_range(&mut ranges, number, action);
+        start_range(&mut ranges, number + 1, refuse);
+    }
+    ranges
+}
+
+/// Begins a range at `number`, and drops or joins the one before where nothing is left of it.
+fn start_range(ranges: &mut Vec<(u32, Action)>, number: u32, action: Action) {
+    if ranges.last().is_some_and(|last| last.0 == number) {
+        ranges.pop();
+    }
+    if ranges.last().is_none_or(|last| last.1 != action) {
+        ranges.push((number, action));
+    }
+}
+
+/// Returns instructions that find the range of the loaded number and end with its action.
+fn tree(ranges: &[(u32, Action)]) -> Vec<libc::sock_filter> {
+    if let [(_, action)] = ranges {
+        return leaf(*action);
+    }
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let first_high = high[0].0;
+    let (low, high) = (tree(low), tree(high));
+    let mut out = match u8::try_from(low.len()) {
+        Ok(distance) => vec![jump(libc::BPF_JGE, first_high, distance, 0)],
+        Err(_) => vec![jump(libc::BPF_JGE, first_high, 0, 1), always(low.len())],
+    };
+    out.extend(low);
+    out.extend(high);
+    out
+}
+
+/// Returns instructions that carry out one action.
+fn leaf(action: Action) -> Vec<libc::sock_filter> {
+    let (allow, refuse) = (give(Action::Allow), give(Action::Errno(EPERM)));
+    let mut out = vec![load(OFFSET_ARG0)];
+    match action {
+        Action::Allow | Action::Errno(_) => return vec![give(action)],
+        Action::Clone => {
+            out.extend([jump(libc::BPF_JSET, profile::CLONE_NAMESPACES, 1, 0), allow, refuse]);
+        }
+        Action::Personality => {
+            for value in profile::PERSONALITIES {
+                out.extend([jump(libc::BPF_JEQ, value, 0, 1), allow]);
+            }
+            out.push(refuse);
+        }
+        Action::Socket => {
+            for family in profile::REFUSED_FAMILIES {
+                out.extend([jump(libc::BPF_JEQ, family, 0, 1), refuse]);
+            }
+            out.push(allow);
+        }
+    }
+    out
+}
+
+fn load(offset: u32) -> libc::sock_filter {
+    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset)
+}
+
+fn jump(test: u32, value: u32, if_true: u8, if_false: u8) -> libc::sock_filter {
+    instruction(libc::BPF_JMP | test | libc::BPF_K, if_true, if_false, value)
+}
+
+/// Jumps over `distance` instructions. Programs are far shorter than 2^32 instructions.
+fn always(distance: usize) -> libc::sock_filter {
+    instruction(libc::BPF_JMP | libc::BPF_JA, 0, 0, distance as u32)
+}
+
+/// Ends the program with a plain action.
+fn give(action: Action) -> libc::sock_filter {
+    let value = match action {
+        Action::Errno(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
+        _ => libc::SECCOMP_RET_ALLOW,
+    };
+    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, value)
+}
+
+fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests;

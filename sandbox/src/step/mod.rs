@@ -1,0 +1,226 @@
+//! The process of a step, between its making and its program.
+//!
+//! Everything here runs in the child of the zygote, which is PID 1 of a new pid namespace. It sets
+//! its surroundings up, gives up its rights, and becomes the program. Only the reply socket is still
+//! open when the program is executed, and closes with that; before, it carries the one message that
+//! says why there will be no program.
+//!
+//! Order matters: mounts need the machine's tree, so they come before the change of root; limits and
+//! names need rights, so they come before the change of user; the filter needs `CAP_SYS_ADMIN`, so
+//! it comes before the last capability is dropped, and nothing after it but the program.
+
+mod devices;
+mod filesystem;
+mod mounts;
+mod overlay;
+mod privileges;
+mod program;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, openat2};
+use rustix::io::Errno;
+use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::thread::CapabilitySet;
+
+use crate::seccomp;
+use crate::spec::{DEFAULT_CAPABILITIES, Network, Security, Spec};
+use crate::sys::{self, NamespaceFlags};
+use crate::wire::{self, Failure, FailureKind};
+
+type Outcome<T> = Result<T, Failure>;
+
+/// Says what was tried when something failed.
+trait During<T> {
+    fn during<S: Into<String>>(self, action: impl FnOnce() -> S) -> Outcome<T>;
+}
+
+impl<T> During<T> for rustix::io::Result<T> {
+    fn during<S: Into<String>>(self, action: impl FnOnce() -> S) -> Outcome<T> {
+        self.map_err(|errno| Failure {
+            kind: FailureKind::Setup,
+            text: action().into(),
+            errno: errno.raw_os_error(),
+        })
+    }
+}
+
+impl<T> During<T> for io::Result<T> {
+    fn during<S: Into<String>>(self, action: impl FnOnce() -> S) -> Outcome<T> {
+        self.map_err(|error| Failure {
+            kind: FailureKind::Setup,
+            text: action().into(),
+            errno: error.raw_os_error().unwrap_or(0),
+        })
+    }
+}
+
+/// What is the same for all steps, found out once by the zygote.
+pub(crate) struct Surroundings {
+    /// The zygote, by which a step sees that its parent is gone.
+    zygote: OwnedFd,
+    /// Capabilities of the builder.
+    held: CapabilitySet,
+    /// The filter of a confined step.
+    filter: Vec<libc::sock_filter>,
+    /// Whether control groups are in one tree (v2) at their usual place.
+    unified_cgroups: bool,
+}
+
+impl Surroundings {
+    /// Looks at what the machine gives.
+    pub(crate) fn probe(zygote: OwnedFd) -> io::Result<Self> {
+        const CGROUP2_MAGIC: u64 = 0x6367_7270;
+        let unified_cgroups = rustix::fs::statfs("/sys/fs/cgroup")
+            .is_ok_and(|stat| stat.f_type.cast_unsigned() == CGROUP2_MAGIC);
+        Ok(Self {
+            zygote,
+            held: rustix::thread::capabilities(None)?.permitted,
+            filter: seccomp::program(DEFAULT_CAPABILITIES),
+            unified_cgroups,
+        })
+    }
+
+    /// Returns the namespaces of a step.
+    pub(crate) fn namespaces(&self, own_network: bool) -> NamespaceFlags {
+        let mut flags =
+            libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        if own_network {
+            flags |= libc::CLONE_NEWNET;
+        }
+        if self.unified_cgroups {
+            flags |= libc::CLONE_NEWCGROUP;
+        }
+        flags
+    }
+}
+
+/// Becomes the program of the step; returns only when that fails.
+pub(crate) fn run(
+    spec: &OwnedFd,
+    surroundings: &Surroundings,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+) -> Failure {
+    match prepare(spec, surroundings, stdout, stderr) {
+        Ok(program) => program.execute(),
+        Err(failure) => failure,
+    }
+}
+
+fn prepare(
+    spec: &OwnedFd,
+    surroundings: &Surroundings,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+) -> Outcome<program::Program> {
+    end_with_parent(surroundings)?;
+    rustix::process::setsid().during(|| "begin a session")?;
+    rustix::process::umask(Mode::empty());
+    let spec = read_spec(spec)?;
+    let null = mounts::set_up(&spec, surroundings)?;
+    name_machine(&spec)?;
+    if spec.network == Network::None {
+        sys::loopback_up().during(|| "bring the loopback interface up")?;
+    }
+    set_limits(&spec)?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    redirect(&spec, &null, &stdout, &stderr)?;
+    drop((null, stdout, stderr));
+    sys::close_on_exec_from(3).during(|| "close descriptors")?;
+    enter_working_directory(&spec)?;
+    let program = program::Program::new(&spec)?;
+    let capabilities = match spec.security {
+        Security::Sandbox => DEFAULT_CAPABILITIES & surroundings.held,
+        Security::Insecure => surroundings.held,
+    };
+    privileges::restrict(&spec, capabilities, surroundings.held)?;
+    // A change of ids takes the death signal back.
+    end_with_parent(surroundings)?;
+    sys::set_blocked_signals(&[]).during(|| "unblock signals")?;
+    if spec.security == Security::Sandbox {
+        sys::load_filter(&surroundings.filter).during(|| "load the seccomp filter")?;
+    }
+    privileges::settle(&spec, capabilities)?;
+    Ok(program)
+}
+
+/// Has the kernel kill this process when the zygote ends, and makes sure it has not ended already.
+fn end_with_parent(surroundings: &Surroundings) -> Outcome<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).during(|| "set the death signal")?;
+    let mut fds = [PollFd::new(&surroundings.zygote, PollFlags::IN)];
+    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        Ok(0) => Ok(()),
+        // Nobody is there to be told.
+        Ok(_) => sys::exit_now(1),
+        Err(errno) => Err(errno).during(|| "look for the helper process"),
+    }
+}
+
+fn read_spec(file: &OwnedFd) -> Outcome<Spec> {
+    let length = fstat(file).during(|| "read the description")?.st_size;
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+    let mut done = 0;
+    while done < bytes.len() {
+        match rustix::io::pread(file, &mut bytes[done..], done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno).during(|| "read the description"),
+        }
+    }
+    wire::decode_spec(&bytes).map_err(|_| Errno::BADMSG).during(|| "read the description")
+}
+
+fn name_machine(spec: &Spec) -> Outcome<()> {
+    rustix::system::sethostname(spec.hostname.as_bytes())
+        .during(|| format!("set the host name `{}`", spec.hostname))?;
+    rustix::system::setdomainname(b"").during(|| "empty the domain name")
+}
+
+fn set_limits(spec: &Spec) -> Outcome<()> {
+    for limit in &spec.rlimits {
+        sys::set_limit(limit.resource.number(), limit.soft, limit.hard)
+            .during(|| format!("set the limit `{}`", limit.resource.name()))?;
+    }
+    Ok(())
+}
+
+/// Puts the standard descriptors in place, and lets the user of the step open them again by name.
+fn redirect(spec: &Spec, null: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Outcome<()> {
+    for (number, fd) in [null, stdout, stderr].into_iter().enumerate() {
+        sys::redirect_standard(fd.as_fd(), number)
+            .during(|| "redirect the standard descriptors")?;
+    }
+    if spec.user.uid != 0 {
+        for output in [stdout, stderr] {
+            hand_over(output.as_fd(), spec.user.uid).during(|| "hand the outputs to the user")?;
+        }
+    }
+    Ok(())
+}
+
+/// Changes the owner of a pipe; files and devices of the machine are not the step's.
+fn hand_over(output: BorrowedFd<'_>, uid: u32) -> rustix::io::Result<()> {
+    match FileType::from_raw_mode(fstat(output)?.st_mode) {
+        FileType::Fifo => fchown(output, Some(Uid::from_raw(uid)), None),
+        _ => Ok(()),
+    }
+}
+
+/// Enters the working directory without following the links of `/proc` out of the root.
+fn enter_working_directory(spec: &Spec) -> Outcome<()> {
+    let root = rustix::fs::CWD;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let entered = openat2(root, &spec.cwd, flags, Mode::empty(), resolve)
+        .and_then(|directory| rustix::process::fchdir(&directory));
+    entered.map_err(|errno| Failure {
+        kind: FailureKind::WorkingDirectory,
+        text: String::from_utf8_lossy(spec.cwd.as_os_str().as_bytes()).into_owned(),
+        errno: errno.raw_os_error(),
+    })
+}

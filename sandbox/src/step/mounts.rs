@@ -1,0 +1,413 @@
+//! The tree of mounts of a step.
+//!
+//! All mounts are made in the mount namespace of the step, as descriptors, and attached by
+//! descriptor: no path of the image or of a mount source is ever joined to one of the machine, and
+//! what a link in them points to is looked up inside them. When the process is gone, so is every
+//! mount.
+//!
+//! ```text
+//! 1  everything private; a scratch file system in memory over `/`
+//! 2  sources: overlays, files, folders, proc, dev, …, each a detached mount
+//! 3  scratch taken away; the root over `/`
+//! 4  each source attached to its target inside the root, in order
+//! 5  masks; pivot into the root, the machine's tree detached
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, makedev, mkdirat,
+    open, openat, openat2,
+};
+use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
+
+use super::filesystem::{self, Context, HARMLESS, READ_ONLY};
+use super::overlay::Overlay;
+use super::{During, Outcome, Surroundings, devices};
+use crate::spec::{Mount, MountKind, Root, Security, Spec};
+use crate::sys;
+
+/// What a confined step must not see.
+const MASKED: [&str; 11] = [
+    "proc/acpi",
+    "proc/asound",
+    "proc/kcore",
+    "proc/keys",
+    "proc/latency_stats",
+    "proc/timer_list",
+    "proc/timer_stats",
+    "proc/sched_debug",
+    "proc/scsi",
+    "sys/firmware",
+    "sys/devices/virtual/powercap",
+];
+
+/// What a confined step must not change.
+const READ_ONLY_PATHS: [&str; 5] =
+    ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"];
+
+const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
+
+/// A detached mount and where it goes.
+struct Planned {
+    target: PathBuf,
+    mount: OwnedFd,
+    /// Whether the target must be a directory of the root itself and is made there if missing.
+    standard: bool,
+}
+
+/// Sets the mounts of a step up and changes the root; returns the step's `/dev/null`, opened.
+pub(super) fn set_up(spec: &Spec, surroundings: &Surroundings) -> Outcome<OwnedFd> {
+    let machine = open("/", PATH_ONLY | OFlags::DIRECTORY, Mode::empty()).during(|| "open `/`")?;
+    sys::mount_setattr(machine.as_fd(), MountAttrFlags::empty(), libc::MS_PRIVATE, true)
+        .during(|| "make all mounts private")?;
+    drop(machine);
+
+    let sources = Sources { scratch: scratch()?, spec, surroundings };
+    let root = sources.root()?;
+    let mut planned = sources.standard()?;
+    place_user_mounts(&mut planned, sources.user()?);
+    let (null, mask) = sources.null()?;
+    let Sources { scratch, .. } = sources;
+    filesystem::detach(&scratch).during(|| "detach the scratch file system")?;
+    drop(scratch);
+
+    filesystem::attach_over_root(&root).during(|| "attach the root file system")?;
+    for entry in planned {
+        put(&root, &entry)?;
+    }
+    if spec.security == Security::Sandbox {
+        mask_paths(&root, mask)?;
+        protect_paths(&root)?;
+    }
+    enter(&root)?;
+    Ok(null)
+}
+
+/// Makes a file system in memory and attaches it over the machine's root.
+///
+/// Only attached mounts can be copied and used as layers, by most kernels.
+fn scratch() -> Outcome<OwnedFd> {
+    let context = Context::new("tmpfs")?;
+    context.set("mode", "0700")?;
+    context.set_if_known("noswap");
+    let scratch = context.mount(MountAttrFlags::MOUNT_ATTR_NOSUID)?;
+    filesystem::attach_over_root(&scratch).during(|| "attach the scratch file system")?;
+    Ok(scratch)
+}
+
+/// Changes the root directory, and takes the machine's tree away.
+fn enter(root: &OwnedFd) -> Outcome<()> {
+    let action = || "change the root directory";
+    rustix::process::fchdir(root).during(action)?;
+    rustix::process::pivot_root(".", ".").during(action)?;
+    unmount(".", UnmountFlags::DETACH).during(action)?;
+    rustix::process::chdir("/").during(action)
+}
+
+/// Adds the mounts of the spec: in the place of a standard one with the same target, else after all
+/// of them in the order of their targets.
+fn place_user_mounts(planned: &mut Vec<Planned>, mut user: Vec<Planned>) {
+    user.sort_by(|a, b| a.target.cmp(&b.target));
+    for entry in user {
+        match planned.iter_mut().find(|other| other.target == entry.target) {
+            Some(other) => *other = entry,
+            None => planned.push(entry),
+        }
+    }
+}
+
+/// Makes the detached mounts of a step.
+struct Sources<'a> {
+    scratch: OwnedFd,
+    spec: &'a Spec,
+    surroundings: &'a Surroundings,
+}
+
+impl Sources<'_> {
+    fn root(&self) -> Outcome<OwnedFd> {
+        match &self.spec.root {
+            Root::Overlay { lowers, upper, work } => {
+                Overlay { lowers, writable: Some((upper, work)) }.mount(&self.scratch)
+            }
+            Root::Dir(path) => copy_of_path(path),
+        }
+    }
+
+    /// The mounts that every step has, in their order.
+    fn standard(&self) -> Outcome<Vec<Planned>> {
+        let insecure = self.spec.security == Security::Insecure;
+        let kernel = if insecure { HARMLESS } else { HARMLESS | READ_ONLY };
+        let mut planned = Vec::new();
+        let mut add = |target: &str, mount: OwnedFd, standard: bool| {
+            planned.push(Planned { target: target.into(), mount, standard });
+        };
+        add("/proc", filesystem::make("proc", &[], HARMLESS)?, true);
+        let (dev, nodes) = devices::make(insecure)?;
+        add("/dev", dev, true);
+        for (target, node) in nodes {
+            add(&target, node, false);
+        }
+        let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        let terminals = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+        add("/dev/pts", filesystem::make("devpts", &terminals, no_suid)?, false);
+        let size = self.spec.shm_size.to_string();
+        let shared = [("mode", "1777"), ("size", &*size)];
+        add("/dev/shm", filesystem::make("tmpfs", &shared, HARMLESS)?, false);
+        // Not every kernel is built with message queues.
+        if let Ok(queues) = filesystem::make("mqueue", &[], HARMLESS) {
+            add("/dev/mqueue", queues, false);
+        }
+        add("/sys", filesystem::make("sysfs", &[], kernel)?, true);
+        if self.surroundings.unified_cgroups {
+            add("/sys/fs/cgroup", filesystem::make("cgroup2", &[], kernel)?, false);
+        }
+        let (resolv, hosts) = (&self.spec.resolv_conf, &self.spec.hosts);
+        for (target, name, contents) in
+            [("/etc/resolv.conf", "resolv", resolv), ("/etc/hosts", "hosts", hosts)]
+        {
+            add(target, self.file(name, contents, 0o644, (0, 0), HARMLESS | READ_ONLY)?, false);
+        }
+        Ok(planned)
+    }
+
+    /// The mounts of the spec.
+    fn user(&self) -> Outcome<Vec<Planned>> {
+        let mounts = self.spec.mounts.iter().enumerate();
+        mounts
+            .map(|(number, mount)| {
+                let target = clean(&mount.target)?;
+                Ok(Planned { target, mount: self.source(number, mount)?, standard: false })
+            })
+            .collect()
+    }
+
+    fn source(&self, number: usize, mount: &Mount) -> Outcome<OwnedFd> {
+        let source = match &mount.kind {
+            MountKind::Bind { source, sub } if sub.as_os_str().is_empty() => copy_of_path(source)?,
+            MountKind::Bind { source, sub } => {
+                let root = open(source, PATH_ONLY, Mode::empty())
+                    .during(|| format!("open the mount source `{}`", source.display()))?;
+                copy_below(&root, sub)?
+            }
+            MountKind::Overlay { lowers, sub, writable } => {
+                let writable = writable.as_ref().map(|(upper, work)| (&**upper, &**work));
+                let merged = Overlay { lowers, writable }.mount(&self.scratch)?;
+                if sub.as_os_str().is_empty() { merged } else { detached_below(merged, sub)? }
+            }
+            MountKind::Tmpfs { size } => {
+                let size = size.to_string();
+                let options = [("mode", "1777"), ("size", &*size)];
+                filesystem::make("tmpfs", &options, HARMLESS)?
+            }
+            MountKind::File { contents, mode, uid, gid } => {
+                let mut attributes = HARMLESS | READ_ONLY;
+                if mode & 0o111 != 0 {
+                    attributes -= MountAttrFlags::MOUNT_ATTR_NOEXEC;
+                }
+                self.file(&number.to_string(), contents, *mode, (*uid, *gid), attributes)?
+            }
+        };
+        if mount.readonly {
+            filesystem::restrict(&source, READ_ONLY)
+                .during(|| format!("make the mount `{}` read-only", mount.target.display()))?;
+        }
+        Ok(source)
+    }
+
+    /// Makes a file in memory and returns a detached mount of it.
+    fn file(
+        &self,
+        name: &str,
+        contents: &[u8],
+        mode: u32,
+        (uid, gid): (u32, u32),
+        attributes: MountAttrFlags,
+    ) -> Outcome<OwnedFd> {
+        let action = || "make a file in memory";
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
+        let file = openat(&self.scratch, name, flags, Mode::RUSR).during(action)?;
+        let mut rest = contents;
+        while !rest.is_empty() {
+            rest = &rest[rustix::io::write(&file, rest).during(action)?..];
+        }
+        let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        fchown(&file, owner.0, owner.1).during(action)?;
+        fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).during(action)?;
+        let mount = filesystem::copy_of(file.as_fd()).during(action)?;
+        filesystem::restrict(&mount, attributes).during(action)?;
+        Ok(mount)
+    }
+
+    /// Returns a null device, opened, and a detached mount of it to cover files with.
+    fn null(&self) -> Outcome<(OwnedFd, OwnedFd)> {
+        let action = || "open the null device";
+        let device = (FileType::CharacterDevice, makedev(1, 3));
+        let (directory, name) = if devices::make_node(&self.scratch, "null", device, 0o666)? {
+            (self.scratch.as_fd(), "null")
+        } else {
+            (CWD, "/dev/null")
+        };
+        let null = openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .during(action)?;
+        let mask = filesystem::copy_of(null.as_fd()).during(action)?;
+        Ok((null, mask))
+    }
+}
+
+/// Returns a detached copy of a folder or file of the machine.
+fn copy_of_path(path: &Path) -> Outcome<OwnedFd> {
+    let action = || format!("open the mount source `{}`", path.display());
+    let source = open(path, PATH_ONLY, Mode::empty()).during(action)?;
+    filesystem::copy_of(source.as_fd()).during(action)
+}
+
+/// Returns a detached copy of a path inside a folder; no link in it leads out.
+fn copy_below(root: &OwnedFd, sub: &Path) -> Outcome<OwnedFd> {
+    let action = || format!("find the mount source `{}`", sub.display());
+    let source = openat2(root, sub, PATH_ONLY, Mode::empty(), INSIDE).during(action)?;
+    filesystem::copy_of(source.as_fd()).during(action)
+}
+
+/// Returns a detached copy of a path inside a detached mount.
+fn detached_below(mount: OwnedFd, sub: &Path) -> Outcome<OwnedFd> {
+    let action = || format!("find the mount source `{}`", sub.display());
+    filesystem::attach_over_root(&mount).during(action)?;
+    let found = copy_below(&mount, sub)?;
+    filesystem::detach(&mount).during(action)?;
+    Ok(found)
+}
+
+/// Attaches a mount to its target inside the root.
+fn put(root: &OwnedFd, entry: &Planned) -> Outcome<()> {
+    let action = || format!("mount `{}`", entry.target.display());
+    let target = if entry.standard {
+        standard_target(root, &entry.target).during(action)?
+    } else {
+        let kind = FileType::from_raw_mode(fstat(&entry.mount).during(action)?.st_mode);
+        target(root, &entry.target, kind == FileType::Directory).during(action)?
+    };
+    filesystem::attach(&entry.mount, target.as_fd()).during(action)
+}
+
+/// Opens a directory at the top of the root, which must not be a link; makes it if it is missing.
+fn standard_target(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let name = path.strip_prefix("/").unwrap_or(path);
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let open = || openat2(root, name, PATH_ONLY | OFlags::DIRECTORY, Mode::empty(), resolve);
+    match open() {
+        Err(Errno::NOENT) => {
+            mkdirat(root, name, Mode::from_raw_mode(0o755))?;
+            open()
+        }
+        other => other,
+    }
+}
+
+/// Opens the target of a mount inside the root.
+///
+/// The caller of the sandbox has made targets that are in the root itself; what is missing here lies
+/// in another mount and is made.
+fn target(root: &OwnedFd, path: &Path, directory: bool) -> rustix::io::Result<OwnedFd> {
+    match openat2(root, path, PATH_ONLY, Mode::empty(), INSIDE) {
+        Err(Errno::NOENT) => {}
+        other => return other,
+    }
+    let mut at = root.try_clone().map_err(|_| Errno::MFILE)?;
+    let mut so_far = PathBuf::from("/");
+    let parents = if directory { path } else { path.parent().unwrap_or(path) };
+    for part in parents.components().filter(|part| matches!(part, Component::Normal(_))) {
+        so_far.push(part);
+        let open = || openat2(root, &so_far, PATH_ONLY | OFlags::DIRECTORY, Mode::empty(), INSIDE);
+        at = match open() {
+            Err(Errno::NOENT) => {
+                mkdirat(&at, part.as_os_str(), Mode::from_raw_mode(0o755))?;
+                open()?
+            }
+            other => other?,
+        };
+    }
+    if directory {
+        return Ok(at);
+    }
+    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::CLOEXEC;
+    drop(openat2(root, path, flags, Mode::from_raw_mode(0o644), INSIDE)?);
+    openat2(root, path, PATH_ONLY, Mode::empty(), INSIDE)
+}
+
+/// Returns a target without `.` and `..`; the root itself is none.
+fn clean(path: &Path) -> Outcome<PathBuf> {
+    let mut clean = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            _ => {}
+        }
+    }
+    if clean.parent().is_none() {
+        return Err(Errno::INVAL).during(|| format!("mount over `{}`", path.display()));
+    }
+    Ok(clean)
+}
+
+/// Opens a path of the kernel's file systems; `None` if this kernel does not have it.
+fn kernel_path(root: &OwnedFd, path: &str) -> Outcome<Option<OwnedFd>> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    match openat2(root, path, PATH_ONLY, Mode::empty(), resolve) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(errno) => Err(errno).during(|| format!("cover `/{path}`")),
+    }
+}
+
+/// Covers files with the null device and directories with an empty one.
+fn mask_paths(root: &OwnedFd, null: OwnedFd) -> Outcome<()> {
+    let (mut null, mut empty) = (Mask::Detached(null), Mask::Missing);
+    for path in MASKED {
+        let Some(target) = kernel_path(root, path)? else { continue };
+        let action = || format!("cover `/{path}`");
+        let stat = fstat(&target).during(action)?;
+        let mask = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => &mut empty,
+            _ => &mut null,
+        };
+        mask.put(target.as_fd(), action)?;
+    }
+    Ok(())
+}
+
+/// A mount that covers several places: the first one is attached, the others are copies of it.
+enum Mask {
+    Missing,
+    Detached(OwnedFd),
+    Attached(OwnedFd),
+}
+
+impl Mask {
+    fn put(&mut self, target: BorrowedFd<'_>, action: impl Fn() -> String) -> Outcome<()> {
+        let mount = match std::mem::replace(self, Self::Missing) {
+            Self::Missing => filesystem::make("tmpfs", &[], HARMLESS | READ_ONLY)?,
+            Self::Detached(mount) => mount,
+            Self::Attached(mount) => filesystem::copy_of(mount.as_fd()).during(&action)?,
+        };
+        filesystem::attach(&mount, target).during(&action)?;
+        *self = Self::Attached(mount);
+        Ok(())
+    }
+}
+
+/// Puts a read-only copy of paths over themselves.
+fn protect_paths(root: &OwnedFd) -> Outcome<()> {
+    for path in READ_ONLY_PATHS {
+        let Some(target) = kernel_path(root, path)? else { continue };
+        let action = || format!("make `/{path}` read-only");
+        let copy = filesystem::copy_of(target.as_fd()).during(action)?;
+        filesystem::restrict(&copy, READ_ONLY).during(action)?;
+        filesystem::attach(&copy, target.as_fd()).during(action)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! The few system calls that `rustix` does not have, each behind a safe function.
+//!
+//! All of the crate's `unsafe` is here.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use rustix::mount::MountAttrFlags;
+
+/// Which namespaces a child gets of its own.
+pub(crate) type NamespaceFlags = i32;
+
+/// What [`clone3`] returns.
+pub(crate) enum Cloned {
+    /// In the parent: the child.
+    Parent(OwnedFd),
+    /// In the child.
+    Child,
+}
+
+/// Makes a child process in new namespaces, like `fork`.
+///
+/// The caller is the only thread of its process, so that the child has a consistent copy of the
+/// allocator and of every lock; this is checked.
+///
+/// # Errors
+///
+/// Those of clone3(2), and `EDEADLK` when the process has other threads.
+pub(crate) fn clone3(namespaces: NamespaceFlags) -> io::Result<Cloned> {
+    if !is_single_threaded()? {
+        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+    }
+    let mut pidfd: RawFd = -1;
+    // SAFETY: an all-zero `clone_args` is valid: no flags, no stack, no TLS.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = (libc::CLONE_PIDFD | namespaces) as u64;
+    args.pidfd = (&raw mut pidfd) as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    // SAFETY: `args` is valid for its size, and `pidfd` outlives the call. Without CLONE_VM and
+    // with no stack given this is a fork: the child goes on here with a copy of the only thread.
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Cloned::Child),
+        // SAFETY: the kernel stored a new descriptor, which nothing else owns.
+        _ => Ok(Cloned::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
+    }
+}
+
+/// Returns whether the process has one thread, by the link count of its list of threads.
+fn is_single_threaded() -> io::Result<bool> {
+    let tasks = rustix::fs::stat("/proc/self/task")?;
+    Ok(tasks.st_nlink == 3)
+}
+
+/// Ends the process at once, without running anything that was registered for its end.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` takes any code, and ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+/// Sets attributes of a mount, and of all below it if `recursive`.
+///
+/// # Errors
+///
+/// Those of mount_setattr(2).
+pub(crate) fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    set: MountAttrFlags,
+    propagation: u64,
+    recursive: bool,
+) -> io::Result<()> {
+    let attributes =
+        libc::mount_attr { attr_set: set.bits().into(), attr_clr: 0, propagation, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a C string and `attributes` is valid for the size given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of_val(&attributes),
+        )
+    };
+    check(result)
+}
+
+/// Closes every descriptor from `first` to `last`.
+///
+/// The caller owns none of them.
+///
+/// # Errors
+///
+/// Those of close_range(2).
+pub(crate) fn close_range(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: closing a descriptor breaks no memory, and nothing in the process owns these.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+}
+
+/// Puts a copy of a descriptor in the place of the standard one with `number` (0, 1 or 2).
+///
+/// # Errors
+///
+/// Those of dup2(2), and `EINVAL` for another number.
+pub(crate) fn redirect_standard(from: BorrowedFd<'_>, number: usize) -> io::Result<()> {
+    let number = match number {
+        0 => libc::STDIN_FILENO,
+        1 => libc::STDOUT_FILENO,
+        2 => libc::STDERR_FILENO,
+        _ => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    };
+    // SAFETY: the standard descriptors have no owner in this process that would close them, so
+    // another file may take their places.
+    check(unsafe { libc::dup2(from.as_raw_fd(), number) }.into())
+}
+
+/// Has every descriptor from `first` on closed by the next `execve`.
+///
+/// # Errors
+///
+/// Those of close_range(2).
+pub(crate) fn close_on_exec_from(first: u32) -> io::Result<()> {
+    // SAFETY: the call only sets a flag of descriptors.
+    check(unsafe {
+        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    })
+}
+
+/// Loads a seccomp filter without setting `no_new_privs`: `CAP_SYS_ADMIN` must be effective.
+///
+/// # Errors
+///
+/// Those of seccomp(2).
+pub(crate) fn load_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = libc::c_ushort::try_from(program.len())
+        .map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: `program` names `length` valid instructions, which the kernel only copies.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+            &raw const program,
+        )
+    };
+    check(result)
+}
+
+/// Replaces the program of the process; returns only when that fails.
+pub(crate) fn execve(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter().map(|entry| entry.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (args, env) = (pointers(args), pointers(env));
+    // SAFETY: all strings outlive the call, and both lists end with a null pointer.
+    unsafe { libc::execve(program.as_ptr(), args.as_ptr(), env.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Sets every signal to its default action and blocks only `blocked`.
+///
+/// # Errors
+///
+/// Those of sigprocmask(2).
+pub(crate) fn reset_signals(blocked: &[libc::c_int]) -> io::Result<()> {
+    for signal in 1..=64 {
+        // SAFETY: the default action runs no code of ours. Signals whose action cannot be set are
+        // refused by the call, which is fine.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    set_blocked_signals(blocked)
+}
+
+/// Blocks `blocked` and no other signal.
+///
+/// # Errors
+///
+/// Those of sigprocmask(2).
+pub(crate) fn set_blocked_signals(blocked: &[libc::c_int]) -> io::Result<()> {
+    let set = signal_set(blocked);
+    // SAFETY: `set` is initialised; the old mask is not asked for.
+    check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut()) }.into())
+}
+
+/// Returns a descriptor that is readable while one of `signals`, all blocked, is pending.
+///
+/// # Errors
+///
+/// Those of signalfd(2).
+pub(crate) fn signal_fd(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
+    let set = signal_set(signals);
+    // SAFETY: `set` is initialised, and -1 asks for a new descriptor.
+    let fd = unsafe { libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC) };
+    check(fd.into())?;
+    // SAFETY: the descriptor is new, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
+    // SAFETY: an all-zero set is a valid one, and `sigemptyset` and `sigaddset` only write to it.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        set
+    }
+}
+
+/// Brings the loopback interface of the network namespace up.
+///
+/// # Errors
+///
+/// Those of the socket and of its ioctls.
+pub(crate) fn loopback_up() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
+    // SAFETY: an all-zero request is valid: an empty name and no flags.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: the request names an interface and is valid for both calls; the first one fills the
+    // flags in, so that reading them from the union is sound.
+    unsafe {
+        check(libc::ioctl(fd, libc::SIOCGIFFLAGS, &raw mut request).into())?;
+        request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
+        check(libc::ioctl(fd, libc::SIOCSIFFLAGS, &raw const request).into())
+    }
+}
+
+/// Sets a resource limit of the process by its kernel number.
+///
+/// # Errors
+///
+/// Those of setrlimit(2).
+pub(crate) fn set_limit(resource: u32, soft: Option<u64>, hard: Option<u64>) -> io::Result<()> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft.unwrap_or(libc::RLIM64_INFINITY),
+        rlim_max: hard.unwrap_or(libc::RLIM64_INFINITY),
+    };
+    // SAFETY: the new limit is valid, the old one is not asked for.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            ptr::null_mut::<libc::rlimit64>(),
+        )
+    })
+}
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
