@@ -1,0 +1,276 @@
+//! Content-addressed blobs.
+//!
+//! ```text
+//! blobs/sha256/<hex>        finished blobs
+//! ingest/<process>/<n>      blobs still being written
+//! ```
+//!
+//! Invariants:
+//! - A file under `blobs/` hashes to its name: bytes are hashed while written, then renamed into place.
+//! - A blob without a row is not there. One whose file is missing, has another size, or proves damaged
+//!   when read, loses its row.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use llb::Digest;
+use rusqlite::{OptionalExtension, Transaction, params};
+use tree::codec::Sha256;
+
+use crate::error::{At, CacheError};
+use crate::store::{Inner, Store, now};
+
+/// A blob in the store.
+#[derive(Debug, Clone)]
+pub struct BlobFile {
+    store: Store,
+    digest: Digest,
+    size: u64,
+}
+
+impl BlobFile {
+    /// Its name.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where it lies. Reading it there skips the verification that [`open`](Self::open) does.
+    pub fn path(&self) -> PathBuf {
+        self.store.0.blob_path(&self.digest)
+    }
+
+    /// Opens it for reading. The last read fails, and the blob is dropped from the store, when the bytes do
+    /// not hash to the digest.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(&self) -> Result<BlobReader, CacheError> {
+        let path = self.path();
+        let file = fs::File::open(&path).at(&path)?;
+        Ok(BlobReader { file, blob: self.clone(), hash: Some(Sha256::new()), left: self.size })
+    }
+
+    /// The whole blob, verified; for configs and manifests.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is damaged.
+    pub fn read(&self) -> Result<Vec<u8>, CacheError> {
+        let mut bytes = Vec::new();
+        self.open()?.read_to_end(&mut bytes).at(&self.path())?;
+        Ok(bytes)
+    }
+}
+
+/// Reads a blob and verifies it on the way.
+#[derive(Debug)]
+pub struct BlobReader {
+    file: fs::File,
+    blob: BlobFile,
+    hash: Option<Sha256>,
+    left: u64,
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        let length = self.file.read(buffer)?;
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..length]);
+        }
+        self.left = self.left.wrapping_sub(length as u64);
+        // The verdict comes with the last bytes, as a reader of a known length may not ask once more.
+        if (self.left == 0 || length == 0)
+            && let Some(hash) = self.hash.take()
+        {
+            let actual = Digest::from_bytes(hash.finish());
+            if actual != self.blob.digest {
+                self.blob.store.drop_blob(&self.blob.digest).map_err(io::Error::other)?;
+                let expected = self.blob.digest;
+                let what = format!("blob `{}`", self.blob.path().display());
+                return Err(io::Error::other(CacheError::DigestMismatch {
+                    what,
+                    expected,
+                    actual,
+                }));
+            }
+        }
+        Ok(length)
+    }
+}
+
+/// A blob being written; dropped without [`commit`](Self::commit) it is gone.
+#[derive(Debug)]
+pub struct Ingest {
+    store: Store,
+    path: PathBuf,
+    file: fs::File,
+    hash: Sha256,
+    size: u64,
+    finished: bool,
+}
+
+impl Ingest {
+    /// Puts the blob into the store under its digest, which must be `expected` when that is given.
+    ///
+    /// # Errors
+    /// When the bytes have another digest, or the file system fails.
+    pub fn commit(mut self, expected: Option<Digest>) -> Result<(Digest, u64), CacheError> {
+        let digest = Digest::from_bytes(std::mem::take(&mut self.hash).finish());
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
+            return Err(CacheError::DigestMismatch {
+                what: "blob".to_owned(),
+                expected,
+                actual: digest,
+            });
+        }
+        let inner = &self.store.0;
+        let (boot, generation) = (inner.boot()?, inner.generation()?);
+        let target = inner.blob_path(&digest);
+        inner.write_files(|transaction, database| {
+            fs::rename(&self.path, &target).at(&target)?;
+            insert_blob(transaction, &digest, self.size, generation, boot).at(database)
+        })?;
+        self.finished = true;
+        Ok((digest, self.size))
+    }
+
+    /// Bytes written so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Write for Ingest {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.file.write(bytes)?;
+        self.hash.update(&bytes[..length]);
+        self.size += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Store {
+    /// The blob `digest`, if the store has it whole (by size).
+    ///
+    /// # Errors
+    /// When the database or file system fails.
+    pub fn blob(&self, digest: &Digest) -> Result<Option<BlobFile>, CacheError> {
+        let inner = &self.0;
+        let found = inner.read(|db| {
+            db.prepare_cached("SELECT size, generation FROM blob WHERE digest = ?1")?
+                .query_row([digest.as_bytes()], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+                })
+                .optional()
+        })?;
+        let Some((size, used_by)) = found else { return Ok(None) };
+        let size = size.cast_unsigned();
+        if !has_size(&inner.blob_path(digest), size)? {
+            self.drop_blob(digest)?;
+            return Ok(None);
+        }
+        let generation = inner.generation()?;
+        if used_by < generation {
+            let kept = inner.write(|transaction| {
+                transaction
+                    .prepare_cached("UPDATE blob SET used = ?2, generation = MAX(generation, ?3) WHERE digest = ?1")?
+                    .execute(params![digest.as_bytes(), now(), generation])
+            })?;
+            if kept == 0 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(BlobFile { store: self.clone(), digest: *digest, size }))
+    }
+
+    /// Starts a blob.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn ingest(&self) -> Result<Ingest, CacheError> {
+        let path = self.0.process()?.fresh();
+        let file = fs::File::create_new(&path).at(&path)?;
+        Ok(Ingest {
+            store: self.clone(),
+            path,
+            file,
+            hash: Sha256::new(),
+            size: 0,
+            finished: false,
+        })
+    }
+
+    /// Puts `bytes` into the store.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, CacheError> {
+        let digest = Digest::from_bytes(Sha256::digest(bytes));
+        if self.blob(&digest)?.is_none() {
+            let mut ingest = self.ingest()?;
+            ingest.write_all(bytes).at(&ingest.path)?;
+            ingest.commit(Some(digest))?;
+        }
+        Ok(digest)
+    }
+
+    /// Forgets a damaged blob.
+    pub(crate) fn drop_blob(&self, digest: &Digest) -> Result<(), CacheError> {
+        let inner = &self.0;
+        let path = inner.blob_path(digest);
+        inner.write_files(|transaction, database| {
+            transaction
+                .execute("DELETE FROM blob WHERE digest = ?1", [digest.as_bytes()])
+                .at(database)?;
+            crate::process::remove_tree(&path).at(&path)
+        })
+    }
+}
+
+impl Inner {
+    pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("blobs/sha256").join(digest.hex())
+    }
+}
+
+fn insert_blob(
+    transaction: &Transaction<'_>,
+    digest: &Digest,
+    size: u64,
+    generation: i64,
+    boot: &str,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO blob (digest, size, used, generation, boot) VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT (digest) DO UPDATE SET size = excluded.size, used = excluded.used, boot = excluded.boot,
+        synced = 0, generation = MAX(generation, excluded.generation)";
+    let values = params![digest.as_bytes(), size.cast_signed(), now(), generation, boot];
+    transaction.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+fn has_size(path: &Path, size: u64) -> Result<bool, CacheError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(metadata.is_file() && metadata.len() == size),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(CacheError::io(path, error)),
+    }
+}

@@ -1,0 +1,322 @@
+//! The store: one folder, used by many processes at once.
+//!
+//! [`Store::open`] does little: it reads `format` and sweeps what dead processes left. The database is
+//! opened, and the process's own folder made, when first asked for.
+//!
+//! An open [`Store`] is a lease: what it has used since it was opened is not pruned until it is dropped
+//! or its process dies. A program that runs many builds opens one store for each.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fs_err as fs;
+use llb::image::Descriptor;
+use rusqlite::Transaction;
+use tree::layer::{Encoding, Owners, Whiteouts};
+
+use crate::database::Database;
+use crate::error::{At, CacheError};
+use crate::layer::{LayerId, LayerInner, hex};
+use crate::lock::{self, Lock, Mode};
+use crate::process::Process;
+
+/// First line of `format`.
+const FORMAT: &str = "bricklayer store 1";
+
+/// Fetches blobs that the store knows only by descriptor.
+pub trait BlobProvider: Send + Sync {
+    /// Opens the blob `descriptor` kept at `origin`, as given to [`Store::base_layer`]. The store verifies
+    /// the digest.
+    ///
+    /// # Errors
+    /// When the blob cannot be had.
+    fn open(
+        &self,
+        origin: &str,
+        descriptor: &Descriptor,
+    ) -> Result<Box<dyn Read + Send>, Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// How a store is opened.
+#[derive(Clone)]
+pub struct StoreOptions {
+    /// Where blobs come from.
+    pub provider: Arc<dyn BlobProvider>,
+    /// How this builder keeps layers; a store kept otherwise is refused.
+    pub encoding: Encoding,
+}
+
+impl fmt::Debug for StoreOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreOptions").field("encoding", &self.encoding).finish_non_exhaustive()
+    }
+}
+
+/// A handle on a root; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) root: PathBuf,
+    pub(crate) provider: Arc<dyn BlobProvider>,
+    pub(crate) encoding: Encoding,
+    boot: OnceLock<String>,
+    database: Mutex<Option<Database>>,
+    process: Mutex<Option<Arc<Process>>>,
+    generation: OnceLock<i64>,
+    pub(crate) layers: Mutex<HashMap<LayerId, Weak<LayerInner>>>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the store at `root`, creating it if there is none.
+    ///
+    /// # Errors
+    /// When the folder cannot be written, or was made by a builder whose format or encoding differs.
+    pub fn open(root: &Path, options: StoreOptions) -> Result<Self, CacheError> {
+        Self::open_in_boot(root, options, None)
+    }
+
+    /// As [`open`](Self::open), but as if the machine had been started as `boot`, for tests of what happens
+    /// after a power cut.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[doc(hidden)]
+    pub fn open_in_boot(
+        root: &Path,
+        options: StoreOptions,
+        boot: Option<String>,
+    ) -> Result<Self, CacheError> {
+        check_format(root, options.encoding)?;
+        let root = fs::canonicalize(root).at(root)?;
+        crate::process::sweep(&root)?;
+        let boot = boot.map_or_else(OnceLock::new, OnceLock::from);
+        Ok(Self(Arc::new(Inner {
+            root,
+            provider: options.provider,
+            encoding: options.encoding,
+            boot,
+            database: Mutex::default(),
+            process: Mutex::default(),
+            generation: OnceLock::new(),
+            layers: Mutex::default(),
+        })))
+    }
+
+    /// The store's folder.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    /// How layers are kept.
+    pub fn encoding(&self) -> Encoding {
+        self.0.encoding
+    }
+
+    /// Waits until nobody else, in this process or another, holds the lock `name`.
+    ///
+    /// # Errors
+    /// When the file system fails, or [`CacheError::Cancelled`] once `cancelled` says so.
+    pub fn lock(&self, name: &str, cancelled: &dyn Fn() -> bool) -> Result<Lock, CacheError> {
+        let path = self.0.lock_path("name", name);
+        Lock::wait_unless(&path, Mode::Exclusive, cancelled).map_err(|error| match error {
+            CacheError::Cancelled(_) => CacheError::Cancelled(name.to_owned()),
+            other => other,
+        })
+    }
+
+    /// Takes the lock `name` if nobody holds it.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, CacheError> {
+        Lock::attempt(&self.0.lock_path("name", name), Mode::Exclusive)
+    }
+
+    /// Waits until everything in the store is on the disk, and notes that: a later power cut does not
+    /// make it doubtful.
+    ///
+    /// # Errors
+    /// When the file system fails.
+    pub fn sync(&self) -> Result<(), CacheError> {
+        let inner = &self.0;
+        let _turn = Lock::wait(&inner.lock_path("store", "sync"), Mode::Exclusive)?;
+        // What is written or changed while the disk is busy stays doubtful: it leaves the middle state.
+        let tables = ["blob", "layer", "result", "image"];
+        let mark = |from: &str, to: u8| {
+            inner.write(|transaction| {
+                let statement = |table| format!("UPDATE {table} SET synced = {to} WHERE {from}");
+                tables
+                    .iter()
+                    .try_for_each(|table| transaction.execute(&statement(table), []).map(drop))
+            })
+        };
+        mark("synced <> 1", 2)?;
+        let folder = fs::File::open(&inner.root).at(&inner.root)?;
+        rustix::fs::syncfs(&folder).at(&inner.root)?;
+        mark("synced = 2", 1)
+    }
+}
+
+impl Inner {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(crate) fn lock_path(&self, kind: &str, name: &str) -> PathBuf {
+        self.root.join("locks").join(lock::file_name(kind, name))
+    }
+
+    pub(crate) fn layer_path(&self, id: &LayerId) -> PathBuf {
+        self.root.join("layers").join(id.to_string())
+    }
+
+    /// Id of the running boot of the machine.
+    pub(crate) fn boot(&self) -> Result<&str, CacheError> {
+        if let Some(boot) = self.boot.get() {
+            return Ok(boot);
+        }
+        let path = Path::new("/proc/sys/kernel/random/boot_id");
+        // Without /proc every start counts as the same boot, as it must: nothing tells them apart.
+        let boot = fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        Ok(self.boot.get_or_init(|| boot))
+    }
+
+    fn database(&self) -> Result<MutexGuard<'_, Option<Database>>, CacheError> {
+        let mut guard = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if guard.is_none() {
+            *guard = Some(Database::open(&self.path("db.sqlite"), self.boot()?)?);
+        }
+        Ok(guard)
+    }
+
+    pub(crate) fn read<T>(
+        &self,
+        body: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, CacheError> {
+        self.database()?.as_ref().expect("opened just above").read(body)
+    }
+
+    pub(crate) fn write<T>(
+        &self,
+        body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    ) -> Result<T, CacheError> {
+        self.database()?.as_mut().expect("opened just above").write(body)
+    }
+
+    /// As [`write`](Self::write), for a body that also renames files.
+    pub(crate) fn write_files<T>(
+        &self,
+        body: impl FnOnce(&Transaction<'_>, &Path) -> Result<T, CacheError>,
+    ) -> Result<T, CacheError> {
+        self.database()?.as_mut().expect("opened just above").write_files(body)
+    }
+
+    /// This store's own folder, made when first asked for.
+    pub(crate) fn process(&self) -> Result<Arc<Process>, CacheError> {
+        let mut guard = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(process) = guard.as_ref() {
+            return Ok(Arc::clone(process));
+        }
+        let process = Arc::new(Process::start(&self.root)?);
+        *guard = Some(Arc::clone(&process));
+        Ok(process)
+    }
+
+    /// Number of this store among all that ever used the root.
+    pub(crate) fn generation(&self) -> Result<i64, CacheError> {
+        if let Some(generation) = self.generation.get() {
+            return Ok(*generation);
+        }
+        let process = self.process()?;
+        let generation = self.write(|transaction| {
+            transaction.execute("INSERT INTO process (name) VALUES (?1)", [process.name()])?;
+            Ok(transaction.last_insert_rowid())
+        })?;
+        Ok(*self.generation.get_or_init(|| generation))
+    }
+}
+
+/// Nanoseconds since the epoch.
+pub(crate) fn now() -> i64 {
+    nanoseconds(SystemTime::now())
+}
+
+pub(crate) fn nanoseconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+pub(crate) fn time(nanoseconds: i64) -> SystemTime {
+    UNIX_EPOCH + std::time::Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(0))
+}
+
+/// A name that nothing else has.
+pub(crate) fn random_bytes() -> Result<[u8; 16], CacheError> {
+    let mut bytes = [0; 16];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .at(Path::new("/dev/urandom"))?;
+    // The kernel fills up to 256 bytes at once.
+    debug_assert_eq!(filled, bytes.len());
+    Ok(bytes)
+}
+
+fn format_text(encoding: Encoding) -> String {
+    let owners = match encoding.owners {
+        Owners::Native => "native",
+    };
+    let whiteouts = match encoding.whiteouts {
+        Whiteouts::Trusted => "trusted",
+        Whiteouts::User => "user",
+    };
+    format!("{FORMAT}\nowners {owners}\nwhiteouts {whiteouts}\n")
+}
+
+/// Reads `format`, or makes the folders and writes it.
+fn check_format(root: &Path, encoding: Encoding) -> Result<(), CacheError> {
+    let path = root.join("format");
+    let wanted = format_text(encoding);
+    let found = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(root, &path, &wanted)?,
+        Err(error) => return Err(CacheError::io(&path, error)),
+    };
+    if found == wanted {
+        return Ok(());
+    }
+    let reason = if found.lines().next() == Some(FORMAT) {
+        let line = |text: &str| text.lines().skip(1).collect::<Vec<_>>().join(", ");
+        format!("it keeps layers with {}, this builder with {}", line(&found), line(&wanted))
+    } else {
+        "it was made by another version of the builder".to_owned()
+    };
+    Err(CacheError::Format { root: root.to_owned(), reason })
+}
+
+/// Makes an empty store. Of several processes one writes `format`; the text that counts is returned.
+fn create(root: &Path, path: &Path, text: &str) -> Result<String, CacheError> {
+    for folder in ["blobs/sha256", "ingest", "layers", "mounts", "locks"] {
+        let folder = root.join(folder);
+        fs::create_dir_all(&folder).at(&folder)?;
+    }
+    let aside = root.join("locks").join(format!("format-{}", hex(&random_bytes()?)));
+    fs::write(&aside, text).at(&aside)?;
+    let linked = fs::hard_link(&aside, path);
+    fs::remove_file(&aside).at(&aside)?;
+    match linked {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(CacheError::io(path, error))
+        }
+        _ => fs::read_to_string(path).at(path),
+    }
+}
