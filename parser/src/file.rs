@@ -42,6 +42,8 @@ pub fn parse(bytes: &[u8]) -> Result<Dockerfile, ParseErrors> {
 /// All mistakes of the trigger; that it is not one instruction, or is `FROM`.
 pub fn parse_trigger(text: &str) -> Result<Instruction, ParseErrors> {
     let mut file = FileParser::new(text);
+    // The trigger runs in a stage, so it needs none of its own.
+    file.has_stage = true;
     file.check_lines();
     file.read_all();
     let FileParser { mut instructions, mut errors, has_instruction, .. } = file;
