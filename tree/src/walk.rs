@@ -110,7 +110,7 @@ pub(crate) fn xattrs(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Vec<(OsStr
     let path = proc_path(dir, name);
     let mut list = Vec::<u8>::new();
     loop {
-        let size = match rustix::fs::llistxattr(&path, &mut [0_u8; 0]) {
+        let size = match rustix::fs::llistxattr_query(&path) {
             Ok(0) | Err(Errno::NOTSUP | Errno::NOSYS) => return Ok(Vec::new()),
             Ok(size) => size,
             Err(error) => return Err(error.into()),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 
 use super::{BLOCK, Entry, EntryKind, pax};
@@ -57,15 +58,15 @@ impl<R: Read> Reader<R> {
             let Some(block) = self.next_header()? else {
                 return Ok(None);
             };
-            let header = ::tar::Header::from_byte_slice(&block);
-            let size = field(header.entry_size())?;
+            let header = Header(&block);
+            let size = header.number(124..136)?;
             match block[156] {
                 b'x' => extended.records = parse_records(&self.small_content(size)?)?,
                 b'g' => drop(self.small_content(size)?),
                 b'L' => extended.path = Some(until_nul(self.small_content(size)?)),
                 b'K' => extended.link = Some(until_nul(self.small_content(size)?)),
                 flag => {
-                    let entry = entry(header, flag, size, extended)?;
+                    let entry = entry(header, flag, extended)?;
                     if entry.size > MAX_SIZE {
                         return Err(malformed("a size that is too large"));
                     }
@@ -152,17 +153,57 @@ impl<R: Read> Read for Reader<R> {
     }
 }
 
-fn entry(header: &::tar::Header, flag: u8, size: u64, extended: Extended) -> io::Result<Entry> {
+/// Fields of a header block.
+#[derive(Clone, Copy)]
+struct Header<'a>(&'a [u8; BLOCK]);
+
+impl Header<'_> {
+    fn text(self, range: Range<usize>) -> Vec<u8> {
+        until_nul(self.0[range].to_vec())
+    }
+
+    /// The path; only POSIX archives have the field for what does not fit in the first.
+    fn path(self) -> Vec<u8> {
+        let name = self.text(0..100);
+        let prefix = if &self.0[257..263] == b"ustar\0" { self.text(345..500) } else { Vec::new() };
+        if prefix.is_empty() { name } else { [prefix.as_slice(), b"/", &name].concat() }
+    }
+
+    fn number(self, range: Range<usize>) -> io::Result<u64> {
+        u64::try_from(self.signed(range)?).map_err(|_| malformed("a negative number in a header"))
+    }
+
+    /// Octal digits among blanks and NULs, nothing being 0; or, with the first bit set, as many bytes in
+    /// big-endian order with a sign.
+    fn signed(self, range: Range<usize>) -> io::Result<i64> {
+        let field = &self.0[range];
+        let bad = || malformed("a bad number in a header");
+        if field[0] & 0x80 != 0 {
+            let sign = if field[0] & 0x40 != 0 { -1_i64 } else { 0 };
+            let first = if sign == 0 { field[0] & 0x7f } else { field[0] };
+            return [first].iter().chain(&field[1..]).try_fold(sign, |number, &byte| {
+                number.checked_mul(256).map(|number| number | i64::from(byte)).ok_or_else(bad)
+            });
+        }
+        let blank = |byte: &u8| matches!(byte, b' ' | 0);
+        let start = field.iter().position(|byte| !blank(byte)).unwrap_or(field.len());
+        let digits = field[start..].iter().take_while(|byte| !blank(byte));
+        digits.copied().try_fold(0_i64, |number, digit| match digit {
+            b'0'..=b'7' => Ok(number << 3 | i64::from(digit - b'0')),
+            _ => Err(bad()),
+        })
+    }
+}
+
+fn entry(header: Header<'_>, flag: u8, extended: Extended) -> io::Result<Entry> {
     let Extended { path, link, records } = extended;
     if flag == b'S' || records.keys().any(|key| key.starts_with(b"GNU.sparse.")) {
         return Err(malformed("a sparse file, which is not supported"));
     }
     let record = |key: &str| records.get(key.as_bytes()).filter(|value| !value.is_empty());
     let text = |key: &str, long: Option<Vec<u8>>| record(key).cloned().or(long);
-    let mut path = text("path", path).unwrap_or_else(|| header.path_bytes().into_owned());
-    let link = text("linkpath", link).unwrap_or_else(|| {
-        header.link_name_bytes().map(std::borrow::Cow::into_owned).unwrap_or_default()
-    });
+    let mut path = text("path", path).unwrap_or_else(|| header.path());
+    let link = text("linkpath", link).unwrap_or_else(|| header.text(157..257));
     let kind = kind(flag, &path)?;
     while path.ends_with(b"/") && path.len() > 1 {
         path.pop();
@@ -175,34 +216,36 @@ fn entry(header: &::tar::Header, flag: u8, size: u64, extended: Extended) -> io:
             return Err(malformed(&format!("a name of more than {MAX_NAME} bytes")));
         }
     }
-    let number = |key: &str, plain: io::Result<u64>| match record(key) {
+    let number = |key: &str, plain: Range<usize>| match record(key) {
         Some(text) => pax::number(text).ok_or_else(|| malformed(&format!("a bad `{key}` record"))),
-        None => field(plain),
+        None => header.number(plain),
     };
-    let owner = |key: &str, plain: io::Result<u64>| {
+    let owner = |key: &str, plain: Range<usize>| {
         // The largest number is how system calls say "as it is".
         let number = u32::try_from(number(key, plain)?).ok().filter(|&id| id != u32::MAX);
         number.ok_or_else(|| malformed(&format!("a `{key}` that is too large")))
     };
     let mtime = match record("mtime") {
         Some(text) => pax::time(text).ok_or_else(|| malformed("a bad `mtime` record"))?,
-        None => Timestamp { seconds: field(header.mtime())?.cast_signed(), nanoseconds: 0 },
+        None => Timestamp { seconds: header.signed(136..148)?, nanoseconds: 0 },
     };
     let is_file = kind == EntryKind::File;
     let is_device = matches!(kind, EntryKind::CharDevice | EntryKind::BlockDevice);
     let is_link = matches!(kind, EntryKind::HardLink | EntryKind::Symlink);
     let device = if is_device {
-        (field(header.device_major())?.unwrap_or(0), field(header.device_minor())?.unwrap_or(0))
+        let part =
+            |range| u32::try_from(header.number(range)?).map_err(|_| malformed("a bad header"));
+        (part(329..337)?, part(337..345)?)
     } else {
         (0, 0)
     };
     Ok(Entry {
         kind,
         link: if is_link { link } else { Vec::new() },
-        mode: field(header.mode())? & 0o7777,
-        uid: owner("uid", header.uid())?,
-        gid: owner("gid", header.gid())?,
-        size: if is_file { number("size", Ok(size))? } else { 0 },
+        mode: u32::try_from(header.number(100..108)? & 0o7777).unwrap_or(0),
+        uid: owner("uid", 108..116)?,
+        gid: owner("gid", 116..124)?,
+        size: if is_file { number("size", 124..136)? } else { 0 },
         mtime,
         device,
         xattrs: xattrs(&records)?,
@@ -253,14 +296,14 @@ fn xattrs(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<Vec<(OsString, Vec
 
 /// Old writers summed the bytes as signed numbers; both are fine.
 fn check_sum(block: &[u8; BLOCK]) -> io::Result<()> {
-    let expect = field(::tar::Header::from_byte_slice(block).cksum())?;
+    let expect = Header(block).signed(148..156)?;
     let (mut unsigned, mut signed) = (0_i64, 0_i64);
     for (place, &byte) in block.iter().enumerate() {
         let byte = if (148..156).contains(&place) { b' ' } else { byte };
         unsigned += i64::from(byte);
         signed += i64::from(byte.cast_signed());
     }
-    if i64::from(expect) == unsigned || i64::from(expect) == signed {
+    if expect == unsigned || expect == signed {
         return Ok(());
     }
     Err(malformed("a header with a wrong checksum"))
@@ -274,10 +317,6 @@ fn until_nul(mut text: Vec<u8>) -> Vec<u8> {
     let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
     text.truncate(end);
     text
-}
-
-fn field<T>(value: io::Result<T>) -> io::Result<T> {
-    value.map_err(|error| malformed(&format!("a bad header: {error}")))
 }
 
 fn truncated() -> io::Error {

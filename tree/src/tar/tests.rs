@@ -296,6 +296,27 @@ fn other_dialects_are_read() {
 }
 
 #[test]
+fn numbers_are_read_in_every_form() {
+    let with = |field: &[u8]| {
+        let mut header = raw(b'0', "f", 0);
+        header[136..148].copy_from_slice(field);
+        let mut sealed = ::tar::Header::new_ustar();
+        sealed.as_mut_bytes().copy_from_slice(&header);
+        sealed.set_cksum();
+        read_all(sealed.as_bytes()).map(|entries| entries[0].0.mtime.seconds)
+    };
+    assert_eq!(with(&[0; 12]).unwrap(), 0);
+    assert_eq!(with(b"            ").unwrap(), 0);
+    assert_eq!(with(b"  17 \0\0\0\0\0\0\0").unwrap(), 0o17);
+    assert_eq!(with(b"777777777777").unwrap(), 0o777_777_777_777);
+    assert_eq!(with(&[0x80, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 1]).unwrap(), (2 << 32) + 1);
+    assert_eq!(with(&[0xff; 12]).unwrap(), -1);
+    assert_eq!(with(&[&[0xff; 11][..], &[0xf0]].concat()).unwrap(), -16);
+    assert!(with(&[&[0x80][..], &[0xff; 11]].concat()).is_err());
+    assert!(with(b"89          ").is_err());
+}
+
+#[test]
 fn the_system_tar_reads_what_we_write() {
     let mut names = vec![
         "plain".to_owned(),
