@@ -16,13 +16,14 @@
 //! - [`Lines`] are one-based, inclusive, and count physical lines.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
 use miette::SourceSpan;
 
 /// A byte range of [`Dockerfile::text`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Span {
     /// Offset of the first byte.
     pub start: usize,
@@ -47,6 +48,12 @@ impl Span {
     }
 }
 
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..{}", self.start, self.end)
+    }
+}
+
 impl From<Span> for SourceSpan {
     fn from(span: Span) -> Self {
         span.range().into()
@@ -63,12 +70,18 @@ pub struct Lines {
 }
 
 /// A piece of text and where it stands in the file.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Word {
     /// The text; what was done to it already is said where the word is used.
     pub text: String,
     /// Where it stands.
     pub span: Span,
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} @ {:?}", self.text, self.span)
+    }
 }
 
 /// A parsed Dockerfile.

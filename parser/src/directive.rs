@@ -10,7 +10,7 @@ use nom::combinator::{recognize, rest, verify};
 use nom::sequence::{delimited, pair, preceded};
 use nom::{IResult, Parser};
 
-use crate::ast::{Directive, Directives, Escape, Span};
+use crate::ast::{Directive, Directives, Escape, Lines, Span};
 use crate::error::{ParseError, ParseErrorKind};
 use crate::text::{Line, PhysicalLines};
 
@@ -57,7 +57,7 @@ impl Scan {
             self.is_done = true;
             return false;
         };
-        let lines = Some(crate::ast::Lines { start: line.number, end: line.number });
+        let lines = Some(Lines { start: line.number, end: line.number });
         if self.seen.contains(&found.name) {
             let kind = ParseErrorKind::DuplicateDirective(found.name);
             errors.push(ParseError::new(kind, line.span(), lines));

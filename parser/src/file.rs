@@ -1,6 +1,8 @@
 //! From a whole file to its tree.
 
-use crate::ast::{Dockerfile, Instruction, InstructionKind, Lines, Span, Warning, WarningKind};
+use crate::ast::{
+    Dockerfile, Instruction, InstructionKind, Lines, Span, Warning, WarningKind, Word,
+};
 use crate::directive;
 use crate::error::{ParseError, ParseErrorKind, ParseErrors};
 use crate::heredoc::{self, Bodies, Head};
@@ -82,6 +84,9 @@ struct FileParser<'a> {
     has_instruction: bool,
     /// Whether there was something that is or could have been meant as a `FROM`.
     has_stage: bool,
+    /// Whether bodies of an unknown instruction were looked for in vain. This is not done twice, as
+    /// it reads to the end of the file.
+    has_looked_ahead: bool,
     /// Heredoc bodies, in which lines with `#` are no comments.
     bodies: Vec<Span>,
 }
@@ -96,6 +101,7 @@ impl<'a> FileParser<'a> {
             errors: Vec::new(),
             has_instruction: false,
             has_stage: false,
+            has_looked_ahead: false,
             bodies: Vec::new(),
         }
     }
@@ -140,8 +146,7 @@ impl<'a> FileParser<'a> {
         }
 
         let keyword = statement.keyword;
-        let keyword =
-            crate::ast::Word { text: keyword.to_owned(), span: unit.line.span_of(keyword) };
+        let keyword = Word { text: keyword.to_owned(), span: unit.line.span_of(keyword) };
         let known = statement.known;
         let mut cx = Context { line: &unit.line, escape, lines, errors: &mut self.errors };
         let kind = instruction::parse(&mut cx, statement, heredocs);
@@ -165,7 +170,11 @@ impl<'a> FileParser<'a> {
     fn bodies_of(&mut self, statement: &Statement<'_>, unit: &Unit, escape: char) -> Bodies {
         let none = Bodies { heredocs: Vec::new(), is_complete: true };
         let is_known = statement.known.is_some();
-        if statement.can_have_heredocs(escape) == Some(false) {
+        let may_have = match statement.can_have_heredocs(escape) {
+            Some(can) => can,
+            None => !self.has_looked_ahead,
+        };
+        if !may_have {
             return none;
         }
         let heads: Vec<Head> = heredoc::find_words(&unit.line.text);
@@ -176,6 +185,7 @@ impl<'a> FileParser<'a> {
         let bodies = heredoc::read_bodies(heads, &mut self.reader.lines, unit.end);
         if !bodies.is_complete && !is_known {
             self.reader.lines = before;
+            self.has_looked_ahead = true;
             return none;
         }
         bodies

@@ -18,7 +18,7 @@ pub struct Mount {
     pub kind: MountKind,
     /// Target path as given, perhaps relative to the working directory; empty if not given.
     pub target: String,
-    /// `source` as given; empty if not given. For a secret it is another name of `id`.
+    /// `source` as given; empty if not given, and for secrets, where it is merged into `id`.
     pub source: String,
     /// `from`: stage, context or image; not empty.
     pub from: Option<String>,
@@ -253,6 +253,9 @@ pub fn parse<E: From<MountError>>(
     mount.readonly = given.readonly.unwrap_or(!is_writable);
     mount.sharing = given.sharing.unwrap_or_default();
     validate(&mount, &given)?;
+    if mount.kind == MountKind::Secret && !mount.source.is_empty() {
+        mount.id = Some(std::mem::take(&mut mount.source));
+    }
     Ok(mount)
 }
 
@@ -441,6 +444,7 @@ mod tests {
         assert_eq!(read("type=tmpfs,dst=/x,size=2 GiB").unwrap().size, Some(2 << 30));
         let secret = read("type=secret,id=a,env=B,required").unwrap();
         assert_eq!((secret.env.as_deref(), secret.required), (Some("B"), true));
+        assert_eq!(read("type=secret,src=a").unwrap().id.as_deref(), Some("a"));
         assert_eq!(read("\"target=/a,b\",ro").unwrap().target, "/a,b");
     }
 

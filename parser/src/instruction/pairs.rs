@@ -17,10 +17,9 @@ pub(super) fn parse(
         None => cx.refuse(ParseErrorKind::AtLeastOneArgument(instruction), site.part()),
         Some(first) if !first.contains('=') => legacy(cx, site, instruction),
         Some(_) => {
+            // One word without `=` is mostly a value with blanks, and so are those after it.
             let pairs = words.into_iter().map(|word| pair(cx, word, instruction));
-            // All words are looked at before any mistake counts.
-            let pairs: Vec<Option<Pair>> = pairs.collect();
-            Some(Pairs { pairs: pairs.into_iter().collect::<Option<_>>()?, legacy: false })
+            Some(Pairs { pairs: pairs.collect::<Option<_>>()?, legacy: false })
         }
     }
 }

@@ -1,0 +1,3 @@
+FROM a
+ARG --x A
+STOPSIGNAL --x 9

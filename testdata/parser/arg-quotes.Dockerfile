@@ -1,0 +1,2 @@
+FROM a
+ARG A="b c" D='e f' G=h\ i "J"=k

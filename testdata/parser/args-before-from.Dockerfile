@@ -1,0 +1,4 @@
+ARG A
+ARG B=${A:-x} C
+FROM a
+ARG A

@@ -1,0 +1,9 @@
+FROM a
+RUN one \
+# comment
+  # indented
+  two \
+
+  three
+# base: x
+USER u

@@ -1,0 +1,9 @@
+FROM a
+RUN a \
+
+   
+ b
+ENV c=d \
+
+
+  e=f

@@ -1,0 +1,6 @@
+FROM a
+COPY <<a <<a /x
+1
+a
+2
+a

@@ -1,0 +1,10 @@
+# escape=`
+FROM a
+RUN x `
+  y
+
+COPY <<E /f
+one
+two
+E
+USER u

@@ -1,0 +1,4 @@
+# Hello
+# escape=`
+FROM a
+RUN `

@@ -1,0 +1,4 @@
+FROM a
+# check=skip=all
+# doc for run
+RUN x

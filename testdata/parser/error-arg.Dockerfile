@@ -1,0 +1,3 @@
+FROM a
+ARG
+ARG =x a

@@ -1,0 +1,4 @@
+RUN x
+USER u
+FROM a
+RUN y

@@ -1,0 +1,5 @@
+FROM a
+ENV c=d \
+
+
+USER u

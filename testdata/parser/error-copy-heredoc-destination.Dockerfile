@@ -1,0 +1,6 @@
+FROM a
+COPY a <<EOF
+x
+EOF
+ADD a <<B
+B

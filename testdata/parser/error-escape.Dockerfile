@@ -1,0 +1,3 @@
+# escape=x
+FROM a
+RUN

@@ -1,0 +1,4 @@
+FROMM a
+ENV a
+COPY x
+EXPOSE

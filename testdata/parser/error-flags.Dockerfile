@@ -1,0 +1,5 @@
+FROM --plattform=x a
+RUN --network --mount=type=bind --network=none --network=none x
+COPY --link=maybe --link= --from a b
+USER --x u
+WORKDIR --xyz

@@ -1,0 +1,4 @@
+FROM
+FROM a b
+FROM a b c
+FROM a as b c

@@ -1,0 +1,6 @@
+FROM a
+RUN \
+  # note
+  --mount=type=cache \
+  --networkk=none \
+  x

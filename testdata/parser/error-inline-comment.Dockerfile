@@ -1,0 +1,2 @@
+FROM a # not a comment
+RUN x # but here it is for the shell

@@ -1,0 +1,6 @@
+FROM a
+CMD ["a", 1]
+RUN [null]
+COPY ["a", ["b"]]
+HEALTHCHECK CMD [1]
+ONBUILD CMD [1]

@@ -1,0 +1,3 @@
+FORM a
+RUN x
+USER

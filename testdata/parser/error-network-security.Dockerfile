@@ -1,0 +1,3 @@
+FROM a
+RUN --network=bridge --security=none x
+RUN --network= y

@@ -1,0 +1,5 @@
+FROM a
+RUN ÿ þ
+COPY <<E /x
+# ÿ
+E

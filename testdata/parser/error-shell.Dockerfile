@@ -1,0 +1,4 @@
+FROM a
+SHELL
+SHELL []
+SHELL /bin/sh -c

@@ -1,0 +1,5 @@
+FROM a
+RUNN true
+rum x
+Foo bar
+USER u

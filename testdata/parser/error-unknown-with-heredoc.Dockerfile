@@ -1,0 +1,6 @@
+FROM a
+RUNN <<EOF
+foo
+EOF
+BAR <<EOF
+RUN x

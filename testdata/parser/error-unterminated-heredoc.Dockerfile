@@ -1,0 +1,6 @@
+FROM a
+RUN <<EOF
+x
+ EOF
+EOF 
+USER

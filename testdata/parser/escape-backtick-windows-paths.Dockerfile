@@ -1,0 +1,7 @@
+# escape=`
+FROM a
+COPY a c:\dir\
+RUN b `
+  `
+  c
+ENV P=c:\x` y

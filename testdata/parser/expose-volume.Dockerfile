@@ -1,0 +1,4 @@
+FROM a
+EXPOSE 80/tcp 1-3  $p
+VOLUME a  b
+VOLUME ["c d"]

@@ -1,0 +1,7 @@
+FROM a
+CMD ['a']
+CMD ["a",]
+CMD ["a"] b
+ENTRYPOINT [ "a" , "b" ]
+ENTRYPOINT []
+CMD

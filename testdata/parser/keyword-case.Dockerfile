@@ -1,0 +1,3 @@
+from a aS b
+rUn x
+copy c d

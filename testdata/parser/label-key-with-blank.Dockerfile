@@ -1,0 +1,2 @@
+FROM a
+LABEL "com.x y"="v" z='w'

@@ -1,0 +1,5 @@
+FROM a AS one
+RUN x
+FROM one AS two
+FROM two
+COPY --from=0 /a /b

@@ -1,0 +1,7 @@
+FROM a
+ONBUILD COPY <<-A <<B /x/
+	a
+	A
+b
+B
+USER u

@@ -1,0 +1,6 @@
+FROM a
+ONBUILD RUN x \
+  y
+onbuild  copy . /x
+ONBUILD FOO bar
+ONBUILD HEALTHCHECK NONE

@@ -1,0 +1,2 @@
+FROM a
+RUN --mount="type=secret,id=a b" --mount=type=tmpfs,target=/a\ b x

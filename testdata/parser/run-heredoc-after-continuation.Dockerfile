@@ -1,0 +1,7 @@
+FROM a
+RUN x \
+  <<EOF \
+  && y
+body
+EOF
+USER u

@@ -1,0 +1,10 @@
+FROM a
+RUN <<E"O"F
+x
+EOF
+RUN <<\A
+y
+A
+RUN <<$V
+z
+$V

@@ -1,0 +1,8 @@
+FROM a
+RUN <<A cat - 3<<B > /x
+a
+A
+b
+B
+RUN << A
+A

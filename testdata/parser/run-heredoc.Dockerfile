@@ -1,0 +1,9 @@
+FROM a
+RUN <<EOF
+# not a comment
+echo $x \
+
+  EOF
+EOF 
+EOF
+USER u

@@ -1,0 +1,7 @@
+FROM a
+RUN echo "héllo wörld" → 日本
+ENV ключ=значение
+LABEL  x=y
+COPY <<ё /x
+тело
+ё
