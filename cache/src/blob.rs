@@ -56,6 +56,20 @@ impl BlobFile {
         Ok(BlobReader { file, blob: self.clone(), hash: Some(Sha256::new()), left: self.size })
     }
 
+    /// Whether the bytes hash to the digest; the blob is dropped when they do not.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn is_whole(&self) -> Result<bool, CacheError> {
+        let read = self
+            .open()
+            .and_then(|mut reader| io::copy(&mut reader, &mut io::sink()).at(&self.path()));
+        if read.is_err() {
+            self.store.drop_blob(&self.digest)?;
+        }
+        Ok(read.is_ok())
+    }
+
     /// The whole blob, verified; for configs and manifests.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ CREATE TABLE layer (
     parents BLOB NOT NULL, description TEXT NOT NULL, created INTEGER NOT NULL,
     used INTEGER NOT NULL, generation INTEGER NOT NULL, boot TEXT NOT NULL, synced INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
-CREATE UNIQUE INDEX layer_base ON layer (diff_id) WHERE base;
+CREATE UNIQUE INDEX layer_base ON layer (diff_id, parents) WHERE base;
 CREATE TABLE layer_blob (
     layer BLOB NOT NULL, digest BLOB NOT NULL, codec TEXT NOT NULL, descriptor TEXT NOT NULL, origin TEXT,
     PRIMARY KEY (layer, digest)
@@ -166,9 +166,19 @@ fn drop_unsynced(transaction: &Transaction<'_>, boot: &str) -> rusqlite::Result<
     if last == boot {
         return Ok(());
     }
-    for table in ["blob", "layer", "result", "image"] {
-        transaction
-            .execute(&format!("DELETE FROM {table} WHERE synced <> 1 AND boot <> ?1"), [boot])?;
+    // A layer that can be fetched again stays, without its folder.
+    let fetched = "SELECT layer FROM layer_blob WHERE origin IS NOT NULL";
+    let doubtful = "synced <> 1 AND boot <> ?1";
+    transaction.execute(
+        &format!("UPDATE layer SET dir = 0 WHERE id IN ({fetched}) AND {doubtful}"),
+        [boot],
+    )?;
+    transaction.execute(
+        &format!("DELETE FROM layer WHERE id NOT IN ({fetched}) AND {doubtful}"),
+        [boot],
+    )?;
+    for table in ["blob", "result", "image"] {
+        transaction.execute(&format!("DELETE FROM {table} WHERE {doubtful}"), [boot])?;
     }
     transaction.execute("DELETE FROM layer_blob WHERE layer NOT IN (SELECT id FROM layer)", [])?;
     transaction.execute("DELETE FROM variant WHERE image NOT IN (SELECT id FROM image)", [])?;

@@ -29,8 +29,10 @@ use tree::codec::{Codec, Compressor, HashReader, HashWriter};
 use tree::layer::LayerDir;
 use tree::stack::Stack;
 
+use crate::blob::BlobFile;
 use crate::error::{At, CacheError};
 use crate::lock::{Lock, Mode};
+use crate::reference::Ref;
 use crate::store::{Store, now, time};
 
 /// Name of a layer in one store.
@@ -320,8 +322,10 @@ impl Layer {
             return tree::diff::write_layer(&self.layer_dir(), &lower, store.encoding(), out)
                 .map_err(|error| self.failed("write", error));
         }
-        // A folder unpacked from a blob need not give the same tar again.
-        let mut tar = self.open_tar()?;
+        // A folder unpacked from a blob need not give the same tar again. What has gone out already
+        // cannot be taken back, so a damaged blob ends this.
+        let blob = self.any_blob()?;
+        let mut tar = self.open_tar(&blob)?;
         io::copy(&mut tar, out).map(drop).map_err(|error| self.failed("read", error))
     }
 
@@ -333,31 +337,41 @@ impl Layer {
         Ok(Stack::new(self.0.below.iter().map(Self::dir).collect::<Result<_, _>>()?))
     }
 
-    /// Opens a blob of the layer, fetched if need be, and decompresses it.
-    fn open_tar(&self) -> Result<Box<dyn io::Read + Send>, CacheError> {
-        let mut found = None;
+    /// A blob of the layer, fetched if need be.
+    fn any_blob(&self) -> Result<BlobFile, CacheError> {
         for blob in self.blobs()? {
-            found = self.0.store.blob(&blob.descriptor.digest)?;
-            if found.is_some() {
-                break;
+            if let Some(file) = self.0.store.blob(&blob.descriptor.digest)? {
+                return Ok(file);
             }
         }
-        let blob = match found {
-            Some(blob) => blob,
+        match self.remote()? {
+            Some(remote) => self.fetch(&remote),
             None => {
-                let Some(remote) = self.remote()? else {
-                    self.0.store.drop_layer(&self.0.id)?;
-                    return Err(CacheError::LayerGone(self.0.id.to_string()));
-                };
-                self.fetch(&remote)?
+                self.0.store.drop_layer(&self.0.id)?;
+                Err(CacheError::LayerGone(self.0.id.to_string()))
             }
-        };
+        }
+    }
+
+    /// Does something with a blob of the layer, and again with another one if that proves damaged.
+    fn with_blob<T>(
+        &self,
+        mut body: impl FnMut(&BlobFile) -> Result<T, CacheError>,
+    ) -> Result<T, CacheError> {
+        let blob = self.any_blob()?;
+        match body(&blob) {
+            Err(_) if !blob.is_whole()? => body(&self.any_blob()?),
+            other => other,
+        }
+    }
+
+    fn open_tar(&self, blob: &BlobFile) -> Result<Box<dyn io::Read + Send>, CacheError> {
         tree::codec::decompress(Box::new(blob.open()?))
             .map_err(|error| self.failed("decompress", error))
     }
 
     /// Brings a blob from its origin into the store.
-    fn fetch(&self, blob: &KnownBlob) -> Result<crate::blob::BlobFile, CacheError> {
+    fn fetch(&self, blob: &KnownBlob) -> Result<BlobFile, CacheError> {
         let store = &self.0.store;
         let digest = blob.descriptor.digest;
         if let Some(file) = store.blob(&digest)? {
@@ -388,16 +402,7 @@ impl Layer {
     /// Makes the folder from a blob.
     fn unpack(&self) -> Result<(), CacheError> {
         let store = &self.0.store.0;
-        let aside = Aside(store.process()?.fresh());
-        let fs_path = aside.0.join("fs");
-        fs::create_dir_all(&fs_path).at(&fs_path)?;
-        let mut tar = HashReader::new(self.open_tar()?);
-        tree::apply::apply_layer(&mut tar, &LayerDir::new(fs_path), store.encoding)
-            .map_err(|error| self.failed("unpack", error))?;
-        // The end of a tar is not the end of the stream that is hashed.
-        io::copy(&mut tar, &mut io::sink()).map_err(|error| self.failed("unpack", error))?;
-        let (_, hash, size) = tar.finish();
-        let diff_id = DiffId(Digest::from_bytes(hash));
+        let (aside, diff_id, size) = self.with_blob(|blob| self.unpack_aside(blob))?;
         self.check_diff_id(diff_id)?;
         let boot = store.boot()?;
         let target = store.layer_path(&self.0.id);
@@ -410,6 +415,27 @@ impl Layer {
         })?;
         *self.known() = Known { dir: true, diff_id: Some(diff_id) };
         Ok(())
+    }
+
+    /// Unpacks a blob into a folder that has no name yet.
+    fn unpack_aside(&self, blob: &BlobFile) -> Result<(Aside, DiffId, u64), CacheError> {
+        let store = &self.0.store.0;
+        let aside = Aside(store.process()?.fresh());
+        let fs_path = aside.0.join("fs");
+        for folder in [&aside.0, &fs_path] {
+            crate::workspace::make_folder(folder)?;
+        }
+        let failed = |error| self.failed("unpack", error);
+        let into = LayerDir::new(fs_path);
+        let mut tar = HashReader::new(self.open_tar(blob)?);
+        let applied = tree::apply::apply_layer(&mut tar, &into, store.encoding).map_err(failed)?;
+        // The end of a tar is not the end of the stream that is hashed.
+        io::copy(&mut tar, &mut io::sink()).map_err(failed)?;
+        if !applied.implied.is_empty() {
+            tree::apply::adopt_parents(&into, &applied.implied, &self.lower()?).map_err(failed)?;
+        }
+        let (_, hash, size) = tar.finish();
+        Ok((aside, DiffId(Digest::from_bytes(hash)), size))
     }
 
     fn check_diff_id(&self, actual: DiffId) -> Result<(), CacheError> {
@@ -490,8 +516,7 @@ fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
 }
 
 impl Store {
-    /// The layer of an image with this diff id, to be fetched as `descriptor` from `origin` when a form
-    /// asks for it. A layer known already gets the blob as one more.
+    /// The lowest layer of an image: [`base_layer_over`](Self::base_layer_over) nothing.
     ///
     /// # Errors
     /// When the database fails.
@@ -501,18 +526,36 @@ impl Store {
         descriptor: &Descriptor,
         origin: String,
     ) -> Result<Layer, CacheError> {
+        self.base_layer_over(&Ref::scratch(), diff_id, descriptor, origin)
+    }
+
+    /// The layer of an image with this diff id over `below`, to be fetched as `descriptor` from `origin` when
+    /// a form asks for it. A layer known already gets the blob as one more.
+    ///
+    /// What lies below counts, since directories that the layer's tar does not list take their attributes from there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn base_layer_over(
+        &self,
+        below: &Ref,
+        diff_id: DiffId,
+        descriptor: &Descriptor,
+        origin: String,
+    ) -> Result<Layer, CacheError> {
         let inner = &self.0;
-        let (boot, generation, fresh) =
-            (inner.boot()?, inner.generation()?, crate::store::random_bytes()?);
+        let (boot, generation) = (inner.boot()?, inner.generation()?);
+        let fresh = crate::store::random_bytes()?;
         let text = serde_json::to_string(descriptor)
             .map_err(|error| CacheError::io(&inner.root, error.into()))?;
+        let parents = LayerId::pack(below.layers().iter().map(Layer::id));
         let id = inner.write(|transaction| {
-            // Nothing of the row itself needs a sync: it can be fetched again.
             let sql = "INSERT INTO layer (id, base, dir, diff_id, parents, description, created, used, generation, boot)
-                VALUES (?1, 1, 0, ?2, x'', ?3, ?4, ?4, ?5, ?6)
-                ON CONFLICT (diff_id) WHERE base DO UPDATE SET used = excluded.used,
+                VALUES (?1, 1, 0, ?2, ?3, ?4, ?5, ?5, ?6, ?7)
+                ON CONFLICT (diff_id, parents) WHERE base DO UPDATE SET used = excluded.used,
                 generation = MAX(generation, excluded.generation) RETURNING id";
-            let values = params![fresh, diff_id.0.as_bytes(), format!("base layer {diff_id}"), now(), generation, boot];
+            let description = format!("base layer {diff_id}");
+            let values = params![fresh, diff_id.0.as_bytes(), parents, description, now(), generation, boot];
             let id: [u8; 16] = transaction.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
             let sql = "INSERT INTO layer_blob (layer, digest, codec, descriptor, origin) VALUES (?1, ?2, '', ?3, ?4)
                 ON CONFLICT (layer, digest) DO UPDATE SET descriptor = excluded.descriptor, origin = excluded.origin";

@@ -81,7 +81,7 @@ impl Store {
 }
 
 /// Makes a folder with the mode of a root directory, whatever the umask.
-fn make_folder(path: &Path) -> Result<(), CacheError> {
+pub(crate) fn make_folder(path: &Path) -> Result<(), CacheError> {
     use std::os::unix::fs::PermissionsExt;
     fs::create_dir(path).at(path)?;
     fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).at(path)
