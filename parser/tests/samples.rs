@@ -1,5 +1,7 @@
 //! Sample Dockerfiles against recorded trees, warnings and errors.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
