@@ -3,7 +3,9 @@
 //! Everything here blocks, and nothing here knows what an image or a build is. Paths are untrusted: they
 //! are resolved inside their root, and no symlink of a tree is ever followed by the kernel.
 
+pub mod apply;
 pub mod codec;
+pub mod diff;
 pub mod layer;
 pub mod node;
 pub mod path;
