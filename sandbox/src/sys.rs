@@ -168,10 +168,21 @@ pub(crate) fn execve(program: &CStr, args: &[CString], env: &[CString]) -> io::E
 ///
 /// Those of sigprocmask(2).
 pub(crate) fn reset_signals(blocked: &[libc::c_int]) -> io::Result<()> {
+    // A kernel `sigaction` of zeros: the default action, no flags, no mask. The C library would
+    // refuse the two signals that it keeps for itself.
+    let default = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: the default action runs no code of ours. Signals whose action cannot be set are
-        // refused by the call, which is fine.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the default action runs no code of ours, and the structure is as long as the
+        // kernel's. The two signals whose action cannot be set are refused, which is fine.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     set_blocked_signals(blocked)
 }

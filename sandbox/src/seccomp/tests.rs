@@ -134,7 +134,7 @@ fn every_name_of_the_profile_has_a_number() {
     let named = actions(CapabilitySet::all());
     let missing: Vec<_> = named
         .keys()
-        .filter(|name| numbers::ROWS.binary_search_by_key(*name, |row| &row.0).is_err())
+        .filter(|name| numbers::ROWS.binary_search_by_key(*name, |row| row.0).is_err())
         .collect();
     assert_eq!(missing, [&"riscv_hwprobe"]);
 }

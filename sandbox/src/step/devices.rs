@@ -36,9 +36,18 @@ const LINKS: [(&str, &str); 6] = [
     ("pts/ptmx", "ptmx"),
 ];
 
-/// Makes `/dev` and returns a detached mount of it, and the nodes that are to be bound into it from
-/// the machine because they could not be made.
-pub(super) fn make(insecure: bool) -> Outcome<(OwnedFd, Vec<(String, OwnedFd)>)> {
+/// The `/dev` of a step.
+pub(super) struct Devices {
+    /// Detached mount of it.
+    pub(super) mount: OwnedFd,
+    /// Nodes of the machine that are to be bound into it because they could not be made.
+    pub(super) bound: Vec<(String, OwnedFd)>,
+    /// Its null device, opened.
+    pub(super) null: OwnedFd,
+}
+
+/// Makes `/dev`.
+pub(super) fn make(insecure: bool) -> Outcome<Devices> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
     let dev = filesystem::make("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes)?;
     for directory in ["pts", "shm", "mqueue"] {
@@ -58,7 +67,13 @@ pub(super) fn make(insecure: bool) -> Outcome<(OwnedFd, Vec<(String, OwnedFd)>)>
     if insecure {
         add_more_nodes(&dev)?;
     }
-    Ok((dev, bound))
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let null = if bound.is_empty() {
+        openat(&dev, "null", flags, Mode::empty())
+    } else {
+        open("/dev/null", flags, Mode::empty())
+    };
+    Ok(Devices { mount: dev, bound, null: null.during(|| "open the null device")? })
 }
 
 /// Makes a node; `false` when that is not allowed here.

@@ -68,9 +68,9 @@ pub(super) fn set_up(spec: &Spec, surroundings: &Surroundings) -> Outcome<OwnedF
 
     let sources = Sources { scratch: scratch()?, spec, surroundings };
     let root = sources.root()?;
-    let mut planned = sources.standard()?;
+    let (mut planned, null) = sources.standard()?;
     place_user_mounts(&mut planned, sources.user()?);
-    let (null, mask) = sources.null()?;
+    let mask = sources.file_mask()?;
     let Sources { scratch, .. } = sources;
     filesystem::detach(&scratch).during(|| "detach the scratch file system")?;
     drop(scratch);
@@ -137,8 +137,8 @@ impl Sources<'_> {
         }
     }
 
-    /// The mounts that every step has, in their order.
-    fn standard(&self) -> Outcome<Vec<Planned>> {
+    /// The mounts that every step has, in their order, and its null device.
+    fn standard(&self) -> Outcome<(Vec<Planned>, OwnedFd)> {
         let insecure = self.spec.security == Security::Insecure;
         let kernel = if insecure { HARMLESS } else { HARMLESS | READ_ONLY };
         let mut planned = Vec::new();
@@ -146,9 +146,9 @@ impl Sources<'_> {
             planned.push(Planned { target: target.into(), mount, standard });
         };
         add("/proc", filesystem::make("proc", &[], HARMLESS)?, true);
-        let (dev, nodes) = devices::make(insecure)?;
-        add("/dev", dev, true);
-        for (target, node) in nodes {
+        let devices = devices::make(insecure)?;
+        add("/dev", devices.mount, true);
+        for (target, node) in devices.bound {
             add(&target, node, false);
         }
         let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -171,7 +171,7 @@ impl Sources<'_> {
         {
             add(target, self.file(name, contents, 0o644, (0, 0), HARMLESS | READ_ONLY)?, false);
         }
-        Ok(planned)
+        Ok((planned, devices.null))
     }
 
     /// The mounts of the spec.
@@ -242,19 +242,17 @@ impl Sources<'_> {
         Ok(mount)
     }
 
-    /// Returns a null device, opened, and a detached mount of it to cover files with.
-    fn null(&self) -> Outcome<(OwnedFd, OwnedFd)> {
-        let action = || "open the null device";
+    /// Returns a detached mount of a null device, to cover files with.
+    fn file_mask(&self) -> Outcome<OwnedFd> {
+        let action = || "make a null device";
         let device = (FileType::CharacterDevice, makedev(1, 3));
         let (directory, name) = if devices::make_node(&self.scratch, "null", device, 0o666)? {
             (self.scratch.as_fd(), "null")
         } else {
             (CWD, "/dev/null")
         };
-        let null = openat(directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .during(action)?;
-        let mask = filesystem::copy_of(null.as_fd()).during(action)?;
-        Ok((null, mask))
+        let null = openat(directory, name, PATH_ONLY, Mode::empty()).during(action)?;
+        filesystem::copy_of(null.as_fd()).during(action)
     }
 }
 

@@ -13,12 +13,12 @@ use sandbox::{Cancel, Exit, Mount, MountKind, Root, Sandbox, SandboxError, Spec}
 use crate::fixture::{Step, fixture, folder};
 
 /// The first argument by which this binary runs a step that does not end.
-pub const HANGING_BUILDER: &str = "hanging-builder";
+pub(crate) const HANGING_BUILDER: &str = "hanging-builder";
 
 /// A script that says that it runs, and then runs on, with children.
 const ENDLESS: &str = "sleep 1000 & (sleep 1000; true) & echo ready; sleep 1000";
 
-pub fn exit_codes() {
+pub(crate) fn exit_codes() {
     for code in [0, 1, 3, 127, 255] {
         let outcome = Step::script(&format!("exit {code}")).run();
         assert_eq!(outcome.result.unwrap(), Exit { code, signal: None });
@@ -28,7 +28,7 @@ pub fn exit_codes() {
     Step::script("no-such-command").run().fails_with(127);
 }
 
-pub fn background_processes_die() {
+pub(crate) fn background_processes_die() {
     let step = Step::script("(sleep 1000; touch /late) & echo early > /early; exit 0");
     let begin = Instant::now();
     // The children hold the pipes, so this returns only because they are killed.
@@ -37,7 +37,7 @@ pub fn background_processes_die() {
     assert!(step.upper().join("early").exists() && !step.upper().join("late").exists());
 }
 
-pub fn one_cannot_kill_itself() {
+pub(crate) fn one_cannot_kill_itself() {
     assert_eq!(Step::script("kill -9 $$; echo alive").run().ok(), "alive\n");
 }
 
@@ -60,7 +60,7 @@ fn interrupted(sandbox: &Sandbox, cancel: &Cancel, when_ready: impl FnOnce()) ->
     })
 }
 
-pub fn cancel_is_immediate() {
+pub(crate) fn cancel_is_immediate() {
     let cancel = Cancel::new().unwrap();
     let mut begin = Instant::now();
     let error = interrupted(&fixture().sandbox, &cancel, || {
@@ -71,7 +71,7 @@ pub fn cancel_is_immediate() {
     assert!(begin.elapsed() < Duration::from_millis(100), "{:?}", begin.elapsed());
 }
 
-pub fn cancelled_before_the_start() {
+pub(crate) fn cancelled_before_the_start() {
     let cancel = Cancel::new().unwrap();
     cancel.cancel();
     let step = Step::script("touch /ran");
@@ -79,7 +79,7 @@ pub fn cancelled_before_the_start() {
     assert!(!step.upper().join("ran").exists());
 }
 
-pub fn many_at_once() {
+pub(crate) fn many_at_once() {
     const COUNT: usize = 64;
     let shared = folder();
     let script = format!(
@@ -104,7 +104,7 @@ pub fn many_at_once() {
     });
 }
 
-pub fn zygote_death_is_an_error() {
+pub(crate) fn zygote_death_is_an_error() {
     let sandbox = Sandbox::start().unwrap();
     let zygote = Pid::from_raw(sandbox.helper_id().cast_signed()).unwrap();
     let error = interrupted(&sandbox, &Cancel::new().unwrap(), || {
@@ -115,7 +115,7 @@ pub fn zygote_death_is_an_error() {
     assert!(matches!(after.result, Err(SandboxError::HelperLost)), "{after:?}");
 }
 
-pub fn builder_death_ends_steps() {
+pub(crate) fn builder_death_ends_steps() {
     let upper = folder();
     let mut builder = Command::new("/proc/self/exe")
         .arg(HANGING_BUILDER)
@@ -135,7 +135,7 @@ pub fn builder_death_ends_steps() {
 }
 
 /// Runs an endless step with this process's own output.
-pub fn hanging_builder() -> ExitCode {
+pub(crate) fn hanging_builder() -> ExitCode {
     let mut arguments = std::env::args_os().skip(2).map(PathBuf::from);
     let (image, folder) = (arguments.next().unwrap(), arguments.next().unwrap());
     let (upper, work) = (folder.join("upper"), folder.join("work"));

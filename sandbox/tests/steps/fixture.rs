@@ -11,17 +11,17 @@ use sandbox::{Cancel, Environment, Exit, Root, Sandbox, SandboxError, Spec, comp
 use tempfile::TempDir;
 
 /// What all tests share.
-pub struct Fixture {
-    pub sandbox: Sandbox,
+pub(crate) struct Fixture {
+    pub(crate) sandbox: Sandbox,
     /// The unpacked image, lower layer of every step.
-    pub image: PathBuf,
+    pub(crate) image: PathBuf,
     folder: TempDir,
 }
 
 static FIXTURE: OnceLock<Fixture> = OnceLock::new();
 
 /// Returns the fixture, or why there can be none here.
-pub fn probe() -> Result<&'static Fixture, String> {
+pub(crate) fn probe() -> Result<&'static Fixture, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("needs root".to_owned());
     }
@@ -45,12 +45,12 @@ pub fn probe() -> Result<&'static Fixture, String> {
 }
 
 /// Returns the fixture that [`probe`] has made.
-pub fn fixture() -> &'static Fixture {
+pub(crate) fn fixture() -> &'static Fixture {
     FIXTURE.get().expect("main probes before it runs a test")
 }
 
 /// Removes what the tests left behind.
-pub fn clean_up() {
+pub(crate) fn clean_up() {
     if let Some(fixture) = FIXTURE.get() {
         fs_err::remove_dir_all(fixture.folder.path()).unwrap();
     }
@@ -70,27 +70,27 @@ fn layers(kit: &Path) -> Vec<PathBuf> {
 }
 
 /// A fresh folder for one test.
-pub fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::tempdir_in(fixture().folder.path()).unwrap()
 }
 
 /// A step over the image with an upper folder of its own.
-pub struct Step {
-    pub spec: Spec,
-    pub folder: TempDir,
+pub(crate) struct Step {
+    pub(crate) spec: Spec,
+    pub(crate) folder: TempDir,
 }
 
 /// What came of a step.
 #[derive(Debug)]
-pub struct Outcome {
-    pub result: Result<Exit, SandboxError>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Outcome {
+    pub(crate) result: Result<Exit, SandboxError>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Step {
     /// A step that runs a program.
-    pub fn exec(args: &[&str]) -> Self {
+    pub(crate) fn exec(args: &[&str]) -> Self {
         let folder = folder();
         let path = |name: &str| {
             let path = folder.path().join(name);
@@ -113,28 +113,28 @@ impl Step {
     }
 
     /// A step that runs a script.
-    pub fn script(script: &str) -> Self {
+    pub(crate) fn script(script: &str) -> Self {
         Self::exec(&["/bin/sh", "-c", script])
     }
 
-    pub fn with(mut self, change: impl FnOnce(&mut Spec)) -> Self {
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Spec)) -> Self {
         change(&mut self.spec);
         self
     }
 
-    pub fn upper(&self) -> PathBuf {
+    pub(crate) fn upper(&self) -> PathBuf {
         self.folder.path().join("upper")
     }
 
-    pub fn run(&self) -> Outcome {
+    pub(crate) fn run(&self) -> Outcome {
         self.run_with(&Cancel::new().unwrap())
     }
 
-    pub fn run_with(&self, cancel: &Cancel) -> Outcome {
+    pub(crate) fn run_with(&self, cancel: &Cancel) -> Outcome {
         self.run_in(&fixture().sandbox, cancel)
     }
 
-    pub fn run_in(&self, sandbox: &Sandbox, cancel: &Cancel) -> Outcome {
+    pub(crate) fn run_in(&self, sandbox: &Sandbox, cancel: &Cancel) -> Outcome {
         let (out, stdout) = pipe().unwrap();
         let (err, stderr) = pipe().unwrap();
         let drain = |mut from: std::io::PipeReader| {
@@ -153,7 +153,7 @@ impl Step {
 impl Outcome {
     /// Checks that the step succeeded, and returns what it printed.
     #[track_caller]
-    pub fn ok(self) -> String {
+    pub(crate) fn ok(self) -> String {
         match self.result {
             Ok(Exit { code: 0, .. }) => self.stdout,
             _ => panic!("{self:?}"),
@@ -162,7 +162,7 @@ impl Outcome {
 
     /// Checks the exit code.
     #[track_caller]
-    pub fn fails_with(self, code: i32) -> Self {
+    pub(crate) fn fails_with(self, code: i32) -> Self {
         match self.result {
             Ok(exit) if exit.code == code => self,
             _ => panic!("not {code}: {self:?}"),
@@ -171,7 +171,7 @@ impl Outcome {
 
     /// Checks that there was no end of its own, and returns the whole chain of the error.
     #[track_caller]
-    pub fn error(self) -> String {
+    pub(crate) fn error(self) -> String {
         match self.result {
             Ok(_) => panic!("{self:?}"),
             Err(error) => {

@@ -3,6 +3,8 @@
 //! The tests need root; without it they print why they are skipped. The binary is its own zygote.
 //! Arguments are parts of names of tests to run; `bench` measures instead.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod ends;
 mod fixture;
 mod process;

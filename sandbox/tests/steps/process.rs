@@ -6,7 +6,7 @@ use sandbox::{Credentials, Environment, Resource, Rlimit, complete_environment};
 
 use crate::fixture::Step;
 
-pub fn ids_are_as_asked() {
+pub(crate) fn ids_are_as_asked() {
     let ids = |uid, gid, groups: &[u32]| {
         let user = Credentials { uid, gid, groups: groups.to_vec() };
         Step::script("id -u; id -g; id -G; grep ^Groups /proc/self/status")
@@ -19,7 +19,7 @@ pub fn ids_are_as_asked() {
     assert_eq!(ids(1000, 1000, &[]), "1000\n1000\n1000\nGroups:\t \n");
 }
 
-pub fn environment_is_exact() {
+pub(crate) fn environment_is_exact() {
     let stage = ["A=first".to_owned(), "B=two\nlines".to_owned(), "A=last".to_owned()];
     let step = Step::exec(&["/bin/env"]).with(|spec| {
         spec.env = complete_environment(&Environment { stage: &stage, ..Default::default() });
@@ -31,7 +31,7 @@ pub fn environment_is_exact() {
     );
 }
 
-pub fn name_and_session() {
+pub(crate) fn name_and_session() {
     let script = "hostname; cat /proc/sys/kernel/domainname; echo $$; \
                   cut -d' ' -f4-8 /proc/self/stat; ls /proc | grep -c '^[0-9]'";
     let out = Step::script(script).run().ok();
@@ -45,7 +45,7 @@ pub fn name_and_session() {
     assert_eq!(named.run().ok(), "other\n");
 }
 
-pub fn standard_descriptors_only() {
+pub(crate) fn standard_descriptors_only() {
     // 3 is that of the directory that is being read.
     let out = Step::exec(&["/bin/ls", "/proc/self/fd"]).run().ok();
     assert_eq!(out, "0\n1\n2\n3\n");
@@ -55,7 +55,7 @@ pub fn standard_descriptors_only() {
     assert_eq!((&*both.stdout, &*both.stderr), ("out\n", "err\n"));
 }
 
-pub fn output_opens_again_for_the_user() {
+pub(crate) fn output_opens_again_for_the_user() {
     let step = Step::script("echo x > /dev/stdout; echo y > /dev/stderr").with(|spec| {
         spec.user = Credentials { uid: 1000, gid: 1000, groups: vec![] };
     });
@@ -63,7 +63,7 @@ pub fn output_opens_again_for_the_user() {
     assert_eq!((&*outcome.stdout, &*outcome.stderr), ("x\n", "y\n"), "{outcome:?}");
 }
 
-pub fn working_directory() {
+pub(crate) fn working_directory() {
     let at = |cwd: &str| {
         let step = Step::exec(&["/bin/pwd"]).with(|spec| spec.cwd = PathBuf::from(cwd));
         fs_err::os::unix::fs::symlink("/usr/../bin", step.upper().join("link")).unwrap();
@@ -85,7 +85,7 @@ pub fn working_directory() {
     }
 }
 
-pub fn program_lookup() {
+pub(crate) fn program_lookup() {
     let run = |program: &str, path: &str| {
         let step = Step::exec(&[program]).with(|spec| {
             spec.env = vec![format!("PATH={path}").into()];
@@ -121,7 +121,7 @@ pub fn program_lookup() {
     );
 }
 
-pub fn limits() {
+pub(crate) fn limits() {
     let step = Step::script("ulimit -n; ulimit -Hn").with(|spec| {
         let resource = Resource::Nofile;
         spec.rlimits = vec![Rlimit { resource, soft: Some(64), hard: Some(128) }];
@@ -131,11 +131,11 @@ pub fn limits() {
     assert_eq!(Step::script("ulimit -n").run().ok(), format!("{own}\n"));
 }
 
-pub fn umask_is_022() {
+pub(crate) fn umask_is_022() {
     assert_eq!(Step::script("umask; touch /f; stat -c %a /f").run().ok(), "0022\n644\n");
 }
 
-pub fn signals_are_default() {
-    let out = Step::script("grep -E '^Sig(Blk|Ign)' /proc/self/status").run().ok();
+pub(crate) fn signals_are_default() {
+    let out = Step::exec(&["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]).run().ok();
     assert_eq!(out, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
 }
