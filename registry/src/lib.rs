@@ -1,1 +1,43 @@
-//! Speaks the OCI distribution protocol.
+//! Speaks the OCI distribution protocol: resolves names, pulls and pushes verified byte streams.
+//!
+//! The outside is blocking and may be called from many threads at once; the inside is asynchronous, on
+//! one small runtime per [`Client`] that is made at the first request.
+//!
+//! ```text
+//! client   names, options, the blocking facade        pull, push   blobs and manifests
+//! session  one request: retries, auth, redirects      auth         challenges, tokens, credentials
+//! transport  TLS, proxies, one hop, what went wrong   manifest     documents and platform choice
+//! ```
+//!
+//! Invariants:
+//! - Bytes that are asked for by digest are returned only if they have that digest; a stream says so with
+//!   an error where its end would be.
+//! - Credentials go only to the registry they are configured for and to the token server it names; they are
+//!   dropped when a redirect leaves the host.
+//! - Whatever a server answers ends in a result within the read timeout per read, and never in a panic.
+//!
+//! None of the blocking functions may be called from inside another asynchronous runtime.
+//!
+//! Format: OCI distribution specification 1.1; the token protocol of the Docker registry.
+
+mod auth;
+mod cancel;
+mod challenge;
+mod client;
+mod credential;
+mod error;
+mod manifest;
+mod options;
+mod pull;
+mod push;
+mod session;
+mod transport;
+
+pub use cancel::Cancel;
+pub use client::Client;
+pub use credential::docker_config_path;
+pub use error::Error;
+pub use manifest::{Document, ResolvedImage};
+pub use options::{ClientOptions, HostOptions};
+pub use pull::BlobReader;
+pub use push::Pushed;

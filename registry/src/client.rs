@@ -1,0 +1,258 @@
+//! The blocking facade.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, Read};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use llb::image::Descriptor;
+use llb::{Digest, Platform, Reference};
+use tokio::runtime::{self, Runtime};
+
+use crate::auth::Scopes;
+use crate::manifest::{self, DEEPEST_INDEX, Document, LARGEST_DOCUMENT, Parsed, ResolvedImage};
+use crate::pull::{self, BlobReader, Download};
+use crate::push::{self, Pushed};
+use crate::session::Shared;
+use crate::{Cancel, ClientOptions, Error};
+
+/// Asks registries. Cheap to clone; clones share connections, tokens and the runtime.
+///
+/// Making one costs nothing: runtime, certificates and credentials are set up by the first request that
+/// needs them.
+#[derive(Debug, Clone)]
+pub struct Client {
+    core: Arc<Core>,
+    cancel: Cancel,
+    deadline: Option<Instant>,
+}
+
+/// The runtime and what its tasks share. Tasks hold only `shared`, so the runtime never ends inside itself.
+pub(crate) struct Core {
+    shared: Arc<Shared>,
+    runtime: OnceLock<Runtime>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("shared", &self.shared).finish_non_exhaustive()
+    }
+}
+
+impl Core {
+    fn runtime(&self) -> Result<&Runtime, Error> {
+        if let Some(runtime) = self.runtime.get() {
+            return Ok(runtime);
+        }
+        let made = runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("registry")
+            .enable_all()
+            .build();
+        let made = made.map_err(|error| Error::Setup(error.into()))?;
+        Ok(self.runtime.get_or_init(|| made))
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        // A credential helper or a reader that hangs must not keep the program from ending.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Ends `future` when the flag is set or the deadline passes.
+async fn limited<T>(
+    cancel: &Cancel,
+    deadline: Option<Instant>,
+    future: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let expired = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::Cancelled),
+        () = expired => Err(Error::DeadlineExceeded),
+        result = future => result,
+    }
+}
+
+impl Client {
+    /// Makes a client; nothing is read or opened yet.
+    pub fn new(options: ClientOptions) -> Self {
+        let core = Core { shared: Arc::new(Shared::new(options)), runtime: OnceLock::new() };
+        Self { core: Arc::new(core), cancel: Cancel::new(), deadline: None }
+    }
+
+    /// The same client, whose requests end when `cancel` is set.
+    #[must_use]
+    pub fn with_cancel(&self, cancel: Cancel) -> Self {
+        Self { cancel, ..self.clone() }
+    }
+
+    /// The same client, whose requests and streams end at `deadline`.
+    #[must_use]
+    pub fn with_deadline(&self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self.clone() }
+    }
+
+    fn run<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        self.core.runtime()?.block_on(limited(&self.cancel, self.deadline, future))
+    }
+
+    /// Returns media type, digest and size of what `reference` names. By HEAD where the registry knows it:
+    /// the digest is what the registry claims until the document is fetched by it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] and the errors of every request.
+    pub fn head(&self, reference: &Reference) -> Result<Descriptor, Error> {
+        self.run(async {
+            match pull::head(&self.core.shared, reference).await? {
+                Some(descriptor) => Ok(descriptor),
+                None => Ok(pull::document(&self.core.shared, reference).await?.descriptor),
+            }
+        })
+    }
+
+    /// Returns the manifest or index that `reference` names; verified when it has a digest.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::TooLarge`] above 4 MiB, [`Error::BadDigest`], [`Error::BadAnswer`] for
+    /// what is no manifest, and the errors of every request.
+    pub fn resolve(&self, reference: &Reference) -> Result<Document, Error> {
+        self.run(pull::document(&self.core.shared, reference))
+    }
+
+    /// Returns the manifest or index with this digest in the repository of `repository`.
+    ///
+    /// # Errors
+    /// As [`resolve`](Self::resolve).
+    pub fn manifest_by_digest(
+        &self,
+        repository: &Reference,
+        digest: Digest,
+    ) -> Result<Document, Error> {
+        self.resolve(&repository.with_digest(digest))
+    }
+
+    /// Returns the manifest for `platform` of the image that `reference` names, through nested indexes. An
+    /// image without an index is taken as it is: what it is for stands in its config.
+    ///
+    /// # Errors
+    /// [`Error::NoMatchingPlatform`], and as [`resolve`](Self::resolve).
+    pub fn resolve_image(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, Error> {
+        self.run(async {
+            let top = pull::document(&self.core.shared, reference).await?;
+            let mut document = top.clone();
+            for _ in 0..=DEEPEST_INDEX {
+                let parsed = document.parse().map_err(|answer| Error::BadAnswer {
+                    host: reference.host().to_owned(),
+                    asked: reference.to_string(),
+                    answer,
+                })?;
+                let index = match parsed {
+                    Parsed::Manifest(manifest) => {
+                        return Ok(ResolvedImage { top, document, manifest: *manifest });
+                    }
+                    Parsed::Index(index) => index,
+                };
+                let what = reference.to_string();
+                let entry = manifest::choose(&index, platform, &what)?;
+                if entry.size > LARGEST_DOCUMENT {
+                    return Err(Error::TooLarge { what, limit: LARGEST_DOCUMENT });
+                }
+                document =
+                    pull::document(&self.core.shared, &reference.with_digest(entry.digest)).await?;
+            }
+            let problem = format!("more than {DEEPEST_INDEX} indexes are nested in one another");
+            Err(Error::Unusable { what: reference.to_string(), problem })
+        })
+    }
+
+    /// Returns a short blob, such as an image config, whole and verified.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] above `limit` bytes, [`Error::NotFound`], [`Error::BadDigest`], and the errors of
+    /// every request.
+    pub fn small_blob(
+        &self,
+        repository: &Reference,
+        blob: &Descriptor,
+        limit: u64,
+    ) -> Result<Vec<u8>, Error> {
+        self.run(pull::small_blob(&self.core.shared, repository, blob, limit))
+    }
+
+    /// Opens a blob for reading; the reader verifies it. Returns as soon as the registry has answered.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::BadDigest`] when its size is not the descriptor's, and the errors of
+    /// every request. Later ones come from the reader, as [`io::Error`]s that hold an [`Error`].
+    pub fn blob(&self, repository: &Reference, blob: &Descriptor) -> Result<BlobReader, Error> {
+        let download =
+            self.run(Download::start(Arc::clone(&self.core.shared), repository, blob))?;
+        let (reader, sender) = BlobReader::new(Arc::clone(&self.core), repository, blob);
+        let (cancel, deadline) = (self.cancel.clone(), self.deadline);
+        self.core.runtime()?.spawn(async move {
+            let result = tokio::select! {
+                result = limited(&cancel, deadline, download.run(&sender)) => result,
+                () = sender.closed() => Ok(()),
+            };
+            if let Err(error) = result {
+                // The reader may be gone, and then nobody needs to know.
+                let _ = sender.send(Err(error)).await;
+            }
+        });
+        Ok(reader)
+    }
+
+    /// Whether the repository has the blob.
+    ///
+    /// # Errors
+    /// Those of every request.
+    pub fn blob_exists(&self, repository: &Reference, digest: Digest) -> Result<bool, Error> {
+        let scopes = Scopes::pull(repository);
+        self.run(pull::blob_exists(&self.core.shared, repository, digest, &scopes))
+    }
+
+    /// Puts a blob into `repository`: not at all if it is there, by a mount if `mount_from` is another
+    /// repository of the same registry that has it, else by sending the bytes. `source` opens them anew for
+    /// each try and must give exactly the blob's size.
+    ///
+    /// # Errors
+    /// [`Error::Source`] when the bytes cannot be read, and the errors of every request.
+    pub fn push_blob(
+        &self,
+        repository: &Reference,
+        blob: &Descriptor,
+        source: impl Fn() -> io::Result<Box<dyn Read + Send>> + Sync,
+        mount_from: Option<&Reference>,
+    ) -> Result<Pushed, Error> {
+        self.run(push::push_blob(&self.core.shared, repository, blob, &source, mount_from))
+    }
+
+    /// Puts a manifest or index under the tag of `reference`, or under its own digest when `reference` has no
+    /// tag. What it names must be there before.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] when `reference` has another digest than `bytes`, and the errors of every request.
+    pub fn push_manifest(
+        &self,
+        reference: &Reference,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Descriptor, Error> {
+        self.run(push::push_manifest(&self.core.shared, reference, media_type, bytes))
+    }
+}

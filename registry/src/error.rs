@@ -1,0 +1,199 @@
+//! Why a registry did not give or take what was asked.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::{Duration, SystemTime};
+
+use llb::Digest;
+use thiserror::Error;
+
+/// A cause from a library below.
+pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
+
+/// Why a registry did not give or take what was asked.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// There is no such thing.
+    #[error("{what}: not found")]
+    NotFound {
+        /// The reference, or the blob and its repository.
+        what: String,
+    },
+    /// The registry wants credentials, or others than it got.
+    #[error("{what}: {action} access denied, repository does not exist or may require authorization{}", Said(.message))]
+    Unauthorized {
+        /// The reference, or the blob and its repository.
+        what: String,
+        /// `pull` or `push`.
+        action: &'static str,
+        /// The registry's own words, if any.
+        message: String,
+    },
+    /// The registry wants fewer requests.
+    #[error("registry `{host}` limits the rate of requests{}: try again later, or log in for a higher limit", Until(.until))]
+    RateLimited {
+        /// Which registry.
+        host: String,
+        /// When it will answer again, if it said.
+        until: Option<SystemTime>,
+    },
+    /// No connection could be made or kept.
+    #[error("{asked}: cannot reach registry `{host}` at {address}: {reason}{hint}")]
+    Unreachable {
+        /// The registry, as in the reference.
+        host: String,
+        /// Host and port that were tried.
+        address: String,
+        /// Method and URL.
+        asked: String,
+        /// In a few words.
+        reason: &'static str,
+        /// What to do, beginning with a separator; may be empty.
+        hint: &'static str,
+        /// What the system said.
+        #[source]
+        source: Cause,
+    },
+    /// The registry's certificate is not trusted, or it does not speak TLS.
+    #[error(
+        "no trusted TLS connection to registry `{host}` at {address}: add its certificate authority to the system, or mark the registry insecure if it is"
+    )]
+    Tls {
+        /// The registry, as in the reference.
+        host: String,
+        /// Host and port that were tried.
+        address: String,
+        /// What is wrong.
+        #[source]
+        source: Cause,
+    },
+    /// The bytes are not those that were asked for.
+    #[error("{what}: registry sent wrong bytes: {problem}")]
+    BadDigest {
+        /// Which document or blob.
+        what: String,
+        /// Expected and actual digest or size.
+        problem: String,
+    },
+    /// A document is larger than any honest one.
+    #[error("{what}: larger than the limit of {limit} bytes")]
+    TooLarge {
+        /// Which document or blob.
+        what: String,
+        /// In bytes.
+        limit: u64,
+    },
+    /// The registry answered what the protocol does not allow.
+    #[error("registry `{host}`: {asked}: {answer}")]
+    BadAnswer {
+        /// Which registry.
+        host: String,
+        /// Method and URL.
+        asked: String,
+        /// What came back.
+        answer: String,
+    },
+    /// An image exists, but not for this platform.
+    #[error("{what}: no match for platform `{platform}` in manifest{}", Offered(.offered))]
+    NoMatchingPlatform {
+        /// The reference.
+        what: String,
+        /// What was wanted.
+        platform: String,
+        /// What there is.
+        offered: Vec<String>,
+    },
+    /// The configured credentials could not be read.
+    #[error("cannot read the credentials for registry `{host}`: {reason}")]
+    Credentials {
+        /// Which registry.
+        host: String,
+        /// What is wrong with the file or the helper.
+        reason: String,
+    },
+    /// The bytes to upload could not be read.
+    #[error("cannot read blob {digest} for upload")]
+    Source {
+        /// Which blob.
+        digest: Digest,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A reference that cannot be asked for in this way.
+    #[error("{what}: {problem}")]
+    Unusable {
+        /// The reference.
+        what: String,
+        /// What does not fit.
+        problem: String,
+    },
+    /// The client could not be set up.
+    #[error("cannot set up the registry client")]
+    Setup(#[source] Cause),
+    /// [`Cancel`](crate::Cancel) was set.
+    #[error("cancelled")]
+    Cancelled,
+    /// The deadline of the client passed.
+    #[error("registry requests did not finish before the deadline")]
+    DeadlineExceeded,
+}
+
+impl Error {
+    /// Whether the cause is passing, so that the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } | Self::RateLimited { .. } => true,
+            Self::BadAnswer { answer, .. } => answer.starts_with("answered 5"),
+            _ => false,
+        }
+    }
+
+    /// As an error of a reader, which keeps `self` inside.
+    pub(crate) fn into_io(self) -> io::Error {
+        let kind = match self {
+            Self::BadDigest { .. } | Self::TooLarge { .. } | Self::BadAnswer { .. } => {
+                io::ErrorKind::InvalidData
+            }
+            Self::NotFound { .. } => io::ErrorKind::NotFound,
+            Self::Unauthorized { .. } => io::ErrorKind::PermissionDenied,
+            Self::DeadlineExceeded => io::ErrorKind::TimedOut,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
+/// The registry's own words after a separator, or nothing.
+struct Said<'a>(&'a str);
+
+impl fmt::Display for Said<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": server message: {}", self.0) }
+    }
+}
+
+/// How long a rate limit holds, as far as known.
+struct Until<'a>(&'a Option<SystemTime>);
+
+impl fmt::Display for Until<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(until) => {
+                let left = until.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
+                write!(f, " for {} more seconds", left.as_secs())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The platforms there are, after a separator.
+struct Offered<'a>(&'a [String]);
+
+impl fmt::Display for Offered<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": it has {}", self.0.join(", ")) }
+    }
+}

@@ -1,0 +1,131 @@
+//! What a client is told at its start.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of a [`Client`](crate::Client).
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// The Docker `config.json` with credentials, if any; need not exist. See
+    /// [`docker_config_path`](crate::docker_config_path).
+    pub docker_config: Option<PathBuf>,
+    /// Settings per registry, by host and port as in a reference (`registry.example:5000`).
+    pub hosts: BTreeMap<String, HostOptions>,
+    /// Further certificate authorities, PEM text, trusted beside those of the system.
+    pub certificate_authorities: Vec<Vec<u8>>,
+    /// Program name and version told to registries.
+    pub user_agent: String,
+    /// How often a request that failed for a passing reason is tried again.
+    pub retries: u32,
+    /// Pause before the first retry; doubles each time, with jitter.
+    pub backoff: Duration,
+    /// Longest pause before a retry, also for what `Retry-After` asks: more than this is an error.
+    pub longest_wait: Duration,
+    /// Longest time to make a connection.
+    pub connect_timeout: Duration,
+    /// Longest time without a byte in either direction.
+    pub read_timeout: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            docker_config: None,
+            hosts: BTreeMap::new(),
+            certificate_authorities: Vec::new(),
+            user_agent: concat!("bricklayer/", env!("CARGO_PKG_VERSION")).to_owned(),
+            retries: 4,
+            backoff: Duration::from_millis(250),
+            longest_wait: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(15),
+            read_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Settings of one registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostOptions {
+    /// `Some(true)`: HTTPS without certificate check, else plain HTTP. `Some(false)`: never less than
+    /// HTTPS, but for a loopback host, where HTTPS is tried when plain HTTP fails. `None`: HTTPS, and plain
+    /// HTTP for a loopback host.
+    pub insecure: Option<bool>,
+}
+
+/// One way to speak to a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+    HttpsUnverified,
+}
+
+impl Scheme {
+    /// As in a URL.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https | Self::HttpsUnverified => "https",
+        }
+    }
+}
+
+/// Ways to speak to `host`, in the order to try.
+pub(crate) fn schemes(host: &str, options: &HostOptions) -> &'static [Scheme] {
+    match (is_loopback(host), options.insecure) {
+        (true, Some(false)) => &[Scheme::Http, Scheme::Https],
+        (true, _) => &[Scheme::Http],
+        (false, Some(true)) => &[Scheme::HttpsUnverified, Scheme::Http],
+        (false, _) => &[Scheme::Https],
+    }
+}
+
+/// Whether `host`, with or without a port, names this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None if host.matches(':').count() > 1 => host,
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_known_by_name_and_address() {
+        for host in [
+            "localhost",
+            "localhost:5000",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:5000",
+            "[::1]",
+            "LOCALHOST",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["docker.io", "localhost.example", "128.0.0.1", "[::2]:5000", "10.0.0.1:80", ""]
+        {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_and_insecure_hosts_are_asked_without_tls() {
+        let with = |insecure| HostOptions { insecure };
+        assert_eq!(schemes("a.example", &with(None)), [Scheme::Https]);
+        assert_eq!(schemes("a.example", &with(Some(false))), [Scheme::Https]);
+        assert_eq!(
+            schemes("a.example", &with(Some(true))),
+            [Scheme::HttpsUnverified, Scheme::Http]
+        );
+        assert_eq!(schemes("localhost:5000", &with(None)), [Scheme::Http]);
+        assert_eq!(schemes("localhost:5000", &with(Some(false))), [Scheme::Http, Scheme::Https]);
+    }
+}

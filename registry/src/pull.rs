@@ -1,0 +1,459 @@
+//! Reading: documents by name, blobs as verified streams.
+//!
+//! A blob comes through a task of the runtime and a bounded channel. When the connection breaks, the task
+//! asks for the rest (`Range`), so that the reader notices nothing but a pause.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use llb::image::Descriptor;
+use llb::{Digest, Reference};
+use reqwest::header::{
+    ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE,
+};
+use reqwest::{Method, Response, StatusCode};
+use tokio::sync::mpsc;
+use tree::codec::Sha256;
+
+use crate::Error;
+use crate::auth::Scopes;
+use crate::client::Core;
+use crate::manifest::{self, Document, LARGEST_DOCUMENT};
+use crate::session::{Ask, Host, Shared};
+use crate::transport::{Request, bad_answer, broken, silent};
+
+/// Chunks that wait between the network and the reader. A chunk is what one read of the socket gave.
+const CHUNKS: usize = 32;
+
+/// Bytes that must arrive before an interruption counts as the first one again.
+const PROGRESS: u64 = 1 << 20;
+
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// Why a body could not be read whole.
+#[derive(Debug)]
+pub(crate) enum BodyProblem {
+    TooLarge,
+    Silent(Duration),
+    Broken(reqwest::Error),
+}
+
+impl BodyProblem {
+    pub(crate) fn into_error(
+        self,
+        host: &str,
+        request: &Request,
+        what: &str,
+        limit: usize,
+    ) -> Error {
+        match self {
+            Self::TooLarge => Error::TooLarge { what: what.to_owned(), limit: limit as u64 },
+            Self::Silent(timeout) => silent(host, request, timeout),
+            Self::Broken(error) => broken(host, request, error),
+        }
+    }
+}
+
+/// Reads a short body. A server that drips bytes is given four read timeouts in all.
+pub(crate) async fn read_body(
+    response: &mut Response,
+    limit: usize,
+    timeout: Duration,
+) -> Result<Vec<u8>, BodyProblem> {
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(BodyProblem::TooLarge);
+    }
+    let mut body = Vec::new();
+    let all = async {
+        while let Some(chunk) = next_chunk(response, timeout).await? {
+            if body.len() + chunk.len() > limit {
+                return Err(BodyProblem::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(())
+    };
+    let whole = timeout.saturating_mul(4);
+    tokio::time::timeout(whole, all).await.map_err(|_| BodyProblem::Silent(whole))??;
+    Ok(body)
+}
+
+async fn next_chunk(
+    response: &mut Response,
+    timeout: Duration,
+) -> Result<Option<Bytes>, BodyProblem> {
+    let chunk = tokio::time::timeout(timeout, response.chunk()).await;
+    chunk.map_err(|_| BodyProblem::Silent(timeout))?.map_err(BodyProblem::Broken)
+}
+
+/// What `reference` is asked for by under `manifests/`.
+pub(crate) fn version(reference: &Reference) -> String {
+    match (reference.digest(), reference.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, tag) => tag.unwrap_or("latest").to_owned(),
+    }
+}
+
+/// The digest that an answer claims for its document.
+pub(crate) fn claimed_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers.get(DOCKER_CONTENT_DIGEST)?.to_str().ok()?.parse().ok()
+}
+
+fn manifest_ask<'a>(
+    method: Method,
+    reference: &Reference,
+    scopes: &'a Scopes,
+    what: &'a str,
+) -> Ask<'a> {
+    let path = format!("{}/manifests/{}", reference.repository(), version(reference));
+    let mut ask = Ask::new(method, path, scopes, what);
+    ask.headers.insert(ACCEPT, HeaderValue::from_static(manifest::ACCEPT));
+    ask
+}
+
+/// The descriptor of what `reference` names, by HEAD; `None` when the registry does not tell enough.
+pub(crate) async fn head(
+    shared: &Shared,
+    reference: &Reference,
+) -> Result<Option<Descriptor>, Error> {
+    let (host, scopes, what) =
+        (shared.host(reference), Scopes::pull(reference), reference.to_string());
+    let ask = manifest_ask(Method::HEAD, reference, &scopes, &what);
+    let response = match shared.send(&host, &ask).await {
+        Ok(response) if response.status() == StatusCode::NOT_FOUND => {
+            return Err(Error::NotFound { what });
+        }
+        Ok(response) => response,
+        // Some registries do not know HEAD here.
+        Err(Error::BadAnswer { .. }) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let text =
+        |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let size = text(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    let media_type =
+        text(CONTENT_TYPE).map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    let (Some(digest), Some(size), Some(media_type)) =
+        (claimed_digest(response.headers()), size, media_type)
+    else {
+        return Ok(None);
+    };
+    if size > LARGEST_DOCUMENT {
+        return Err(Error::TooLarge { what, limit: LARGEST_DOCUMENT });
+    }
+    if reference.digest().is_some_and(|wanted| wanted != digest) {
+        return Ok(None);
+    }
+    Ok(Some(manifest::descriptor(media_type.to_owned(), digest, size)))
+}
+
+/// The manifest or index that `reference` names, verified if it names a digest.
+pub(crate) async fn document(shared: &Shared, reference: &Reference) -> Result<Document, Error> {
+    let (host, scopes, what) =
+        (shared.host(reference), Scopes::pull(reference), reference.to_string());
+    let ask = manifest_ask(Method::GET, reference, &scopes, &what);
+    let request = shared.request(&host, &ask).await?;
+    let (bytes, headers) =
+        short_body(shared, &host, &ask, &request, LARGEST_DOCUMENT as usize).await?;
+    let digest = Digest::from_bytes(Sha256::digest(&bytes));
+    let wanted = reference.digest().or_else(|| claimed_digest(&headers));
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != digest) {
+        return Err(wrong_digest(what, wanted, digest));
+    }
+    let content_type =
+        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Document::new(bytes, content_type).map_err(|answer| bad_answer(&host.name, &request, answer))
+}
+
+/// A whole blob of at most `limit` bytes, verified.
+pub(crate) async fn small_blob(
+    shared: &Shared,
+    repository: &Reference,
+    blob: &Descriptor,
+    limit: u64,
+) -> Result<Vec<u8>, Error> {
+    let (host, scopes, what) =
+        (shared.host(repository), Scopes::pull(repository), blob_name(repository, blob.digest));
+    if blob.size > limit {
+        return Err(Error::TooLarge { what, limit });
+    }
+    let ask = Ask::new(Method::GET, blob_path(repository, blob.digest), &scopes, &what);
+    let request = shared.request(&host, &ask).await?;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (bytes, _) = short_body(shared, &host, &ask, &request, limit).await?;
+    let digest = Digest::from_bytes(Sha256::digest(&bytes));
+    if digest != blob.digest {
+        return Err(wrong_digest(what, blob.digest, digest));
+    }
+    Ok(bytes)
+}
+
+/// Body and headers of the answer to `ask`; a body that breaks off is asked for again.
+async fn short_body(
+    shared: &Shared,
+    host: &Host,
+    ask: &Ask<'_>,
+    request: &Request,
+    limit: usize,
+) -> Result<(Vec<u8>, HeaderMap), Error> {
+    let mut attempt = 0;
+    loop {
+        let mut response = shared.send(host, ask).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Err(Error::NotFound { what: ask.what.to_owned() });
+        }
+        let problem = match read_body(&mut response, limit, shared.options.read_timeout).await {
+            Ok(body) => return Ok((body, response.headers().clone())),
+            Err(problem) => problem.into_error(&host.name, request, ask.what, limit),
+        };
+        let Some(pause) = shared.pause(&problem, attempt) else { return Err(problem) };
+        attempt += 1;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whether the repository has the blob.
+pub(crate) async fn blob_exists(
+    shared: &Shared,
+    repository: &Reference,
+    digest: Digest,
+    scopes: &Scopes,
+) -> Result<bool, Error> {
+    let (host, what) = (shared.host(repository), blob_name(repository, digest));
+    let ask = Ask::new(Method::HEAD, blob_path(repository, digest), scopes, &what);
+    Ok(shared.send(&host, &ask).await?.status().is_success())
+}
+
+/// For messages: `repository@digest`.
+pub(crate) fn blob_name(repository: &Reference, digest: Digest) -> String {
+    format!("{}@{digest}", repository.name())
+}
+
+fn blob_path(repository: &Reference, digest: Digest) -> String {
+    format!("{}/blobs/{digest}", repository.repository())
+}
+
+fn wrong_digest(what: String, wanted: Digest, got: Digest) -> Error {
+    Error::BadDigest { what, problem: format!("expected {wanted}, got {got}") }
+}
+
+/// A blob under way.
+#[derive(Debug)]
+pub(crate) struct Download {
+    shared: Arc<Shared>,
+    host: Arc<Host>,
+    repository: Reference,
+    blob: Descriptor,
+    what: String,
+    response: Response,
+    /// Bytes handed to the reader.
+    position: u64,
+    /// Bytes of the answer that the reader has already.
+    skip: u64,
+}
+
+impl Download {
+    /// Asks for the blob; the answer's body is read by [`run`](Self::run).
+    pub(crate) async fn start(
+        shared: Arc<Shared>,
+        repository: &Reference,
+        blob: &Descriptor,
+    ) -> Result<Self, Error> {
+        let (host, what) = (shared.host(repository), blob_name(repository, blob.digest));
+        let scopes = Scopes::pull(repository);
+        let ask = Ask::new(Method::GET, blob_path(repository, blob.digest), &scopes, &what);
+        let response = shared.send(&host, &ask).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Err(Error::NotFound { what });
+        }
+        if let Some(length) = response.content_length().filter(|length| *length != blob.size) {
+            let problem = format!("expected {} bytes, got {length}", blob.size);
+            return Err(Error::BadDigest { what, problem });
+        }
+        let (repository, blob) = (repository.clone(), blob.clone());
+        Ok(Self { shared, host, repository, blob, what, response, position: 0, skip: 0 })
+    }
+
+    /// Hands the body to the reader, asking for the rest when the connection breaks. Ends early when the
+    /// reader is gone.
+    pub(crate) async fn run(
+        mut self,
+        chunks: &mpsc::Sender<Result<Bytes, Error>>,
+    ) -> Result<(), Error> {
+        let timeout = self.shared.options.read_timeout;
+        let (mut attempt, mut counted_from) = (0, 0);
+        loop {
+            let error = match next_chunk(&mut self.response, timeout).await {
+                Ok(Some(chunk)) => {
+                    let Some(chunk) = self.take(chunk)? else { continue };
+                    if chunks.send(Ok(chunk)).await.is_err() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Ok(None) if self.position == self.blob.size => return Ok(()),
+                Ok(None) => {
+                    let problem =
+                        format!("expected {} bytes, got {}", self.blob.size, self.position);
+                    return Err(Error::BadDigest { what: self.what, problem });
+                }
+                Err(problem) => {
+                    let request = Request::new(Method::GET, self.response.url().clone());
+                    problem.into_error(&self.host.name, &request, &self.what, 0)
+                }
+            };
+            if self.position - counted_from >= PROGRESS {
+                (attempt, counted_from) = (0, self.position);
+            }
+            let Some(pause) = self.shared.pause(&error, attempt) else { return Err(error) };
+            attempt += 1;
+            tokio::time::sleep(pause).await;
+            self.resume().await?;
+        }
+    }
+
+    /// The part of `chunk` that the reader does not have yet.
+    fn take(&mut self, mut chunk: Bytes) -> Result<Option<Bytes>, Error> {
+        let known = self.skip.min(chunk.len() as u64);
+        self.skip -= known;
+        let chunk = chunk.split_off(usize::try_from(known).unwrap_or(chunk.len()));
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        self.position += chunk.len() as u64;
+        if self.position > self.blob.size {
+            let problem = format!("expected {} bytes, got more", self.blob.size);
+            return Err(Error::BadDigest { what: self.what.clone(), problem });
+        }
+        Ok(Some(chunk))
+    }
+
+    async fn resume(&mut self) -> Result<(), Error> {
+        let scopes = Scopes::pull(&self.repository);
+        let mut ask = Ask::new(
+            Method::GET,
+            blob_path(&self.repository, self.blob.digest),
+            &scopes,
+            &self.what,
+        );
+        if let Ok(range) = HeaderValue::from_str(&format!("bytes={}-", self.position)) {
+            ask.headers.insert(RANGE, range);
+        }
+        let response = self.shared.send(&self.host, &ask).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Err(Error::NotFound { what: self.what.clone() });
+        }
+        self.skip = self.position;
+        if response.status() == StatusCode::PARTIAL_CONTENT {
+            let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
+            let start = range
+                .and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
+            if start != Some(self.position) {
+                let request = Request::new(Method::GET, response.url().clone());
+                return Err(bad_answer(
+                    &self.host.name,
+                    &request,
+                    "answered another range than asked for".into(),
+                ));
+            }
+            self.skip = 0;
+        }
+        self.response = response;
+        Ok(())
+    }
+}
+
+/// A blob as a stream of bytes. Reading to the end means that size and digest are right.
+///
+/// Wrong bytes are an error in place of the end, so nothing that was read may be kept before that. The
+/// error inside is an [`Error`]. May be read on any thread that is not part of an asynchronous runtime.
+#[derive(Debug)]
+pub struct BlobReader {
+    chunks: mpsc::Receiver<Result<Bytes, Error>>,
+    current: Bytes,
+    hash: Hash,
+    wanted: Digest,
+    what: String,
+    /// Keeps the runtime, on which the sender runs.
+    _core: Arc<Core>,
+}
+
+enum Hash {
+    Running(Sha256),
+    Verified,
+    Failed,
+}
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Running(_) => "Running",
+            Self::Verified => "Verified",
+            Self::Failed => "Failed",
+        })
+    }
+}
+
+impl BlobReader {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        repository: &Reference,
+        blob: &Descriptor,
+    ) -> (Self, mpsc::Sender<Result<Bytes, Error>>) {
+        let (sender, chunks) = mpsc::channel(CHUNKS);
+        let what = blob_name(repository, blob.digest);
+        let hash = Hash::Running(Sha256::new());
+        (
+            Self { chunks, current: Bytes::new(), hash, wanted: blob.digest, what, _core: core },
+            sender,
+        )
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        match std::mem::replace(&mut self.hash, Hash::Failed) {
+            Hash::Running(hash) => {
+                let digest = Digest::from_bytes(hash.finish());
+                if digest != self.wanted {
+                    return Err(wrong_digest(self.what.clone(), self.wanted, digest).into_io());
+                }
+                self.hash = Hash::Verified;
+                Ok(())
+            }
+            Hash::Verified => {
+                self.hash = Hash::Verified;
+                Ok(())
+            }
+            Hash::Failed => {
+                Err(io::Error::other(format!("{}: the download has failed before", self.what)))
+            }
+        }
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        while self.current.is_empty() {
+            match self.chunks.blocking_recv() {
+                None => return self.finish().map(|()| 0),
+                Some(Err(error)) => {
+                    self.hash = Hash::Failed;
+                    return Err(error.into_io());
+                }
+                Some(Ok(chunk)) => {
+                    if let Hash::Running(hash) = &mut self.hash {
+                        hash.update(&chunk);
+                    }
+                    self.current = chunk;
+                }
+            }
+        }
+        let length = buffer.len().min(self.current.len());
+        buffer[..length].copy_from_slice(&self.current.split_to(length));
+        Ok(length)
+    }
+}

@@ -1,0 +1,323 @@
+//! TLS, proxies and single HTTP requests; tells what went wrong with one.
+//!
+//! A client of the HTTP library is made for each kind of connection when the first URL needs it: reading
+//! the system's certificates takes longer than a request on loopback.
+
+use std::error::Error as StdError;
+use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
+use reqwest::{Body, Certificate, Method, Response, StatusCode, Url, redirect};
+
+use crate::options::is_loopback;
+use crate::session::clean;
+use crate::{ClientOptions, Error};
+
+/// Redirects followed for one request.
+const MOST_REDIRECTS: usize = 10;
+
+/// Error bodies are read up to this many bytes.
+pub(crate) const LONGEST_MESSAGE: usize = 16 << 10;
+
+/// The connections of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Transport {
+    plain: OnceLock<reqwest::Client>,
+    verified: OnceLock<reqwest::Client>,
+    unverified: OnceLock<reqwest::Client>,
+}
+
+/// One request, before it is authorized.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    /// Sent as it is; such a request is not redirected unless the method is GET or HEAD.
+    pub(crate) body: Option<Vec<u8>>,
+    /// Whether a certificate that is not trusted is accepted.
+    pub(crate) unverified: bool,
+}
+
+impl Request {
+    pub(crate) fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: HeaderMap::new(), body: None, unverified: false }
+    }
+
+    /// Method and URL for messages, without what may be secret in the URL.
+    pub(crate) fn asked(&self) -> String {
+        asked(&self.method, &self.url)
+    }
+}
+
+/// Method and URL for messages: query, user and password are left out, for they may be secret.
+pub(crate) fn asked(method: &Method, url: &Url) -> String {
+    format!("{method} {}{}", origin(url), clean(url.path()))
+}
+
+fn origin(url: &Url) -> String {
+    format!("{}://{}", url.scheme(), address(url))
+}
+
+/// Host and port of `url`.
+pub(crate) fn address(url: &Url) -> String {
+    format!(
+        "{}:{}",
+        url.host_str().unwrap_or_default(),
+        url.port_or_known_default().unwrap_or_default()
+    )
+}
+
+impl Transport {
+    /// The client for connections to `url`.
+    pub(crate) fn client(
+        &self,
+        url: &Url,
+        unverified: bool,
+        options: &ClientOptions,
+    ) -> Result<&reqwest::Client, Error> {
+        let (place, build): (_, fn(&ClientOptions) -> _) = match (url.scheme(), unverified) {
+            ("http", _) => (&self.plain, build_plain),
+            (_, false) => (&self.verified, build_verified),
+            (_, true) => (&self.unverified, build_unverified),
+        };
+        if let Some(client) = place.get() {
+            return Ok(client);
+        }
+        let client = build(options)?;
+        Ok(place.get_or_init(|| client))
+    }
+
+    /// Sends `request`, following redirects of GET, HEAD and requests without a body.
+    ///
+    /// Authorization is dropped for good once a redirect leaves the host.
+    pub(crate) async fn send(
+        &self,
+        host: &str,
+        mut request: Request,
+        options: &ClientOptions,
+    ) -> Result<Response, Error> {
+        for _ in 0..=MOST_REDIRECTS {
+            let client = self.client(&request.url, request.unverified, options)?;
+            let mut builder = client
+                .request(request.method.clone(), request.url.clone())
+                .headers(request.headers.clone());
+            if let Some(body) = &request.body {
+                builder = builder.body(Body::from(body.clone()));
+            }
+            let answer = tokio::time::timeout(options.read_timeout, builder.send()).await;
+            let response = match answer {
+                Ok(answer) => answer.map_err(|error| broken(host, &request, error))?,
+                Err(_) => return Err(silent(host, &request, options.read_timeout)),
+            };
+            let bodiless = request.body.is_none() && request.method != Method::PUT;
+            let Some(target) = redirect_target(host, &request, &response)?.filter(|_| bodiless)
+            else {
+                return Ok(response);
+            };
+            if !same_origin(&request.url, &target) {
+                request.headers.remove(AUTHORIZATION);
+                request.unverified = false;
+            }
+            request.url = target;
+        }
+        Err(bad_answer(host, &request, format!("redirected more than {MOST_REDIRECTS} times")))
+    }
+}
+
+fn redirect_target(
+    host: &str,
+    request: &Request,
+    response: &Response,
+) -> Result<Option<Url>, Error> {
+    let moved = [
+        StatusCode::MOVED_PERMANENTLY,
+        StatusCode::FOUND,
+        StatusCode::SEE_OTHER,
+        StatusCode::TEMPORARY_REDIRECT,
+        StatusCode::PERMANENT_REDIRECT,
+    ];
+    if !moved.contains(&response.status()) {
+        return Ok(None);
+    }
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let location = location
+        .ok_or_else(|| bad_answer(host, request, "redirected without a usable location".into()))?;
+    follow(&request.url, location).map(Some).map_err(|problem| bad_answer(host, request, problem))
+}
+
+/// The URL that `location` means in an answer from `base`.
+///
+/// A host that is asked by HTTPS and names itself by plain HTTP stands behind a proxy that ends TLS: it is
+/// asked by HTTPS again. No other way leads from HTTPS to plain HTTP.
+///
+/// # Errors
+/// What is wrong with the location.
+pub(crate) fn follow(base: &Url, location: &str) -> Result<Url, String> {
+    let mut target = base.join(location).map_err(|_| "named a malformed location".to_owned())?;
+    if !["http", "https"].contains(&target.scheme()) || target.host_str().is_none() {
+        return Err(format!("redirected to a `{}:` address", clean(target.scheme())));
+    }
+    if base.scheme() == "https" && target.scheme() == "http" {
+        let refused = Err("redirected from https to plain http".to_owned());
+        if base.host_str() != target.host_str()
+            || target.port().is_some_and(|port| Some(port) != base.port())
+        {
+            return refused;
+        }
+        if target.set_scheme("https").and_then(|()| target.set_port(base.port())).is_err() {
+            return refused;
+        }
+    }
+    Ok(target)
+}
+
+/// Whether credentials for `a` may be shown to `b`.
+pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
+    a.scheme() == b.scheme()
+        && a.host_str() == b.host_str()
+        && a.port_or_known_default() == b.port_or_known_default()
+}
+
+fn builder(options: &ClientOptions) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .user_agent(options.user_agent.as_str())
+        .connect_timeout(options.connect_timeout)
+        .redirect(redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .hickory_dns(true)
+        .http2_adaptive_window(true)
+}
+
+fn setup(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    Error::Setup(error.into())
+}
+
+fn build_plain(options: &ClientOptions) -> Result<reqwest::Client, Error> {
+    builder(options).tls_certs_only([]).build().map_err(setup)
+}
+
+fn build_unverified(options: &ClientOptions) -> Result<reqwest::Client, Error> {
+    builder(options).tls_certs_only([]).tls_danger_accept_invalid_certs(true).build().map_err(setup)
+}
+
+/// Trusts the system's authorities, or Mozilla's where the system has none, and those of the options.
+fn build_verified(options: &ClientOptions) -> Result<reqwest::Client, Error> {
+    let mut more = Vec::new();
+    for pem in &options.certificate_authorities {
+        more.extend(Certificate::from_pem_bundle(pem).map_err(setup)?);
+    }
+    let mut system = builder(options);
+    if !more.is_empty() {
+        system = system.tls_certs_merge(more.clone());
+    }
+    if let Ok(client) = system.build() {
+        return Ok(client);
+    }
+    let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+    let bundled: Result<Vec<_>, _> =
+        bundled.map(|certificate| Certificate::from_der(certificate)).collect();
+    builder(options)
+        .tls_certs_only(bundled.map_err(setup)?.into_iter().chain(more))
+        .build()
+        .map_err(setup)
+}
+
+/// An answer that the protocol does not allow.
+pub(crate) fn bad_answer(host: &str, request: &Request, answer: String) -> Error {
+    Error::BadAnswer { host: host.to_owned(), asked: request.asked(), answer }
+}
+
+/// A server that said nothing for the read timeout.
+pub(crate) fn silent(host: &str, request: &Request, timeout: Duration) -> Error {
+    Error::Unreachable {
+        host: host.to_owned(),
+        address: address(&request.url),
+        asked: request.asked(),
+        reason: "no answer",
+        hint: "",
+        source: format!("nothing was received for {} seconds", timeout.as_secs_f32()).into(),
+    }
+}
+
+/// A request that got no answer, or only a part of one.
+pub(crate) fn broken(host: &str, request: &Request, error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    if error.is_builder() {
+        return bad_answer(host, request, "cannot be asked: the address is malformed".into());
+    }
+    let (host, address) = (host.to_owned(), address(&request.url));
+    if error.is_connect()
+        && io_cause(&error).is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
+    {
+        return Error::Tls { host, address, source: error.into() };
+    }
+    let refused =
+        io_cause(&error).is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
+    let local = request.url.host_str().is_some_and(is_loopback);
+    let (reason, hint) = if refused && local {
+        ("connection refused", "; is the registry running?")
+    } else if refused {
+        ("connection refused", "; is the registry running, and is the port right?")
+    } else if error.is_dns() {
+        ("no such host", "; check its name and the DNS settings")
+    } else if error.is_timeout() {
+        ("no answer", "; check the network and the proxy settings")
+    } else if error.is_connect() {
+        ("cannot connect", "; check the network and the proxy settings")
+    } else {
+        ("connection broke", "")
+    };
+    Error::Unreachable { host, address, asked: request.asked(), reason, hint, source: error.into() }
+}
+
+/// The innermost error of the system in the chain of causes.
+fn io_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
+    let mut found = None;
+    let mut next: Option<&'a (dyn StdError + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            found = Some(io);
+            // An `io::Error` that wraps another names as its source that one's source.
+            next = io.get_ref().map(|inner| inner as &(dyn StdError + 'static));
+        } else {
+            next = error.source();
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(base: &str, location: &str, expect: &str) {
+        let base: Url = base.parse().unwrap();
+        let actual = follow(&base, location).map_or_else(|problem| problem, |url| url.to_string());
+        assert_eq!(actual, expect, "{base} -> {location}");
+    }
+
+    #[test]
+    fn locations_never_lead_to_less_safety() {
+        check("https://a/v2/", "/x?y=1", "https://a/x?y=1");
+        check("https://a/v2/", "https://b/x", "https://b/x");
+        check("http://a/v2/", "http://b/x", "http://b/x");
+        check("https://a/v2/", "http://a/x", "https://a/x");
+        check("https://a:5000/v2/", "http://a:5000/x", "https://a:5000/x");
+        check("https://a/v2/", "http://b/x", "redirected from https to plain http");
+        check("https://a/v2/", "http://a:81/x", "redirected from https to plain http");
+        check("http://a/v2/", "file:///etc/passwd", "redirected to a `file:` address");
+        check("http://a/v2/", "data:,x", "redirected to a `data:` address");
+        check("http://a/v2/", "http://", "named a malformed location");
+    }
+
+    #[test]
+    fn messages_hide_the_query_and_the_user() {
+        let url = "https://u:p@a.example/v2/x?token=secret".parse().unwrap();
+        assert_eq!(asked(&Method::GET, &url), "GET https://a.example:443/v2/x");
+    }
+}
