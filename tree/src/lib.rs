@@ -5,13 +5,19 @@
 
 pub mod apply;
 pub mod codec;
+pub mod content;
+pub mod context;
 pub mod diff;
+pub mod error;
 pub mod layer;
 pub mod node;
 pub mod path;
 pub mod pattern;
+mod recent;
+mod select;
 pub mod stack;
 pub mod tar;
 mod walk;
 
+pub use error::TreeError;
 pub use node::{DirEntry, Kind, Metadata, Timestamp, View};

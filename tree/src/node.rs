@@ -105,4 +105,14 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When the file system fails; one without extended attributes yields none.
     fn xattrs(&self, path: &Path) -> io::Result<Vec<(OsString, Vec<u8>)>>;
+
+    /// Hash of what a regular file holds: its bytes and the extended attributes that count, see
+    /// [`content`](crate::content). A view that knows it already answers without reading.
+    ///
+    /// # Errors
+    /// When `path` is no regular file or the file system fails.
+    fn payload(&self, path: &Path, metadata: &Metadata) -> io::Result<[u8; 32]> {
+        let _ = metadata;
+        crate::content::payload(&mut self.open(path)?, &self.xattrs(path)?)
+    }
 }

@@ -14,14 +14,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::layer::{self, LayerDir};
 use crate::path::split;
+use crate::recent::Recent;
 use crate::{DirEntry, Kind, Metadata, View, walk};
-
-/// Descriptors of directories that a stack keeps open for the next lookup.
-const KEPT: usize = 64;
 
 /// Read-only view of layers, one over the other; clones are cheap.
 #[derive(Debug, Clone, Default)]
@@ -32,20 +30,13 @@ pub struct Stack {
 #[derive(Debug, Default)]
 struct Inner {
     layers: Vec<LayerDir>,
-    recent: Mutex<Recent>,
+    recent: Recent<Merged>,
 }
 
 /// The directories of all layers that make up one directory of the stack, topmost first.
 #[derive(Debug)]
 pub(crate) struct Merged {
     dirs: Vec<OwnedFd>,
-}
-
-/// Least recently used first.
-#[derive(Debug, Default)]
-struct Recent {
-    entries: Vec<(PathBuf, Arc<Merged>)>,
-    descriptors: usize,
 }
 
 /// Where a name of a merged directory is.
@@ -58,7 +49,7 @@ impl Stack {
     /// Stacks layers, lowest first; none at all is an empty tree.
     #[must_use]
     pub fn new(layers: Vec<LayerDir>) -> Self {
-        Self { inner: Arc::new(Inner { layers, recent: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { layers, recent: Recent::default() }) }
     }
 
     /// The same stack with one more layer on top.
@@ -77,18 +68,21 @@ impl Stack {
 
     /// The directory at `path`, or `None` when there is none.
     pub(crate) fn merged(&self, path: &Path) -> io::Result<Option<Arc<Merged>>> {
-        if let Some(merged) = self.recent().find(path) {
-            return Ok(Some(merged));
-        }
-        let merged = match split(path) {
-            None => Some(self.root()?),
-            Some((parent, name)) => match self.merged(parent)? {
-                Some(parent) => parent.dir(name)?,
-                None => None,
-            },
+        let recent = &self.inner.recent;
+        let (mut at, mut merged) = match recent.nearest(path) {
+            Some((at, merged)) => (at.to_owned(), merged),
+            None => (PathBuf::new(), Arc::new(self.root()?)),
         };
-        let Some(merged) = merged.map(Arc::new) else { return Ok(None) };
-        self.recent().keep(path, &merged);
+        let rest = path.strip_prefix(&at).unwrap_or(path).to_owned();
+        for name in &rest {
+            recent.keep(&at, merged.dirs.len(), &merged);
+            match merged.dir(name)? {
+                Some(next) => merged = Arc::new(next),
+                None => return Ok(None),
+            }
+            at.push(name);
+        }
+        recent.keep(&at, merged.dirs.len(), &merged);
         Ok(Some(merged))
     }
 
@@ -102,10 +96,6 @@ impl Stack {
             }
         }
         Ok(Merged { dirs })
-    }
-
-    fn recent(&self) -> std::sync::MutexGuard<'_, Recent> {
-        self.inner.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `read` on the directory and name that a path really is.
@@ -191,24 +181,6 @@ impl Merged {
         }
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
-    }
-}
-
-impl Recent {
-    fn find(&mut self, path: &Path) -> Option<Arc<Merged>> {
-        let index = self.entries.iter().rposition(|(kept, _)| kept == path)?;
-        let last = self.entries.len() - 1;
-        self.entries[index..=last].rotate_left(1);
-        Some(Arc::clone(&self.entries[last].1))
-    }
-
-    fn keep(&mut self, path: &Path, merged: &Arc<Merged>) {
-        self.descriptors += merged.dirs.len();
-        self.entries.push((path.to_owned(), Arc::clone(merged)));
-        while self.descriptors > KEPT && self.entries.len() > 1 {
-            let (_, dropped) = self.entries.remove(0);
-            self.descriptors -= dropped.dirs.len();
-        }
     }
 }
 

@@ -1,0 +1,268 @@
+//! The build context: a user's folder, as the build may see it.
+//!
+//! Owners are 0:0, the root's own metadata does not count, and what the ignore file matches is not there.
+//! Nothing is read before it is asked for: a `COPY` of one file looks at one file.
+//!
+//! Hashes of file contents are kept between builds in a [stat cache](stat_cache), so that an unchanged
+//! context costs one `stat` per file.
+
+mod stat_cache;
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::path::split;
+use crate::pattern::{Inherited, Patterns};
+use crate::recent::Recent;
+use crate::{DirEntry, Kind, Metadata, Timestamp, View, content, walk};
+use stat_cache::StatCache;
+
+/// Times a file is hashed again because it changed meanwhile.
+const ATTEMPTS: usize = 4;
+
+/// [`View`] of a build context.
+#[derive(Debug)]
+pub struct Context {
+    root: Arc<OwnedFd>,
+    opened: Timestamp,
+    ignore: Patterns,
+    recent: Recent<OwnedFd>,
+    stat_cache: StatCache,
+}
+
+impl Context {
+    /// Opens a context folder. `stat_cache` names the file that keeps content hashes; it need not exist, and
+    /// a damaged one is as good as none.
+    ///
+    /// # Errors
+    /// When the folder cannot be opened.
+    pub fn open(root: &Path, ignore: Patterns, stat_cache: Option<&Path>) -> io::Result<Self> {
+        Ok(Self {
+            root: Arc::new(walk::open_root(root)?),
+            opened: now(),
+            ignore,
+            recent: Recent::default(),
+            stat_cache: StatCache::load(stat_cache),
+        })
+    }
+
+    /// Writes the stat cache, if anything was hashed since it was read.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the old one is then left as it is.
+    pub fn save_cache(&self) -> io::Result<()> {
+        self.stat_cache.save()
+    }
+
+    fn dir(&self, path: &Path) -> io::Result<Option<Arc<OwnedFd>>> {
+        let (mut at, mut dir) = match self.recent.nearest(path) {
+            Some((at, dir)) => (at.to_owned(), dir),
+            None => (PathBuf::new(), Arc::clone(&self.root)),
+        };
+        let rest = path.strip_prefix(&at).unwrap_or(path).to_owned();
+        for name in &rest {
+            match walk::open_dir(dir.as_fd(), name)? {
+                Some(next) => dir = Arc::new(next),
+                None => return Ok(None),
+            }
+            at.push(name);
+            self.recent.keep(&at, 1, &dir);
+        }
+        Ok(Some(dir))
+    }
+
+    /// What the ignore patterns say of a path, and what they hand down from it.
+    fn ignored(&self, path: &Path) -> (bool, Inherited) {
+        let mut state = (false, Inherited::default());
+        if self.ignore.is_empty() {
+            return state;
+        }
+        let mut at = PathBuf::new();
+        for name in path {
+            at.push(name);
+            state = self.ignore.step(&at, &state.1);
+        }
+        state
+    }
+
+    /// Whether an ignored directory shows because of what is in it.
+    fn has_visible(
+        &self,
+        dir: BorrowedFd<'_>,
+        path: &Path,
+        inherited: &Inherited,
+    ) -> io::Result<bool> {
+        if !self.ignore.may_reinclude_below(path) || path.iter().count() > crate::select::MAX_DEPTH
+        {
+            return Ok(false);
+        }
+        for (name, _) in walk::names(dir)? {
+            let child = path.join(&name);
+            let (ignored, inherited) = self.ignore.step(&child, inherited);
+            if !ignored {
+                return Ok(true);
+            }
+            if let Some(below) = walk::open_dir(dir, &name)?
+                && self.has_visible(below.as_fd(), &child, &inherited)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a name that the patterns match shows nevertheless.
+    fn shows(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        kind: Kind,
+        inherited: &Inherited,
+    ) -> io::Result<bool> {
+        if kind != Kind::Dir || !self.ignore.may_reinclude_below(path) {
+            return Ok(false);
+        }
+        match walk::open_dir(dir, name)? {
+            Some(below) => self.has_visible(below.as_fd(), path, inherited),
+            None => Ok(false),
+        }
+    }
+
+    /// Runs `read` on the directory and name of a path that is not ignored.
+    fn at<T>(
+        &self,
+        path: &Path,
+        read: impl FnOnce(BorrowedFd<'_>, &OsStr) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let Some((parent, name)) = split(path) else {
+            return read(self.root.as_fd(), OsStr::new(""));
+        };
+        let run = || {
+            self.metadata(path)?.ok_or_else(missing)?;
+            let dir = self.dir(parent)?.ok_or_else(missing)?;
+            read(dir.as_fd(), name)
+        };
+        run().map_err(|error| walk::with_path(error, "cannot read", path))
+    }
+
+    /// Hashes a file until it does not change meanwhile; one that never rests counts as it was read last.
+    fn hash(&self, path: &Path) -> io::Result<(Metadata, [u8; 32], bool)> {
+        let (parent, name) =
+            split(path).ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
+        let dir = self.dir(parent)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let mut attempt = 1;
+        loop {
+            let mut file = walk::open_file(dir.as_fd(), name)?;
+            let before = walk::metadata_of(file.as_fd())?;
+            let hash = content::payload(&mut file, &walk::xattrs(dir.as_fd(), name)?)?;
+            let after = walk::metadata_of(file.as_fd())?;
+            let steady = before.size == after.size
+                && before.mtime == after.mtime
+                && before.ctime == after.ctime
+                && walk::metadata(dir.as_fd(), name)?.is_some_and(|now| now.inode == after.inode);
+            if steady || attempt == ATTEMPTS {
+                return Ok((after, hash, steady));
+            }
+            attempt += 1;
+        }
+    }
+}
+
+impl View for Context {
+    fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>> {
+        let Some((parent, name)) = split(path) else {
+            return Ok(Some(Metadata {
+                mode: 0o755,
+                mtime: self.opened,
+                ..owned(walk::metadata_of(self.root.as_fd())?)
+            }));
+        };
+        let Some(dir) = self.dir(parent)? else { return Ok(None) };
+        let Some(metadata) = walk::metadata(dir.as_fd(), name)? else { return Ok(None) };
+        let (ignored, inherited) = self.ignored(path);
+        if ignored && !self.shows(dir.as_fd(), name, path, metadata.kind, &inherited)? {
+            return Ok(None);
+        }
+        Ok(Some(owned(metadata)))
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let list = || {
+            let dir =
+                self.dir(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotADirectory))?;
+            let (_, inherited) = self.ignored(path);
+            let mut entries = Vec::new();
+            for (name, _) in walk::names(dir.as_fd())? {
+                let mut below = None;
+                if !self.ignore.is_empty() {
+                    let child = path.join(&name);
+                    let (ignored, handed) = self.ignore.step(&child, &inherited);
+                    below = ignored.then_some((child, handed));
+                }
+                // An ignored name is not even looked at, unless it may be a directory that shows.
+                if let Some((child, _)) = &below
+                    && !self.ignore.may_reinclude_below(child)
+                {
+                    continue;
+                }
+                let Some(metadata) = walk::metadata(dir.as_fd(), &name)? else { continue };
+                if let Some((child, handed)) = below
+                    && !self.shows(dir.as_fd(), &name, &child, metadata.kind, &handed)?
+                {
+                    continue;
+                }
+                entries.push(DirEntry { name, metadata: owned(metadata) });
+            }
+            entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            Ok(entries)
+        };
+        list().map_err(|error| walk::with_path(error, "cannot read directory", path))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        self.at(path, walk::open_file)
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.at(path, walk::read_link)
+    }
+
+    fn xattrs(&self, path: &Path) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+        if path.as_os_str().is_empty() {
+            return Ok(Vec::new());
+        }
+        self.at(path, walk::xattrs)
+    }
+
+    fn payload(&self, path: &Path, metadata: &Metadata) -> io::Result<[u8; 32]> {
+        if let Some(hash) = self.stat_cache.find(path, metadata) {
+            return Ok(hash);
+        }
+        let started = now();
+        let (metadata, hash, steady) =
+            self.hash(path).map_err(|error| walk::with_path(error, "cannot read", path))?;
+        if steady {
+            self.stat_cache.add(path, &metadata, hash, started);
+        }
+        Ok(hash)
+    }
+}
+
+fn owned(metadata: Metadata) -> Metadata {
+    Metadata { uid: 0, gid: 0, ..metadata }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        nanoseconds: since.subsec_nanos(),
+    }
+}

@@ -1,0 +1,223 @@
+//! Content hashes of files that have not changed since they were hashed.
+//!
+//! One flat file per context, sorted by path, read whole and searched in place:
+//!
+//! ```text
+//! magic (8) · entries (u32) · entry… · BLAKE3 of all before (32)
+//! entry = path length (u32) · size (u64) · mtime (i64, u32) · ctime (i64, u32) · inode (u64) · age (u8)
+//!       · hash (32) · path
+//! ```
+//!
+//! Numbers are little-endian.
+//!
+//! Invariants:
+//! - An entry was made from a file that had rested for [`RESTED`] seconds when it was hashed: a later
+//!   change must show in its times, however coarse the file system's clock is.
+//! - The file is written aside and renamed into place; a damaged one counts as empty.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::{Metadata, Timestamp};
+
+const MAGIC: &[u8; 8] = b"BLstat\x00\x01";
+
+/// Bytes of an entry before its path.
+const FIXED: usize = 4 + 8 + 12 + 12 + 8 + 1 + 32;
+
+/// Seconds for which a file must have been left alone to be trusted by its times.
+const RESTED: i64 = 2;
+
+/// Times an entry may be written again without having been asked for.
+const MAX_AGE: u8 = 16;
+
+#[derive(Debug, Default)]
+pub(super) struct StatCache {
+    file: Option<PathBuf>,
+    bytes: Vec<u8>,
+    /// Where entries begin, in order of their paths.
+    starts: Vec<usize>,
+    used: Vec<AtomicBool>,
+    fresh: Mutex<HashMap<PathBuf, Entry>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    stamp: Stamp,
+    age: u8,
+    hash: [u8; 32],
+}
+
+/// What shows that a file has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    mtime: Timestamp,
+    ctime: Timestamp,
+    inode: u64,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        let Metadata { size, mtime, ctime, inode, .. } = *metadata;
+        Self { size, mtime, ctime, inode: inode.1 }
+    }
+}
+
+impl StatCache {
+    pub(super) fn load(file: Option<&Path>) -> Self {
+        let Some(path) = file else { return Self::default() };
+        let bytes = fs_err::read(path).unwrap_or_default();
+        let starts = index(&bytes).unwrap_or_default();
+        let used = starts.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { file: Some(path.to_owned()), bytes, starts, used, fresh: Mutex::default() }
+    }
+
+    /// The hash of a file, if it is known and the file has not changed.
+    pub(super) fn find(&self, path: &Path, metadata: &Metadata) -> Option<[u8; 32]> {
+        let stamp = Stamp::of(metadata);
+        let wanted = path.as_os_str().as_bytes();
+        if let Ok(found) = self.starts.binary_search_by(|&start| self.path(start).cmp(wanted)) {
+            let entry = self.entry(self.starts[found])?;
+            if entry.stamp == stamp {
+                self.used[found].store(true, Ordering::Relaxed);
+                return Some(entry.hash);
+            }
+        }
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.get(path).filter(|entry| entry.stamp == stamp).map(|entry| entry.hash)
+    }
+
+    /// Notes the hash of a file that was read from `started` on and did not change meanwhile.
+    pub(super) fn add(&self, path: &Path, metadata: &Metadata, hash: [u8; 32], started: Timestamp) {
+        let stamp = Stamp::of(metadata);
+        let changed = stamp.mtime.max(stamp.ctime);
+        if changed.seconds.saturating_add(RESTED) >= started.seconds {
+            return;
+        }
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.insert(path.to_owned(), Entry { stamp, age: 0, hash });
+    }
+
+    pub(super) fn save(&self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let mut all = BTreeMap::new();
+        for (&start, used) in self.starts.iter().zip(&self.used) {
+            let Some(mut entry) = self.entry(start) else { continue };
+            entry.age = if used.load(Ordering::Relaxed) { 0 } else { entry.age.saturating_add(1) };
+            if entry.age <= MAX_AGE {
+                all.insert(self.path(start), entry);
+            }
+        }
+        all.extend(fresh.iter().map(|(path, entry)| (path.as_os_str().as_bytes(), *entry)));
+        write(file, &encode(&all))
+    }
+
+    fn entry(&self, start: usize) -> Option<Entry> {
+        let mut fields = Fields(self.bytes.get(start + 4..)?);
+        let stamp = Stamp {
+            size: u64::from_le_bytes(fields.take()?),
+            mtime: fields.timestamp()?,
+            ctime: fields.timestamp()?,
+            inode: u64::from_le_bytes(fields.take()?),
+        };
+        let [age] = fields.take()?;
+        Some(Entry { stamp, age, hash: fields.take()? })
+    }
+
+    fn path(&self, start: usize) -> &[u8] {
+        entry_path(&self.bytes, start).unwrap_or_default()
+    }
+}
+
+fn entry_path(bytes: &[u8], start: usize) -> Option<&[u8]> {
+    let length = u32::from_le_bytes(Fields(bytes.get(start..)?).take()?) as usize;
+    let begin = start.checked_add(FIXED)?;
+    bytes.get(begin..begin.checked_add(length)?)
+}
+
+/// Finds where the entries begin; `None` when anything is wrong with the file.
+fn index(bytes: &[u8]) -> Option<Vec<usize>> {
+    let (body, sum) = bytes.split_last_chunk::<32>()?;
+    if blake3::hash(body).as_bytes() != sum || !body.starts_with(MAGIC) {
+        return None;
+    }
+    let count = u32::from_le_bytes(Fields(body.get(MAGIC.len()..)?).take()?) as usize;
+    let mut starts = Vec::new();
+    let mut at = MAGIC.len() + 4;
+    for _ in 0..count {
+        let path = entry_path(body, at)?;
+        starts.push(at);
+        at += FIXED + path.len();
+    }
+    (at == body.len()).then_some(starts)
+}
+
+fn encode(entries: &BTreeMap<&[u8], Entry>) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    let mut count: u32 = 0;
+    bytes.extend(count.to_le_bytes());
+    for (path, entry) in entries {
+        let Ok(length) = u32::try_from(path.len()) else { continue };
+        bytes.extend(length.to_le_bytes());
+        bytes.extend(entry.stamp.size.to_le_bytes());
+        for time in [entry.stamp.mtime, entry.stamp.ctime] {
+            bytes.extend(time.seconds.to_le_bytes());
+            bytes.extend(time.nanoseconds.to_le_bytes());
+        }
+        bytes.extend(entry.stamp.inode.to_le_bytes());
+        bytes.push(entry.age);
+        bytes.extend(entry.hash);
+        bytes.extend(*path);
+        count += 1;
+    }
+    bytes[MAGIC.len()..MAGIC.len() + 4].copy_from_slice(&count.to_le_bytes());
+    let sum = blake3::hash(&bytes);
+    bytes.extend(sum.as_bytes());
+    bytes
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.{:016x}", std::process::id(), next_number()));
+    let aside = PathBuf::from(name);
+    let result = fs_err::File::create_new(&aside)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs_err::rename(&aside, path));
+    if result.is_err() {
+        // The error that matters is the one above.
+        let _ = fs_err::remove_file(&aside);
+    }
+    result
+}
+
+/// Tells the files of threads of one process apart.
+fn next_number() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Reads fields off the front.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (field, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*field)
+    }
+
+    fn timestamp(&mut self) -> Option<Timestamp> {
+        let seconds = i64::from_le_bytes(self.take()?);
+        let nanoseconds = u32::from_le_bytes(self.take()?);
+        Some(Timestamp { seconds, nanoseconds })
+    }
+}
