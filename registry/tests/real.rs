@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use llb::image::{Descriptor, DescriptorPlatform, Index, Manifest, media_type};
 use llb::{Digest, Platform, Reference};
-use registry::{Client, ClientOptions, Error, Pushed};
+use registry::{Client, ClientOptions, Error, HostOptions, Pushed};
 use tempfile::TempDir;
 
 /// `user` with the password `secret`.
@@ -30,12 +30,21 @@ impl Drop for Server {
 
 /// Starts `docker-registry`; `None`, with a word on it, where it is not installed.
 fn start(password: bool) -> Option<Server> {
-    let folder = tempfile::tempdir().unwrap();
+    start_with(tempfile::tempdir().unwrap(), password, false)
+}
+
+/// As [`start`]; with `tls`, there are a `cert.pem` and its `key.pem` in `folder`.
+fn start_with(folder: TempDir, password: bool, tls: bool) -> Option<Server> {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let host = format!("127.0.0.1:{port}");
     let at = |name: &str| folder.path().join(name).display().to_string();
+    let tls = if tls {
+        format!(", tls: {{certificate: '{}', key: '{}'}}", at("cert.pem"), at("key.pem"))
+    } else {
+        String::new()
+    };
     let mut config = format!(
-        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n",
+        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'{tls}}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n",
         at("data")
     );
     if password {
@@ -261,4 +270,51 @@ fn source_of_the_wrong_length_is_an_error_and_leaves_no_blob() {
         assert!(matches!(error, Error::Source { .. }), "{error}");
     }
     assert!(!client.blob_exists(&repository, wanted.digest).unwrap());
+}
+
+#[test]
+fn certificate_must_be_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("openssl")
+        .current_dir(folder.path())
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+        ])
+        .args([
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+            "-subj",
+            "/CN=test",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+        ])
+        .stderr(Stdio::null())
+        .status();
+    if !made.is_ok_and(|status| status.success()) {
+        println!("SKIP: openssl is not installed");
+        return;
+    }
+    let Some(server) = start_with(folder, false, true) else { return };
+    let mut options = ClientOptions::default();
+    // A loopback host is asked by plain HTTP first; this one answers that it wants TLS.
+    options.hosts.insert(server.host.clone(), HostOptions { insecure: Some(false) });
+    let app = reference(&server, "app");
+    let error = Client::new(options.clone()).resolve(&app).unwrap_err();
+    assert!(matches!(error, Error::Tls { .. }), "{error:?}");
+    options
+        .certificate_authorities
+        .push(fs_err::read(server.folder.path().join("cert.pem")).unwrap());
+    let client = Client::new(options);
+    let pushed = push_image(&client, &app, &[7; 3_000_000]);
+    assert_eq!(client.resolve(&app).unwrap().descriptor, pushed);
 }
