@@ -12,14 +12,14 @@
 //! - `${}` forms nest at most [`MAX_DEPTH`] deep, and nothing expands to more than [`MAX_SIZE`].
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::iter::Peekable;
 use std::str::Chars;
 
-use thiserror::Error;
-
 use crate::pattern::{BadEscape, Budget, OutOfBudget, Pattern, Take};
-use crate::quote::Quoted;
+
+mod error;
+
+pub use error::{QuoteKind, WordError, WordErrorKind};
 
 /// Nesting of `${}` forms and quotes that is accepted.
 pub const MAX_DEPTH: usize = 100;
@@ -64,80 +64,6 @@ pub struct ExpandedWords {
     pub used: Vec<String>,
     /// Names of unset variables that were used, each once, in order of first use.
     pub unset: Vec<String>,
-}
-
-/// Why a word cannot be processed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("failed to process {}: {cause}", Quoted(.word))]
-pub struct WordError {
-    /// The whole word.
-    pub word: String,
-    /// What is wrong with it.
-    pub cause: WordErrorKind,
-}
-
-/// What is wrong with a word.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[non_exhaustive]
-pub enum WordErrorKind {
-    /// A quote without its partner.
-    #[error("unexpected end of statement while looking for matching {0}")]
-    Unterminated(QuoteKind),
-    /// `${}`, `${:...` or `${{...`.
-    #[error("syntax error: bad substitution")]
-    BadSubstitution,
-    /// A `${` form without its end.
-    #[error("syntax error: missing '}}'")]
-    MissingBrace,
-    /// A `${v/p` form without its second slash.
-    #[error("syntax error: missing '/' in ${{}}")]
-    MissingSlash,
-    /// A `${}` form with an unknown operator.
-    #[error("unsupported modifier ({0}) in substitution")]
-    UnsupportedModifier(String),
-    /// `${v?w}` or `${v:?w}` of a variable without value.
-    #[error("{name}: {message}")]
-    Required {
-        /// The variable.
-        name: String,
-        /// What the form says, or the default text.
-        message: String,
-    },
-    /// A pattern with an unknown escape.
-    #[error("invalid pattern ({pattern}) in substitution: invalid escape '\\{escaped}'")]
-    InvalidPattern {
-        /// The pattern.
-        pattern: String,
-        /// The character after the backslash.
-        escaped: char,
-    },
-    /// More nesting than [`MAX_DEPTH`].
-    #[error("substitutions are nested more than {MAX_DEPTH} levels deep")]
-    TooDeep,
-    /// A result larger than [`MAX_SIZE`].
-    #[error("the result is larger than {} MiB", MAX_SIZE >> 20)]
-    TooLarge,
-    /// A pattern that takes too long.
-    #[error("the pattern takes too many steps to match")]
-    TooExpensive,
-}
-
-/// The two kinds of quotes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QuoteKind {
-    /// `'`
-    Single,
-    /// `"`
-    Double,
-}
-
-impl fmt::Display for QuoteKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Single => "single-quote",
-            Self::Double => "double-quote",
-        })
-    }
 }
 
 /// Processes a text as a single word.
