@@ -15,7 +15,7 @@ use crate::{Kind, walk};
 const MAX_LINKS: usize = 255;
 /// Longest resolved path: what the kernel takes, so that every path can be named later.
 const MAX_PATH: usize = 4095;
-/// Open directories kept; deeper ones are opened anew from the last of these.
+/// Open directories kept, the deepest of a path; one above them is opened anew from the root.
 const KEPT: usize = 24;
 
 /// A folder and the directories in it that were used last.
@@ -23,7 +23,7 @@ pub(super) struct Folder {
     root: Arc<OwnedFd>,
     /// Names from the root down and their descriptors; tars list trees in order, so most of the way to the
     /// next entry is the way to the last.
-    open: Vec<(Vec<u8>, Arc<OwnedFd>)>,
+    open: Vec<(Vec<u8>, Option<Arc<OwnedFd>>)>,
 }
 
 /// A directory as a tar names it.
@@ -59,21 +59,27 @@ impl Folder {
     pub(super) fn find(&mut self, path: &[u8]) -> io::Result<Option<Arc<OwnedFd>>> {
         let names: Vec<&[u8]> =
             path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
-        let known =
+        let mut known =
             self.open.iter().zip(&names).take_while(|((open, _), name)| open == *name).count();
-        let mut dir = known
-            .checked_sub(1)
-            .map_or_else(|| Arc::clone(&self.root), |last| Arc::clone(&self.open[last].1));
+        let mut dir = Arc::clone(&self.root);
+        while let Some(last) = known.checked_sub(1) {
+            if let Some(open) = &self.open[last].1 {
+                dir = Arc::clone(open);
+                break;
+            }
+            known = last;
+        }
         if known < names.len() {
             self.open.truncate(known);
         }
-        for (depth, name) in names.iter().enumerate().skip(known) {
+        for name in &names[known..] {
             let Some(next) = walk::open_dir(dir.as_fd(), OsStr::from_bytes(name))? else {
                 return Ok(None);
             };
             dir = Arc::new(next);
-            if depth < KEPT {
-                self.open.push((name.to_vec(), Arc::clone(&dir)));
+            self.open.push((name.to_vec(), Some(Arc::clone(&dir))));
+            if let Some(above) = self.open.len().checked_sub(KEPT + 1) {
+                self.open[above].1 = None;
             }
         }
         Ok(Some(dir))

@@ -312,4 +312,4 @@ fn node_type(kind: EntryKind) -> FileType {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,7 @@
 //! The tar of a layer, straight from the folder that overlayfs wrote it to.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::iter::Peekable;
@@ -10,16 +10,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::vec;
 
+use rustix::io::Errno;
+
 use super::{CAPABILITY, entry, push, same};
 use crate::layer::{self, Encoding, LayerDir, Owners};
 use crate::stack::{Merged, Stack};
 use crate::tar::{Entry, EntryKind, Writer};
 use crate::{DirEntry, Kind, Metadata, View, walk};
 
+/// Largest list of names of extended attributes, the kernel's limit.
+const MAX_XATTRS: usize = 1 << 16;
+
 /// Writes the layer tar of an upper folder over the layers it was made on.
 ///
 /// # Errors
-/// When a folder cannot be read, changes while it is read, has an overlay `redirect`, or `out` fails.
+/// When a folder cannot be read, changes while it is read, was written by an overlay
+/// with `redirect_dir` or `metacopy`, or `out` fails.
 pub fn write_layer(
     upper: &LayerDir,
     lower: &Stack,
@@ -177,7 +183,7 @@ impl Walk<'_> {
             entry.link = first.clone();
             entry.kind = EntryKind::HardLink;
             let file = self.open(item)?;
-            entry.xattrs = capability(file.as_ref())?;
+            entry.xattrs = self.capability(file.as_ref())?;
             return self.write(&entry);
         }
         if unchanged {
@@ -207,7 +213,7 @@ impl Walk<'_> {
         let Some(mut file) = self.open(item)? else {
             return self.write(entry);
         };
-        entry.xattrs = capability(Some(&file))?;
+        entry.xattrs = self.capability(Some(&file))?;
         self.write_parents()?;
         self.writer.append_file(entry, &mut file)
     }
@@ -219,6 +225,12 @@ impl Walk<'_> {
         let path = Path::new(OsStr::from_bytes(&self.path));
         let file = walk::open_file(item.dir, item.name);
         file.map(Some)
+            .map_err(|error| walk::with_path(error, "cannot read", &crate::path::absolute(path)))
+    }
+
+    fn capability(&self, file: Option<&File>) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+        let path = Path::new(OsStr::from_bytes(&self.path));
+        capability(file)
             .map_err(|error| walk::with_path(error, "cannot read", &crate::path::absolute(path)))
     }
 
@@ -258,16 +270,30 @@ impl Walk<'_> {
     }
 }
 
-fn capability(file: Option<&File>) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
-    use rustix::io::Errno;
+/// The capabilities of a file; one call tells for most files that they have nothing of the kind.
+fn capability(file: Option<&File>) -> io::Result<Vec<(OsString, Vec<u8>)>> {
     let Some(file) = file else { return Ok(Vec::new()) };
-    let mut value = vec![0; 64];
-    match rustix::fs::fgetxattr(file, CAPABILITY, &mut value[..]) {
-        Ok(0) | Err(Errno::NODATA | Errno::NOTSUP) => Ok(Vec::new()),
-        Ok(length) => {
-            value.truncate(length);
-            Ok(vec![(CAPABILITY.into(), value)])
+    let mut names = vec![0; 256];
+    let length = loop {
+        match rustix::fs::flistxattr(file, &mut names[..]) {
+            Ok(length) => break length,
+            Err(Errno::NOTSUP) => break 0,
+            Err(Errno::RANGE) if names.len() < MAX_XATTRS => names.resize(MAX_XATTRS, 0),
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => Err(error.into()),
+    };
+    let mut found = Vec::new();
+    for name in names[..length].split(|&byte| byte == 0) {
+        if name.ends_with(b".overlay.metacopy") {
+            let message = "has only metadata in an overlay with `metacopy`, which is not supported";
+            return Err(io::Error::other(message));
+        }
+        if name == CAPABILITY.as_bytes() {
+            let mut value = vec![0; 64];
+            let length = rustix::fs::fgetxattr(file, CAPABILITY, &mut value[..])?;
+            value.truncate(length);
+            found.push((CAPABILITY.into(), value));
+        }
     }
+    Ok(found)
 }
