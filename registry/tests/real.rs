@@ -1,5 +1,7 @@
 //! The client against a real registry on loopback.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -297,6 +299,8 @@ fn certificate_must_be_trusted() {
             "/CN=test",
             "-addext",
             "subjectAltName=IP:127.0.0.1",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
         ])
         .stderr(Stdio::null())
         .status();
