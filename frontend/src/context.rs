@@ -5,7 +5,7 @@ use std::sync::Arc;
 use llb::{Platform, SourceInfo};
 use parser::{Arg, Dockerfile, Instruction, InstructionKind};
 
-use crate::error::FrontendError;
+use crate::error::{ErrorKind, FrontendError};
 use crate::lint::{Linter, Rule};
 use crate::local::Locals;
 use crate::options::Options;
@@ -34,6 +34,8 @@ pub(crate) struct Context<'a> {
     pub(crate) globals: Variables,
     /// The global scope if there were no build-args.
     pub(crate) default_globals: Variables,
+    /// Time of the build in seconds since the epoch, when it is fixed.
+    pub(crate) epoch: Option<i64>,
 }
 
 impl Context<'_> {
@@ -112,6 +114,23 @@ pub(crate) fn global_scopes(
         }
     }
     if errors.is_empty() { Ok((globals, defaults)) } else { Err(errors) }
+}
+
+/// `SOURCE_DATE_EPOCH`: what the caller says, else the build-arg, else the global argument.
+///
+/// # Errors
+/// When it is no number; taking it from a context is not supported yet.
+pub(crate) fn epoch(options: &Options, globals: &Variables) -> Result<Option<i64>, FrontendError> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    if options.source_date_epoch.is_some() {
+        return Ok(options.source_date_epoch);
+    }
+    let value = options.build_args.get(NAME).map(String::as_str).or_else(|| globals.get(NAME));
+    value.filter(|value| !value.is_empty()).map_or(Ok(None), |value| {
+        let invalid =
+            |_| FrontendError::at_start(ErrorKind::InvalidEpoch { value: value.to_owned() });
+        value.parse().map(Some).map_err(invalid)
+    })
 }
 
 /// Reports arguments that look like secrets.

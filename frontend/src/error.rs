@@ -14,7 +14,7 @@ use crate::outcome::LineRange;
 #[derive(Debug, Diagnostic)]
 pub struct FrontendError {
     /// What is wrong.
-    pub kind: ErrorKind,
+    pub kind: Box<ErrorKind>,
     /// Bytes of the Dockerfile to mark.
     #[label("here")]
     pub at: SourceSpan,
@@ -34,7 +34,7 @@ impl fmt::Display for FrontendError {
 /// The kind's message is this error's own, so the chain goes on with the kind's cause.
 impl std::error::Error for FrontendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        std::error::Error::source(&self.kind)
+        std::error::Error::source(&*self.kind)
     }
 }
 
@@ -230,6 +230,12 @@ pub enum ErrorKind {
     LintViolation {
         /// Names of the rules.
         rules: String,
+    },
+    /// `SOURCE_DATE_EPOCH` that is no number of seconds.
+    #[error("invalid SOURCE_DATE_EPOCH: `{value}`")]
+    InvalidEpoch {
+        /// The value.
+        value: String,
     },
     /// `BUILDKIT_DISABLE_FILEOP`.
     #[error("build-arg BUILDKIT_DISABLE_FILEOP is no longer supported")]

@@ -62,6 +62,13 @@ pub(crate) fn set_platform(image: &mut ImageConfig, platform: &Platform) {
     image.architecture.clone_from(&platform.architecture);
 }
 
+/// Brings architecture and variant of the config into their normal form.
+pub(crate) fn normalize_platform(image: &mut ImageConfig) {
+    let normal = platform_of(image).normalized();
+    image.architecture = normal.architecture;
+    image.variant = normal.variant;
+}
+
 /// Adds a history entry; `layer` says whether the instruction made a layer.
 pub(crate) fn add_history(image: &mut ImageConfig, created_by: String, layer: bool) {
     image.history.get_or_insert_default().push(History {

@@ -76,7 +76,7 @@ pub fn convert(
         .get("BUILDKIT_DISABLE_FILEOP")
         .is_some_and(|value| lint::parse_bool(value) == Some(true))
     {
-        return Err(vec![error_at_start(ErrorKind::FileOpDisabled)]);
+        return Err(vec![FrontendError::at_start(ErrorKind::FileOpDisabled)]);
     }
     let locals = Locals::collecting();
     let collected =
@@ -87,9 +87,10 @@ pub fn convert(
     let linter = Linter::new(lint);
     lint::file::check(dockerfile, &linter);
     let converted = convert_platforms(dockerfile, options, images, &locals.known(), &linter)?;
-    let warnings = linter
-        .finish()
-        .map_err(|(kind, lines)| vec![FrontendError { lines, ..error_at_start(kind) }])?;
+    let warnings = linter.finish().map_err(|(kind, lines)| {
+        let at = line_span(&dockerfile.text, lines.start).into();
+        vec![FrontendError { at, lines, ..FrontendError::at_start(kind) }]
+    })?;
     Ok(match converted {
         Converted::Needs(needs) => Outcome::Needs(needs),
         Converted::Done { definition, targets } => Outcome::Done(Box::new(Build {
@@ -128,6 +129,7 @@ fn convert_platforms(
         let linter = if index == 0 { linter } else { &silent };
         let (globals, default_globals) =
             context::global_scopes(dockerfile, options, platform, linter)?;
+        let epoch = context::epoch(options, &globals).map_err(|error| vec![error])?;
         let cx = Context {
             dockerfile,
             options,
@@ -138,6 +140,7 @@ fn convert_platforms(
             target_platform: platform.clone(),
             globals,
             default_globals,
+            epoch,
         };
         match convert_platform(&cx, &mut definition)? {
             Ok(target) => targets.push(target),
@@ -170,26 +173,28 @@ fn convert_platform(
         Resolution::Known(starts) => starts,
         Resolution::Needs(needs) => return Ok(Err(needs)),
     };
+    let (hidden, in_file): (Vec<_>, Vec<_>) =
+        (0..plan.stages.len()).partition(|&id| plan.stages[id].is_hidden);
+    for &id in &in_file {
+        if let Some(start) = &starts[id] {
+            convert::add_source(cx, &plan, definition, id, start);
+        }
+    }
     let mut done: convert::Done = vec![None; plan.stages.len()];
     let mut errors = Vec::new();
     // Hidden stages have no instructions and are there for all others.
-    let (hidden, in_file): (Vec<_>, Vec<_>) =
-        (0..plan.stages.len()).partition(|&id| plan.stages[id].is_hidden);
     for id in hidden.into_iter().chain(in_file) {
-        let Some(start) = &starts[id] else { continue };
-        match convert::stage(cx, &plan, &done, definition, id, start) {
-            Ok(state) => done[id] = Some(state),
-            Err(found) => {
-                errors.extend(found);
-                break;
-            }
+        if let Some(start) = &starts[id] {
+            let (state, found) = convert::stage(cx, &plan, &done, definition, id, start);
+            done[id] = Some(state);
+            errors.extend(found);
         }
     }
     if !errors.is_empty() {
         return Err(errors);
     }
     let Some(state) = done.swap_remove(plan.target) else {
-        return Err(vec![error_at_start(ErrorKind::NoStages)]);
+        return Err(vec![FrontendError::at_start(ErrorKind::NoStages)]);
     };
     Ok(Ok(target(cx, state)))
 }
@@ -204,9 +209,7 @@ fn target(cx: &Context<'_>, state: convert::StageState) -> Target {
     } else {
         state.platform
     };
-    let normal = image::platform_of(&config).normalized();
-    config.architecture = normal.architecture;
-    config.variant = normal.variant;
+    image::normalize_platform(&mut config);
     Target {
         platform,
         result: state.edge,
@@ -214,29 +217,32 @@ fn target(cx: &Context<'_>, state: convert::StageState) -> Target {
         base_history_len: state.base_history_len,
         base_layers: state.base_layers,
         base_image: state.base_image,
+        source_date_epoch: cx.epoch,
     }
 }
 
 /// Options of the build checks: those of the build-arg, else those of the directive.
 fn lint_options(dockerfile: &Dockerfile, options: &Options) -> Result<LintOptions, FrontendError> {
     if let Some(text) = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") {
-        return LintOptions::parse(text).map_err(error_at_start);
+        return LintOptions::parse(text).map_err(FrontendError::at_start);
     }
     let Some(check) = &dockerfile.directives.check else { return Ok(LintOptions::new()) };
     LintOptions::parse(check.first_word()).map_err(|kind| {
         let lines = LineRange { start: check.line, end: check.line };
-        FrontendError { kind, at: check.span.into(), lines, hint: None }
+        FrontendError { at: check.span.into(), lines, ..FrontendError::at_start(kind) }
     })
 }
 
-/// An error about the file as a whole.
-fn error_at_start(kind: ErrorKind) -> FrontendError {
-    FrontendError {
-        kind,
-        at: Span::default().into(),
-        lines: LineRange { start: 1, end: 1 },
-        hint: None,
+/// Bytes of a line, without its line break.
+fn line_span(text: &str, line: usize) -> Span {
+    let mut start = 0;
+    for (index, full) in text.split_inclusive('\n').enumerate() {
+        if index + 1 == line {
+            return Span::new(start, start + full.trim_end().len());
+        }
+        start += full.len();
     }
+    Span::new(start, start)
 }
 
 /// Describes the stages of the file.

@@ -36,7 +36,12 @@ impl Locals {
     }
 
     /// Notes that `path` of the source `name` is used; `/` is all of it.
+    ///
+    /// Of a pattern with `**` only the part before it counts, so that patterns go by components.
     pub(crate) fn note(&self, name: &str, path: &str) {
+        let path = path.split_once("**").map_or(path, |(before, _)| {
+            before.rsplit_once('/').map_or("/", |(directory, _)| directory)
+        });
         self.collected.borrow_mut().entry(name.to_owned()).or_default().insert(paths::clean(path));
     }
 
@@ -61,11 +66,14 @@ mod tests {
         let locals = Locals::collecting();
         locals.note(CONTEXT, "b");
         locals.note(CONTEXT, "../a/");
+        locals.note("deep", "/a/b*/**/*.md");
         locals.note("side", "/x");
         locals.note("side", ".");
         let locals = locals.known();
         let paths = locals.source(CONTEXT).attrs;
         assert_eq!(paths.get("local.followpaths").map(String::as_str), Some(r#"["a","b"]"#));
+        let paths = locals.source("deep").attrs;
+        assert_eq!(paths.get("local.followpaths").map(String::as_str), Some(r#"["a/b*"]"#));
         assert!(locals.source("side").attrs.is_empty());
     }
 }

@@ -122,6 +122,8 @@ pub struct Target {
     pub base_layers: Vec<DiffId>,
     /// The base image, `reference@digest`; `None` when the target has none.
     pub base_image: Option<String>,
+    /// `SOURCE_DATE_EPOCH` in seconds, from the options or the Dockerfile.
+    pub source_date_epoch: Option<i64>,
 }
 
 /// What a build check found.

@@ -37,13 +37,13 @@ impl Place {
 
     /// An error about the whole instruction.
     pub(crate) fn error(self, kind: ErrorKind) -> FrontendError {
-        FrontendError { kind, at: self.span.into(), lines: self.lines, hint: None }
+        FrontendError { kind: Box::new(kind), at: self.span.into(), lines: self.lines, hint: None }
     }
 
     /// An error about a part of the instruction.
     pub(crate) fn error_at(self, span: Span, kind: ErrorKind) -> FrontendError {
         let at = if self.is_trigger { self.span } else { span };
-        FrontendError { kind, at: at.into(), lines: self.lines, hint: None }
+        FrontendError { kind: Box::new(kind), at: at.into(), lines: self.lines, hint: None }
     }
 
     /// The lines, for a vertex.
@@ -53,6 +53,12 @@ impl Place {
 }
 
 impl FrontendError {
+    /// An error about the file as a whole.
+    pub(crate) fn at_start(kind: ErrorKind) -> Self {
+        let lines = LineRange { start: 1, end: 1 };
+        Self { kind: Box::new(kind), at: Span::default().into(), lines, hint: None }
+    }
+
     /// This error with advice.
     pub(crate) fn with_hint(self, hint: Option<String>) -> Self {
         Self { hint, ..self }

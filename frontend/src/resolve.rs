@@ -8,7 +8,7 @@ use llb::{DiffId, Platform};
 use crate::context::Context;
 use crate::error::FrontendError;
 use crate::named_context::{self, Located};
-use crate::outcome::{ImageRequest, ResolvedImage};
+use crate::outcome::{ImageLocation, ImageRequest, ResolvedImage};
 use crate::stage::{Base, Plan, StageId};
 use crate::{image, suggest};
 
@@ -31,16 +31,20 @@ pub(crate) enum Start<'a> {
         source: String,
     },
     /// An image.
-    Image {
-        /// Name of the context that it comes from, if it does.
-        context: Option<String>,
-        /// What the Dockerfile calls it, or where the context has it.
-        location: crate::outcome::ImageLocation,
-        /// What is known of it.
-        image: &'a ResolvedImage,
-        /// Its platform, for the source vertex.
-        platform: Platform,
-    },
+    Image(Box<ImageStart<'a>>),
+}
+
+/// An image that a stage starts from.
+#[derive(Debug)]
+pub(crate) struct ImageStart<'a> {
+    /// Name of the context that it comes from, if it does.
+    pub(crate) context: Option<String>,
+    /// Where it is.
+    pub(crate) location: ImageLocation,
+    /// What is known of it.
+    pub(crate) image: &'a ResolvedImage,
+    /// Its platform, for the source vertex.
+    pub(crate) platform: Platform,
 }
 
 /// Starts of the reachable stages by stage, or what has to be resolved first.
@@ -104,7 +108,14 @@ fn start_of<'a>(
     let located = match &stage.base {
         Base::Stage(base) => return Ok(Found::Start(Start::Stage(*base))),
         Base::Scratch => return Ok(Found::Start(Start::Scratch)),
-        Base::Named(name) => named_context::locate(cx, name, platform, stage.place)?,
+        Base::Named(name) => {
+            named_context::locate(cx, name, platform, stage.place).map_err(|error| {
+                // Stage names are lower-case, but FROM takes them as they are written.
+                let lower = name.to_lowercase();
+                let stage = plan.stage_names().find(|stage| **stage == lower);
+                if error.hint.is_some() { error } else { error.with_suggestion(stage) }
+            })?
+        }
         Base::Replaced { name, context } => {
             named_context::locate_context(name.clone(), context.clone(), stage.place)?
         }
@@ -133,7 +144,8 @@ fn start_of<'a>(
         })));
     };
     let platform = if any_platform { image.platform.clone() } else { platform.clone() };
-    Ok(Found::Start(Start::Image { context, location, image, platform }))
+    let image = ImageStart { context, location, image, platform };
+    Ok(Found::Start(Start::Image(Box::new(image))))
 }
 
 /// Adds the triggers of base images to the stages on top of them; says whether there were any.
@@ -145,11 +157,12 @@ fn add_image_triggers(
     let mut errors = Vec::new();
     for (id, start) in starts.iter().enumerate() {
         let stage = &plan.stages[id];
-        let (Some(Start::Image { image, .. }), Base::Named(name), false) =
+        let (Some(Start::Image(start)), Base::Named(name), false) =
             (start, &stage.base, stage.has_triggers)
         else {
             continue;
         };
+        let image = start.image;
         let name = name.clone();
         if image.config.config.on_build.is_empty() {
             continue;

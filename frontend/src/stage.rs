@@ -116,12 +116,7 @@ impl<'d> Plan<'d> {
             }
         }
         if plan.stages.is_empty() && errors.is_empty() {
-            errors.push(FrontendError {
-                kind: ErrorKind::NoStages,
-                at: 0.into(),
-                lines: crate::outcome::LineRange { start: 1, end: 1 },
-                hint: None,
-            });
+            errors.push(FrontendError::at_start(ErrorKind::NoStages));
         }
         if !errors.is_empty() {
             return Err(errors);

@@ -34,7 +34,7 @@ impl StepNames {
         };
         let steps = stage.steps.iter().filter(|step| is_step(&step.instruction.kind)).count();
         let platform = match start {
-            Start::Image { platform, .. } => platform,
+            Start::Image(image) => &image.platform,
             _ => stage.platform.as_ref().unwrap_or(&cx.target_platform),
         };
         Self {
@@ -45,7 +45,11 @@ impl StepNames {
                 stage.shown.clone()
             },
             index: 0,
-            total: steps + usize::from(matches!(stage.base, Base::Named(_))),
+            total: if stage.is_hidden {
+                0
+            } else {
+                steps + usize::from(matches!(stage.base, Base::Named(_)))
+            },
         }
     }
 
@@ -64,9 +68,6 @@ impl StepNames {
         if !self.stage.is_empty() {
             prefix += &self.stage;
             prefix.push(' ');
-        }
-        if self.total == 0 {
-            return upper_first_word(text);
         }
         self.index += 1;
         let width = self.total.to_string().len();

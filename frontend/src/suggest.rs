@@ -1,11 +1,18 @@
 //! "Did you mean": the known word nearest to an unknown one.
 
+/// Longest word, in bytes, that is compared: hostile input must not make this slow.
+const MAX_WORD: usize = 128;
+
 /// The first of `options` with the least edit distance to `word`, if that is 1 or 2.
 pub(crate) fn nearest<'o>(
     word: &str,
     options: impl IntoIterator<Item = &'o str>,
 ) -> Option<&'o str> {
-    let scored = options.into_iter().map(|option| (distance(word, option), option));
+    if word.len() > MAX_WORD {
+        return None;
+    }
+    let options = options.into_iter().filter(|option| option.len() <= MAX_WORD);
+    let scored = options.map(|option| (distance(word, option), option));
     let (distance, option) = scored.min_by_key(|(distance, _)| *distance)?;
     (1..3).contains(&distance).then_some(option)
 }

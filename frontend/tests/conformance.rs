@@ -1,6 +1,7 @@
 //! The conformance cases, as far as the frontend decides their outcome: config, history, refusal.
 
-#[expect(dead_code, reason = "each test file uses what it needs")]
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod support;
 
 use std::path::Path;
@@ -12,19 +13,26 @@ fn configs_and_histories_are_those_of_the_reference() {
     let cases = support::images().join("../cases");
     let mut failures = Vec::new();
     let mut compared = 0;
-    let mut folders: Vec<_> = fs_err::read_dir(&cases).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut folders: Vec<_> =
+        fs_err::read_dir(&cases).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     for folder in folders {
         compared += run_case(&folder, &mut failures);
     }
-    assert!(failures.is_empty(), "{} of {compared} steps differ:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {compared} steps differ:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
     assert!(compared > 200, "only {compared} steps were compared");
 }
 
 /// Compares the steps of a case whose Dockerfile lies there as it is; returns how many.
 fn run_case(folder: &Path, failures: &mut Vec<String>) -> usize {
     let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-    let case: Value = serde_json::from_slice(&fs_err::read(folder.join("case.json")).unwrap()).unwrap();
+    let case: Value =
+        serde_json::from_slice(&fs_err::read(folder.join("case.json")).unwrap()).unwrap();
     let expected: Value = match fs_err::read(folder.join("expected.json")) {
         Ok(text) => serde_json::from_slice(&text).unwrap(),
         Err(_) => return 0,
@@ -50,7 +58,13 @@ fn run_case(folder: &Path, failures: &mut Vec<String>) -> usize {
     compared
 }
 
-fn compare(case: &Value, text: &[u8], args: &[String], context: &Path, expected: &Value) -> Result<(), String> {
+fn compare(
+    case: &Value,
+    text: &[u8],
+    args: &[String],
+    context: &Path,
+    expected: &Value,
+) -> Result<(), String> {
     let mut options = support::options(args, &context.display().to_string());
     for arg in args.windows(2).filter(|pair| pair[0] == "--build-arg" && !pair[1].contains('=')) {
         if let Some(value) = case["env"][&arg[1]].as_str() {
@@ -61,7 +75,11 @@ fn compare(case: &Value, text: &[u8], args: &[String], context: &Path, expected:
         let image = image.unwrap();
         let path = image.path().display().to_string();
         options.contexts.entry(image.file_name().to_string_lossy().into_owned()).or_insert(
-            frontend::NamedContext::OciLayout { path, tag: Some("latest".to_owned()), digest: None },
+            frontend::NamedContext::OciLayout {
+                path,
+                tag: Some("latest".to_owned()),
+                digest: None,
+            },
         );
     }
     let build = match support::convert(text, &options) {
@@ -71,7 +89,9 @@ fn compare(case: &Value, text: &[u8], args: &[String], context: &Path, expected:
         Err(_) if expected["ok"] == json!(false) => return Ok(()),
         Err(errors) => return Err(errors.join("\n")),
     };
-    let skipped = |aspect: &str| case["compare"].as_array().is_some_and(|only| !only.contains(&json!(aspect)));
+    let skipped = |aspect: &str| {
+        case["compare"].as_array().is_some_and(|only| !only.contains(&json!(aspect)))
+    };
     let config = serde_json::to_value(&build.targets[0].config).unwrap();
     for aspect in ["config", "history"] {
         let (actual, expect) = (pick(&config, aspect), &expected[aspect]);
@@ -79,7 +99,14 @@ fn compare(case: &Value, text: &[u8], args: &[String], context: &Path, expected:
             return Err(format!("{aspect}\n  expected {expect}\n  got      {actual}"));
         }
     }
-    Ok(())
+    let layers =
+        build.targets[0].config.history.iter().flatten().filter(|entry| !entry.empty_layer).count();
+    match expected["layers"].as_array() {
+        Some(expect) if expect.len() != layers => {
+            Err(format!("{} layers expected, got {layers}", expect.len()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The part of a config that the cases compare.

@@ -2,6 +2,8 @@
 //!
 //! A last line `#: ARGS` in a sample is its command line.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod support;
 
 use std::fmt::Write as _;
@@ -50,7 +52,8 @@ fn dump_build(build: &frontend::Build) -> String {
     }
     for target in &build.targets {
         let result = target.result.map_or("empty".to_owned(), edge);
-        let base = target.base_image.as_deref().map_or("none", |image| image.split('@').next().unwrap());
+        let base =
+            target.base_image.as_deref().map_or("none", |image| image.split('@').next().unwrap());
         writeln!(
             out,
             "\ntarget {} = {result}, base {base}: {} layers, {} history entries",
@@ -70,21 +73,35 @@ fn dump_build(build: &frontend::Build) -> String {
         }
     }
     for warning in &build.warnings {
-        writeln!(out, "warning {}: {} (line {})", warning.rule, warning.message, warning.lines.start).unwrap();
+        writeln!(
+            out,
+            "warning {}: {} (line {})",
+            warning.rule, warning.message, warning.lines.start
+        )
+        .unwrap();
     }
     out.replace(&images, masked)
 }
 
 fn edge(edge: Edge) -> String {
-    if edge.output == 0 { format!("v{}", edge.vertex) } else { format!("v{}.{}", edge.vertex, edge.output) }
+    if edge.output == 0 {
+        format!("v{}", edge.vertex)
+    } else {
+        format!("v{}.{}", edge.vertex, edge.output)
+    }
 }
 
 fn dump_vertex(out: &mut String, definition: &Definition, index: usize, vertex: &Vertex) {
     let inputs: Vec<String> = vertex.inputs.iter().map(|input| edge(*input)).collect();
-    let platform = vertex.platform.as_ref().map_or(String::new(), |platform| format!(" for {platform}"));
+    let platform =
+        vertex.platform.as_ref().map_or(String::new(), |platform| format!(" for {platform}"));
     let flags = if vertex.metadata.ignore_cache { " ignore-cache" } else { "" };
-    let lines: Vec<String> =
-        vertex.metadata.sources.iter().map(|range| format!(" line {}-{}", range.start, range.end)).collect();
+    let lines: Vec<String> = vertex
+        .metadata
+        .sources
+        .iter()
+        .map(|range| format!(" line {}-{}", range.start, range.end))
+        .collect();
     let name = vertex.metadata.name.replace('\n', "\\n");
     writeln!(out, "v{index} {name:?}{platform}{flags}{}", lines.concat()).unwrap();
     assert_eq!(definition.find(&vertex.digest), Some(index));
@@ -94,15 +111,21 @@ fn dump_vertex(out: &mut String, definition: &Definition, index: usize, vertex: 
         FileInput::Action(number) => format!("action {number}"),
     };
     match &vertex.op {
-        Op::Source(source) => writeln!(out, "  source {} {:?}", source.identifier, source.attrs).unwrap(),
+        Op::Source(source) => {
+            writeln!(out, "  source {} {:?}", source.identifier, source.attrs).unwrap()
+        }
         Op::Merge | Op::Diff { .. } => writeln!(out, "  merge {}", inputs.join(" ")).unwrap(),
         Op::Exec(exec) => dump_exec(out, exec, &inputs),
         Op::File(file) => {
             for action in &file.actions {
                 let from = input(&action.input);
                 let to = if action.output.is_some() { " -> output" } else { "" };
-                writeln!(out, "  on {from}: {}{to}", file_action(&action.kind, &input(&action.secondary_input)))
-                    .unwrap();
+                writeln!(
+                    out,
+                    "  on {from}: {}{to}",
+                    file_action(&action.kind, &input(&action.secondary_input))
+                )
+                .unwrap();
             }
         }
     }
@@ -111,8 +134,12 @@ fn dump_vertex(out: &mut String, definition: &Definition, index: usize, vertex: 
 fn dump_exec(out: &mut String, exec: &llb::op::ExecOp, inputs: &[String]) {
     let meta = &exec.meta;
     writeln!(out, "  exec {:?}\n  env {:?}", meta.args, meta.env).unwrap();
-    writeln!(out, "  cwd {:?} user {:?} network {:?} security {:?}", meta.cwd, meta.user, exec.network, exec.security)
-        .unwrap();
+    writeln!(
+        out,
+        "  cwd {:?} user {:?} network {:?} security {:?}",
+        meta.cwd, meta.user, exec.network, exec.security
+    )
+    .unwrap();
     if let Some(proxy) = &meta.proxy_env {
         writeln!(out, "  {proxy:?}").unwrap();
     }
@@ -130,7 +157,8 @@ fn dump_exec(out: &mut String, exec: &llb::op::ExecOp, inputs: &[String]) {
         };
         let access = if mount.readonly { "ro" } else { "rw" };
         let output = if mount.output.is_some() { " -> output" } else { "" };
-        writeln!(out, "  mount {} {access} {kind} {source}:{}{output}", mount.dest, mount.selector).unwrap();
+        writeln!(out, "  mount {} {access} {kind} {source}:{}{output}", mount.dest, mount.selector)
+            .unwrap();
     }
 }
 
@@ -167,7 +195,13 @@ fn file_action(kind: &FileActionKind, secondary: &str) -> String {
             format!("mkfile {} {:o} {data:?}{}", file.path, file.mode, owner(file.owner.as_ref()))
         }
         FileActionKind::Mkdir(dir) => {
-            format!("mkdir {} {:o} at {}{}", dir.path, dir.mode, dir.timestamp, owner(dir.owner.as_ref()))
+            format!(
+                "mkdir {} {:o} at {}{}",
+                dir.path,
+                dir.mode,
+                dir.timestamp,
+                owner(dir.owner.as_ref())
+            )
         }
         other => format!("{other:?}"),
     }
@@ -179,5 +213,7 @@ fn owner(owner: Option<&Owner>) -> String {
         Some(UserId::Id(id)) => id.to_string(),
         Some(UserId::Name { name, input }) => format!("{name:?} of {input:?}"),
     };
-    owner.map_or(String::new(), |owner| format!(" owner {} group {}", part(&owner.user), part(&owner.group)))
+    owner.map_or(String::new(), |owner| {
+        format!(" owner {} group {}", part(&owner.user), part(&owner.group))
+    })
 }

@@ -16,6 +16,11 @@ impl Converter<'_, '_> {
         let mut history = "ARG".to_owned();
         for item in &arg.args {
             let name = self.expand(place, &item.name)?;
+            if name.is_empty() {
+                return Err(
+                    place.error_at(item.name.span, ErrorKind::BlankName { instruction: "ARG" })
+                );
+            }
             let value = self.arg_value(place, item, &name)?;
             history.push(' ');
             history += &name;

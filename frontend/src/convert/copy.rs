@@ -13,22 +13,43 @@ use crate::chmod::Chmod;
 use crate::error::{ErrorKind, FrontendError};
 use crate::lint::Rule;
 use crate::local;
+use crate::place::Place;
 use crate::stage::{StageId, Step};
 use crate::{expand, paths, remote};
 
-/// `COPY` or `ADD` with its words expanded.
+/// `COPY` or `ADD` with its words expanded; flags that are empty then are left out.
 struct Transfer {
     is_add: bool,
     from: Option<StageId>,
-    chown: Option<String>,
-    chmod: Option<String>,
+    chown: Option<Word>,
+    chmod: Option<Word>,
     link: bool,
     parents: bool,
     unpack: Option<bool>,
-    checksum: Option<String>,
+    checksum: Option<Word>,
     exclude: Vec<String>,
-    sources: Vec<String>,
+    sources: Vec<Word>,
     dest: String,
+}
+
+impl Transfer {
+    /// History text: not all flags, and paths as they are written.
+    fn history(&self, files: &[InlineFile]) -> String {
+        let mut history = if self.is_add { "ADD" } else { "COPY" }.to_owned();
+        history += if self.parents { " --parents" } else { "" };
+        for (flag, value) in [("chown", &self.chown), ("chmod", &self.chmod)] {
+            if let Some(value) = value {
+                history = format!("{history} --{flag}={}", value.text);
+            }
+        }
+        for source in &self.sources {
+            history = history + " " + &source.text;
+        }
+        for file in files {
+            history = history + " <<" + &file.name;
+        }
+        history + " " + &self.dest + " # buildkit"
+    }
 }
 
 /// Something to copy from, and how.
@@ -63,9 +84,10 @@ impl Converter<'_, '_> {
         if let Some(id) = from
             && self.done.get(id).is_none_or(Option::is_none)
         {
-            let from = copy.from.as_ref().map(|from| from.text.clone()).unwrap_or_default();
+            let (from, span) =
+                copy.from.as_ref().map(|from| (from.text.clone(), from.span)).unwrap_or_default();
             let current = self.plan.stages[self.id].shown.clone();
-            return Err(step.place.error(ErrorKind::CopyFromLaterStage { from, current }));
+            return Err(step.place.error_at(span, ErrorKind::CopyFromLaterStage { from, current }));
         }
         let transfer = Transfer {
             is_add: false,
@@ -97,9 +119,7 @@ impl Converter<'_, '_> {
             link: add.link.is_some_and(|flag| flag.value),
             parents: false,
             unpack: add.unpack.map(|flag| flag.value),
-            checksum: self
-                .expand_flag(step.place, add.checksum.as_ref())?
-                .filter(|value| !value.is_empty()),
+            checksum: self.expand_flag(step.place, add.checksum.as_ref())?,
             exclude: texts(&add.exclude),
             sources: self.expand_sources(step, &add.sources)?,
             dest: self.expand(step.place, &add.sources.dest)?,
@@ -107,12 +127,25 @@ impl Converter<'_, '_> {
         self.transfer(step, &transfer, &add.sources.files)
     }
 
+    fn expand_flag(
+        &self,
+        place: Place,
+        flag: Option<&Word>,
+    ) -> Result<Option<Word>, FrontendError> {
+        let expanded = flag.map(|word| self.expand_word(place, word)).transpose()?;
+        Ok(expanded.filter(|word| !word.text.is_empty()))
+    }
+
     fn expand_sources(
         &self,
         step: &Step<'_>,
         sources: &Sources,
-    ) -> Result<Vec<String>, FrontendError> {
-        sources.paths.iter().map(|word| self.expand(step.place, word)).collect()
+    ) -> Result<Vec<Word>, FrontendError> {
+        sources.paths.iter().map(|word| self.expand_word(step.place, word)).collect()
+    }
+
+    fn expand_word(&self, place: Place, word: &Word) -> Result<Word, FrontendError> {
+        Ok(Word { text: self.expand(place, word)?, span: word.span })
     }
 
     fn transfer(
@@ -121,36 +154,25 @@ impl Converter<'_, '_> {
         transfer: &Transfer,
         files: &[InlineFile],
     ) -> Result<(), FrontendError> {
-        let at = |kind| step.place.error(kind);
-        let chmod = transfer.chmod.as_deref().filter(|value| !value.is_empty()).map(|value| {
-            Chmod::parse(value)
-                .ok_or_else(|| at(ErrorKind::InvalidChmod { value: value.to_owned() }))
+        let chmod = transfer.chmod.as_ref().map(|word| {
+            let invalid = || ErrorKind::InvalidChmod { value: word.text.clone() };
+            Chmod::parse(&word.text).ok_or_else(|| step.place.error_at(word.span, invalid()))
         });
         let chmod = chmod.transpose()?;
-        check_checksum(transfer).map_err(at)?;
+        check_checksum(step.place, transfer)?;
         let name = self.step_name(step, "", &[]);
-        let mut history = if transfer.is_add { "ADD" } else { "COPY" }.to_owned();
-        history += if transfer.parents { " --parents" } else { "" };
-        for (flag, value) in [("chown", &transfer.chown), ("chmod", &transfer.chmod)] {
-            if let Some(value) = value.as_ref().filter(|value| !value.is_empty()) {
-                history = format!("{history} --{flag}={value}");
-            }
-        }
         let template = self.copy_template(transfer, chmod.as_ref());
         let mut parts = Vec::new();
         for source in &transfer.sources {
-            history = history + " " + source;
             parts.push(self.source_part(step, transfer, &template, source, &name)?);
         }
         for file in files {
-            history = history + " <<" + &file.name;
             parts.push(self.inline_part(step, &template, file)?);
         }
-        history = history + " " + &transfer.dest + " # buildkit";
         // The reference copies in the usual way when a mode is given too.
         let link = transfer.link && chmod.is_none();
-        self.add_copies(step, transfer.chown.as_deref(), link, parts, name)?;
-        self.history(history, true);
+        self.add_copies(step, transfer.chown.as_ref(), link, parts, name)?;
+        self.history(transfer.history(files), true);
         Ok(())
     }
 
@@ -187,18 +209,17 @@ impl Converter<'_, '_> {
         step: &Step<'_>,
         transfer: &Transfer,
         template: &CopyAction,
-        source: &str,
+        source: &Word,
         name: &str,
     ) -> Result<Part, FrontendError> {
+        let Word { text: source, span } = source;
+        let refuse = |kind| Err(step.place.error_at(*span, kind));
         match remote::kind(source) {
-            Some(kind) if !transfer.is_add => Err(step.place.error(kind.refused_by_copy())),
-            Some(remote::Kind::Git) => {
-                let kind = ErrorKind::Unsupported {
-                    what: "ADD of a git repository",
-                    url: source.to_owned(),
-                };
-                Err(step.place.error(kind))
-            }
+            Some(kind) if !transfer.is_add => refuse(kind.refused_by_copy()),
+            Some(remote::Kind::Git) => refuse(ErrorKind::Unsupported {
+                what: "ADD of a git repository",
+                url: source.clone(),
+            }),
             Some(remote::Kind::Http) => Ok(self.http_part(step, transfer, template, source, name)),
             None => Ok(self.file_part(step, transfer, template, source)),
         }
@@ -216,7 +237,7 @@ impl Converter<'_, '_> {
         let mut attrs =
             std::collections::BTreeMap::from([("http.filename".to_owned(), file.clone())]);
         if let Some(checksum) = &transfer.checksum {
-            attrs.insert("http.checksum".to_owned(), checksum.clone());
+            attrs.insert("http.checksum".to_owned(), checksum.text.clone());
         }
         let op = Op::Source(SourceOp { identifier: url.to_owned(), attrs });
         let metadata = VertexMetadata {
@@ -301,7 +322,7 @@ impl Converter<'_, '_> {
     fn add_copies(
         &mut self,
         step: &Step<'_>,
-        chown: Option<&str>,
+        chown: Option<&Word>,
         link: bool,
         parts: Vec<Part>,
         name: String,
@@ -309,11 +330,11 @@ impl Converter<'_, '_> {
         let base = if link { None } else { self.state.edge };
         let mut inputs: Vec<Edge> = base.into_iter().collect();
         let base_input = if base.is_some() { FileInput::Input(0) } else { FileInput::Scratch };
-        let owner = chown.filter(|owner| !owner.is_empty()).map(|text| owner(text, base_input));
-        if link && owner.as_ref().is_some_and(has_name) {
-            let owner = chown.unwrap_or_default().to_owned();
+        let owner = chown.map(|word| owner(&word.text, base_input));
+        if let Some(word) = chown.filter(|_| link && owner.as_ref().is_some_and(has_name)) {
+            let kind = ErrorKind::NamedOwnerWithLink { owner: word.text.clone() };
             let hint = Some("use a numeric id".to_owned());
-            return Err(step.place.error(ErrorKind::NamedOwnerWithLink { owner }).with_hint(hint));
+            return Err(step.place.error_at(word.span, kind).with_hint(hint));
         }
         let last = parts.len().saturating_sub(1);
         let mut actions = Vec::new();
@@ -381,13 +402,16 @@ fn texts(words: &[Word]) -> Vec<String> {
 }
 
 /// Checks that a checksum is one and belongs to a single remote source.
-fn check_checksum(transfer: &Transfer) -> Result<(), ErrorKind> {
-    let Some(checksum) = &transfer.checksum else { return Ok(()) };
-    let [source] = transfer.sources.as_slice() else { return Err(ErrorKind::ChecksumForSeveral) };
-    match remote::kind(source) {
-        None => Err(ErrorKind::ChecksumForLocal),
+fn check_checksum(place: Place, transfer: &Transfer) -> Result<(), FrontendError> {
+    let Some(Word { text: checksum, span }) = &transfer.checksum else { return Ok(()) };
+    let refuse = |kind| Err(place.error_at(*span, kind));
+    let [source] = transfer.sources.as_slice() else {
+        return refuse(ErrorKind::ChecksumForSeveral);
+    };
+    match remote::kind(&source.text) {
+        None => refuse(ErrorKind::ChecksumForLocal),
         Some(remote::Kind::Http) if checksum.parse::<Digest>().is_err() => {
-            Err(ErrorKind::InvalidChecksum { value: checksum.clone() })
+            refuse(ErrorKind::InvalidChecksum { value: checksum.clone() })
         }
         Some(_) => Ok(()),
     }

@@ -23,7 +23,7 @@ use crate::resolve::Start;
 use crate::scope::Variables;
 use crate::stage::{Plan, StageId, Step};
 use crate::step_name::StepNames;
-use crate::{expand, image, suggest};
+use crate::{expand, image, platform_args, suggest};
 
 /// What a stage has come to.
 #[derive(Debug, Clone)]
@@ -71,8 +71,7 @@ pub(crate) struct Converter<'c, 'a> {
 
 /// Converts the stage `id`, whose dependencies are `done`.
 ///
-/// # Errors
-/// All mistakes in its instructions.
+/// Also gives all mistakes in its instructions; an instruction with a mistake has no effect on the state.
 pub(crate) fn stage<'a>(
     cx: &Context<'a>,
     plan: &Plan<'a>,
@@ -80,7 +79,7 @@ pub(crate) fn stage<'a>(
     definition: &mut Definition,
     id: StageId,
     start: &Start<'_>,
-) -> Result<StageState, Vec<FrontendError>> {
+) -> (StageState, Vec<FrontendError>) {
     let mut names = StepNames::new(cx, plan, id, start);
     let state = start::state(cx, plan, done, definition, id, start, &mut names);
     let stage = &plan.stages[id];
@@ -112,7 +111,19 @@ pub(crate) fn stage<'a>(
             errors.extend(converter.step(step).err());
         }
     }
-    if errors.is_empty() { Ok(converter.state) } else { Err(errors) }
+    (converter.state, errors)
+}
+
+/// Adds the source of stage `id` ahead of its turn, so that it has the name that this stage gives it.
+pub(crate) fn add_source<'a>(
+    cx: &Context<'a>,
+    plan: &Plan<'a>,
+    definition: &mut Definition,
+    id: StageId,
+    start: &Start<'_>,
+) {
+    let mut names = StepNames::new(cx, plan, id, start);
+    start::state(cx, plan, &Vec::new(), definition, id, start, &mut names);
 }
 
 impl Converter<'_, '_> {
@@ -152,18 +163,11 @@ impl Converter<'_, '_> {
         Ok(expanded.text)
     }
 
-    /// Like [`expand`](Self::expand) for a flag that may be absent.
-    fn expand_flag(
-        &self,
-        place: Place,
-        word: Option<&Word>,
-    ) -> Result<Option<String>, FrontendError> {
-        word.map(|word| self.expand(place, word)).transpose()
-    }
-
     /// Reports variables that nobody has set or declared.
     fn report_unset(&self, place: Place, unset: &[String]) {
-        for name in unset.iter().filter(|name| !self.state.declared.contains(name)) {
+        let is_known =
+            |name: &String| self.state.declared.contains(name) || !platform_args::is_variable(name);
+        for name in unset.iter().filter(|name| !is_known(name)) {
             self.cx.linter.report(Rule::UndefinedVar, place.lines, || {
                 let nearest = suggest::nearest(name, self.state.env.names());
                 let hint = nearest

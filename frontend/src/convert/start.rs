@@ -9,7 +9,7 @@ use crate::image;
 use crate::lint::Rule;
 use crate::local;
 use crate::outcome::{ImageLocation, ResolvedImage};
-use crate::resolve::{self, Start};
+use crate::resolve::{self, ImageStart, Start};
 use crate::scope::Variables;
 use crate::stage::{Plan, StageId};
 use crate::step_name::StepNames;
@@ -52,7 +52,8 @@ pub(super) fn state(
             state.edge = Some(local_source(cx, definition, source, Some(context)));
             state.local = Some(source.clone());
         }
-        Start::Image { context, location, image: resolved, platform } => {
+        Start::Image(start) => {
+            let ImageStart { context, location, image: resolved, platform } = &**start;
             report_foreign_platform(cx, plan, id, resolved);
             state.platform.clone_from(platform);
             state.image = image::on_top_of(&resolved.config);

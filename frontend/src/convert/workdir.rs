@@ -37,7 +37,7 @@ impl Converter<'_, '_> {
         let inputs: Vec<Edge> = self.state.edge.into_iter().collect();
         let input = if inputs.is_empty() { FileInput::Scratch } else { FileInput::Input(0) };
         let user = self.state.image.config.user.clone();
-        let epoch = self.cx.options.source_date_epoch;
+        let epoch = self.cx.epoch;
         let action = MkdirAction {
             path: paths::clean(path),
             mode: 0o755,

@@ -218,24 +218,23 @@ impl Linter {
         *self.current.borrow_mut() = current;
     }
 
-    /// Reports a finding unless the rule is off; the same finding counts once.
+    /// Reports a finding unless the rule is off.
     pub(crate) fn report(&self, rule: Rule, lines: LineRange, message: impl FnOnce() -> String) {
         if !self.current.borrow().is_on(rule) {
             return;
         }
-        let warning = Warning { rule, message: message(), lines };
-        let mut found = self.found.borrow_mut();
-        if !found.contains(&warning) {
-            found.push(warning);
-        }
+        self.found.borrow_mut().push(Warning { rule, message: message(), lines });
     }
 
-    /// Everything found, by line.
+    /// Everything found, by line; the same finding counts once.
     ///
     /// # Errors
     /// When something was found and findings are errors.
     pub(crate) fn finish(self) -> Result<Vec<Warning>, (ErrorKind, LineRange)> {
         let mut found = self.found.into_inner();
+        let mut known = BTreeSet::new();
+        found
+            .retain(|warning| known.insert((warning.rule, warning.lines, warning.message.clone())));
         found.sort_by_key(|warning| warning.lines.start);
         if !self.options.error || found.is_empty() {
             return Ok(found);

@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use frontend::{
-    Build, FrontendError, ImageLocation, ImageRequest, NamedContext, NoCache, Options, Outcome, ResolvedImage,
-    ResolvedImages,
+    Build, FrontendError, ImageLocation, ImageRequest, NamedContext, NoCache, Options, Outcome,
+    ResolvedImage, ResolvedImages,
 };
 use llb::image::{Index, Manifest};
 use llb::{Digest, Platform};
 
 /// Folder with the images.
-pub fn images() -> PathBuf {
+pub(crate) fn images() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/conformance/images")
 }
 
 /// Options of a command line.
-pub fn options(args: &[String], context: &str) -> Options {
+pub(crate) fn options(args: &[String], context: &str) -> Options {
     let mut options = Options {
         filename: "Dockerfile".to_owned(),
         build_platform: Platform::parse("linux/amd64").unwrap(),
@@ -41,7 +41,9 @@ pub fn options(args: &[String], context: &str) -> Options {
             }
             "--target" => options.target = Some(value()),
             "--platform" => {
-                options.platforms.extend(value().split(',').map(|platform| Platform::parse(platform).unwrap()));
+                options
+                    .platforms
+                    .extend(value().split(',').map(|platform| Platform::parse(platform).unwrap()));
             }
             "--build-context" => {
                 let given = value();
@@ -72,7 +74,8 @@ fn named_context(name: &str, value: &str) -> NamedContext {
     if let Some(reference) = value.strip_prefix("docker-image://") {
         NamedContext::Image { reference: reference.to_owned() }
     } else if let Some(path) = value.strip_prefix("oci-layout://") {
-        let (path, tag) = path.rsplit_once(':').map_or((path, None), |(path, tag)| (path, Some(tag.to_owned())));
+        let (path, tag) =
+            path.rsplit_once(':').map_or((path, None), |(path, tag)| (path, Some(tag.to_owned())));
         NamedContext::OciLayout { path: path.to_owned(), tag, digest: None }
     } else if value.ends_with(".git") {
         NamedContext::Git { url: value.to_owned() }
@@ -82,7 +85,10 @@ fn named_context(name: &str, value: &str) -> NamedContext {
 }
 
 /// Converts, answering requests from the conformance images; the requests that stay open are the inner error.
-pub fn convert(text: &[u8], options: &Options) -> Result<Result<Build, Vec<ImageRequest>>, Vec<String>> {
+pub(crate) fn convert(
+    text: &[u8],
+    options: &Options,
+) -> Result<Result<Build, Vec<ImageRequest>>, Vec<String>> {
     let dockerfile = parser::parse(text)
         .map_err(|errors| errors.errors.iter().map(|error| error.message()).collect::<Vec<_>>())?;
     let mut known = ResolvedImages::default();
@@ -101,7 +107,9 @@ pub fn convert(text: &[u8], options: &Options) -> Result<Result<Build, Vec<Image
                     return Ok(Err(open));
                 }
             }
-            Err(errors) => return Err(errors.iter().map(|error| describe(error, &dockerfile.text)).collect()),
+            Err(errors) => {
+                return Err(errors.iter().map(|error| describe(error, &dockerfile.text)).collect());
+            }
         }
     }
     panic!("the frontend asks for images that it was given");
@@ -134,7 +142,8 @@ fn resolve(request: &ImageRequest) -> Option<ResolvedImage> {
             (PathBuf::from(path), llb::Reference::parse(context).ok()?.to_string())
         }
     };
-    let index: Index = serde_json::from_slice(&fs_err::read(layout.join("index.json")).ok()?).ok()?;
+    let index: Index =
+        serde_json::from_slice(&fs_err::read(layout.join("index.json")).ok()?).ok()?;
     let digest = index.manifests.first()?.digest;
     let mut manifests = vec![digest];
     if let Ok(index) = serde_json::from_slice::<Index>(&blob(&layout, digest)?)
@@ -144,12 +153,14 @@ fn resolve(request: &ImageRequest) -> Option<ResolvedImage> {
     }
     let found = manifests.into_iter().filter_map(|manifest| {
         let manifest: Manifest = serde_json::from_slice(&blob(&layout, manifest)?).ok()?;
-        let config: llb::image::ImageConfig = serde_json::from_slice(&blob(&layout, manifest.config.digest)?).ok()?;
+        let config: llb::image::ImageConfig =
+            serde_json::from_slice(&blob(&layout, manifest.config.digest)?).ok()?;
         let platform = Platform::parse(&format!("{}/{}", config.os, config.architecture)).ok()?;
         Some(ResolvedImage { digest, config, platform, reference: reference.clone() })
     });
     let found: Vec<ResolvedImage> = found.collect();
-    let matching = found.iter().find(|image| image.platform.architecture == request.platform.architecture);
+    let matching =
+        found.iter().find(|image| image.platform.architecture == request.platform.architecture);
     matching.or(found.first()).cloned()
 }
 

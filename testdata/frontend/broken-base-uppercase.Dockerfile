@@ -1,0 +1,2 @@
+FROM busybox AS Base
+FROM Base

@@ -1,0 +1,2 @@
+# check=skip=A;colour=red
+FROM busybox

@@ -1,0 +1,3 @@
+FROM x
+COPY --from=x a b
+#: --build-context x=https://h/r.git

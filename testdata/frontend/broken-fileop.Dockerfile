@@ -1,0 +1,2 @@
+FROM busybox
+#: --build-arg BUILDKIT_DISABLE_FILEOP=1

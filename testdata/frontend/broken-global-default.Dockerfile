@@ -1,0 +1,3 @@
+ARG A=${B:?must be given}
+ARG C="open
+FROM busybox

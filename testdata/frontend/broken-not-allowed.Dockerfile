@@ -1,0 +1,3 @@
+FROM busybox
+RUN --network=host true
+RUN --security=insecure true

@@ -1,0 +1,2 @@
+ARG TARGETPLATFROM
+FROM --platform=$TARGETPLATFRM busybox

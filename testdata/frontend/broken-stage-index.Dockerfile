@@ -1,0 +1,3 @@
+FROM busybox
+COPY --from=3 a b
+COPY --from=-1 a b

@@ -1,0 +1,4 @@
+# check=skip=all
+FROM busybox AS Base
+CMD x
+#: --build-arg BUILDKIT_DOCKERFILE_CHECK=skip=StageNameCasing

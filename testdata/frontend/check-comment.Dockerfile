@@ -1,0 +1,4 @@
+FROM busybox
+# check=skip=UndefinedVar
+WORKDIR /$NOPE
+COPY a $NOPE

@@ -1,0 +1,3 @@
+FROM x AS base
+LABEL a=b
+#: --build-context x=/folder

@@ -1,0 +1,3 @@
+ARG SOURCE_DATE_EPOCH=77
+FROM busybox
+WORKDIR /made

@@ -1,0 +1,3 @@
+FROM busybox
+COPY a.log /x/
+#: --ignore *.log --ignore !b.log

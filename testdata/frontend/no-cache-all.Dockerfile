@@ -1,0 +1,5 @@
+FROM busybox
+RUN echo 1
+WORKDIR /w
+COPY x /x
+#: --no-cache

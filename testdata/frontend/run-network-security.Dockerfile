@@ -1,0 +1,5 @@
+FROM busybox
+RUN --network=none true
+RUN --network=host --security=insecure true
+RUN --network=default --security=sandbox true
+#: --allow network.host --allow security.insecure

@@ -1,0 +1,4 @@
+FROM busybox AS scratch
+RUN touch /x
+FROM scratch
+RUN touch /y

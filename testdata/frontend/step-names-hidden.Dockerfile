@@ -1,0 +1,3 @@
+FROM busybox
+COPY --from=kit /srv /srv
+COPY --from=busybox /bin /b
