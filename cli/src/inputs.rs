@@ -149,7 +149,7 @@ impl Given {
             .map_err(|error| Failure::new(Exit::Build, format!("bad ignore file of `{}`: {}", folder.display(), chain(&error))))?;
         let real = fs::canonicalize(folder).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         let hash_file = cache.join(cache_name(&real));
-        let context = Context::open(&real, patterns, Some(hash_file))
+        let context = Context::open(&real, patterns, Some(&hash_file))
             .map_err(|error| Failure::new(Exit::Build, format!("cannot read context `{}`: {error}", folder.display())))?;
         self.contexts.insert(name.to_owned(), (Arc::new(context), real));
         Ok(())

@@ -43,12 +43,29 @@ pub(crate) struct Failure {
     pub(crate) log: Option<(String, Vec<String>)>,
     /// Where it comes from.
     pub(crate) sources: Vec<SourceRange>,
+    /// Further failures, shown before this one.
+    pub(crate) before: Vec<Failure>,
 }
+
+/// Most failures shown in one report.
+const MOST: usize = 20;
 
 impl Failure {
     /// A failure that is only a message.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None, log: None, sources: Vec::new() }
+        Self { exit, message: message.into(), hint: None, log: None, sources: Vec::new(), before: Vec::new() }
+    }
+
+    /// Several failures as one; the last decides the exit code.
+    pub(crate) fn several(mut all: Vec<Self>) -> Self {
+        let hidden = all.len().saturating_sub(MOST);
+        all.truncate(MOST);
+        let mut last = all.pop().unwrap_or_else(|| Self::new(Exit::Build, "failed to solve"));
+        if hidden > 0 {
+            last.message.push_str(&format!("\n({hidden} more mistakes are not shown)"));
+        }
+        last.before = all;
+        last
     }
 
     /// Adds what to do.
@@ -60,7 +77,7 @@ impl Failure {
 
     /// The whole text, ending in a newline.
     pub(crate) fn render(&self) -> String {
-        let mut text = String::new();
+        let mut text: String = self.before.iter().map(Self::render).collect();
         if let Some((step, lines)) = self.log.as_ref().filter(|(_, lines)| !lines.is_empty()) {
             let shown = &lines[lines.len().saturating_sub(10)..];
             let _ = writeln!(text, "------\n > {step}:");

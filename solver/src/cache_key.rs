@@ -88,10 +88,9 @@ fn copy_from(action: &FileAction, input: FileInput) -> Option<&CopyAction> {
 /// The files that a copy takes.
 pub(crate) fn copy_selection(copy: &CopyAction) -> Selection {
     Selection {
-        path: copy.src.clone(),
+        paths: vec![copy.src.clone()],
         wildcard: copy.allow_wildcard,
-        follow: copy.follow_symlink,
-        contents_only: copy.dir_copy_contents,
+        follow_links: copy.follow_symlink,
         include: copy.include_patterns.clone(),
         exclude: copy.exclude_patterns.clone(),
         required: copy.required_paths.clone(),
@@ -257,7 +256,8 @@ fn exec_input(exec: &ExecOp, input: usize) -> InputMap {
         ContentCache::Default => mount.dest != "/" && (mount.readonly || mount.output.is_none()),
     });
     let content = if by_content {
-        selectors.into_iter().map(|path| Selection { path: path.to_owned(), follow: true, ..Selection::default() }).collect()
+        let paths = selectors.into_iter().map(|path| if path.is_empty() { "/" } else { path }.to_owned()).collect();
+        vec![Selection { paths, follow_links: true, ..Selection::default() }]
     } else {
         Vec::new()
     };

@@ -6,20 +6,17 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use cache::{Key, Lock, Ref, Store};
+use cache::{Key, Lock, Ref, Store, StoreOptions};
 use llb::{Definition, Edge, EventSink, Platform};
 use sandbox::{Cancel, Sandbox};
+use tree::layer::Encoding;
 
 use crate::error::{OpError, SolveError};
 use crate::image::{ImageFacts, Providers};
 use crate::session::Session;
 use crate::solve::Solve;
 use crate::value::Value;
-
-/// How often a process looks whether another one has ended a step that both want.
-const LOCK_POLL: Duration = Duration::from_millis(20);
 
 /// How an engine is set up.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +50,7 @@ impl Engine {
     pub fn open(options: EngineOptions) -> Result<Self, OpError> {
         let registry = Arc::new(registry::Client::new(options.registry.clone()));
         let provider = Arc::new(Providers { registry: Arc::clone(&registry) });
-        let store = Store::open(&options.root, cache::StoreOptions::new(provider))?;
+        let store = Store::open(&options.root, StoreOptions { provider, encoding: Encoding::default() })?;
         Ok(Self {
             inner: Arc::new(EngineInner {
                 options,
@@ -144,17 +141,14 @@ impl Job {
 impl JobInner {
     /// Waits until no other process runs the step with this key.
     pub(crate) fn lock(&self, key: &Key) -> Result<StepLock, OpError> {
-        let name = format!("step-{}", key.hex());
-        let mut waited = false;
-        loop {
-            if let Some(lock) = self.engine.store.try_lock(&name)? {
-                return Ok(StepLock { _lock: lock, waited });
-            }
-            waited = true;
-            std::thread::sleep(LOCK_POLL);
-            if self.cancel.is_cancelled() {
-                return Err(OpError::Canceled);
-            }
+        let name = format!("step {}", llb::Digest::from_bytes(*key.as_bytes()).hex());
+        if let Some(lock) = self.engine.store.try_lock(&name)? {
+            return Ok(StepLock { _lock: lock, waited: false });
         }
+        let lock = self.engine.store.lock(&name, &|| self.cancel.is_cancelled()).map_err(|error| match error {
+            cache::CacheError::Cancelled(_) => OpError::Canceled,
+            error => error.into(),
+        })?;
+        Ok(StepLock { _lock: lock, waited: true })
     }
 }

@@ -44,8 +44,8 @@ pub enum OpError {
         hint: Option<String>,
     },
     /// A file action failed.
-    #[error("{0}")]
-    File(#[source] tree::draft::DraftError),
+    #[error(transparent)]
+    File(#[from] tree::TreeError),
     /// Something of the definition that this builder cannot do.
     #[error("{0} is not supported yet")]
     NotSupported(String),
@@ -91,7 +91,7 @@ pub enum OpError {
         reference: String,
         /// What it answered.
         #[source]
-        source: registry::RegistryError,
+        source: registry::Error,
     },
     /// An OCI layout could not be read.
     #[error("failed to resolve source metadata for {name}: {message}")]

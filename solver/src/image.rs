@@ -65,7 +65,7 @@ impl BlobProvider for Providers {
             return Ok(Box::new(fs::File::open(blob_path(Path::new(path), &descriptor.digest))?));
         }
         let name = origin.strip_prefix(IMAGE).unwrap_or(origin);
-        let reference: Reference = name.parse()?;
+        let reference = Reference::parse(name)?;
         Ok(Box::new(self.registry.blob(&reference, descriptor)?))
     }
 }
@@ -114,38 +114,38 @@ impl Job {
     }
 
     fn resolve_stored(&self, reference: &Reference, platform: &Platform) -> Result<Option<ResolvedImage>, OpError> {
-        let Some(image) = self.inner.engine.store.images().find(&reference.to_string(), Some(platform))? else {
+        let images = self.inner.engine.store.images();
+        let Some(image) = images.by_name(reference)? else { return Ok(None) };
+        let wanted = platform.to_string();
+        let Some(variant) = image.variants.iter().find(|variant| variant.platform == wanted) else {
             return Ok(None);
         };
-        let facts = facts(image.id, image.layers.clone(), &diff_ids(&image.config));
-        self.insert(format!("{IMAGE}{reference}@{}", image.id), platform, facts);
-        Ok(Some(ResolvedImage { digest: image.id, config: image.config }))
+        let config = parse_config(&reference.to_string(), &images.config(variant)?)?;
+        let layers = images.reference(variant)?;
+        self.insert(format!("{IMAGE}{reference}@{}", image.id), platform, facts(image.id, layers, &diff_ids(&config)));
+        Ok(Some(ResolvedImage { digest: image.id, config }))
     }
 
     fn resolve_registry(&self, reference: &Reference, platform: &Platform) -> Result<ResolvedImage, OpError> {
         let registry_error =
             |source| OpError::Registry { reference: reference.to_string(), source };
         let engine = &self.inner.engine;
-        let image = engine.registry.resolve(reference, platform).map_err(registry_error)?;
+        let image = engine.registry.resolve_image(reference, platform).map_err(registry_error)?;
         let config = match engine.store.blob(&image.manifest.config.digest)? {
-            Some(blob) => blob.read(MAX_CONFIG)?,
+            Some(blob) => blob.read()?,
             None => {
-                let mut bytes = Vec::new();
-                let mut reader =
-                    engine.registry.blob(reference, &image.manifest.config).map_err(registry_error)?.take(MAX_CONFIG);
-                reader.read_to_end(&mut bytes).map_err(|source| OpError::Layout {
-                    name: reference.to_string(),
-                    message: source.to_string(),
-                })?;
-                engine.store.put_blob(&bytes, Some(image.manifest.config.digest))?;
+                let config = &image.manifest.config;
+                let bytes = engine.registry.small_blob(reference, config, MAX_CONFIG).map_err(registry_error)?;
+                engine.store.put_blob(&bytes)?;
                 bytes
             }
         };
+        let digest = image.top.descriptor.digest;
         let config = parse_config(&reference.to_string(), &config)?;
         let origin = format!("{IMAGE}{reference}");
-        let pinned = format!("{IMAGE}{reference}@{}", image.digest);
-        self.remember(pinned, platform, image.digest, &image.manifest, &config, origin)?;
-        Ok(ResolvedImage { digest: image.digest, config })
+        let pinned = format!("{IMAGE}{reference}@{digest}");
+        self.remember(pinned, platform, image.document.descriptor.digest, &image.manifest, &config, origin)?;
+        Ok(ResolvedImage { digest, config })
     }
 
     /// Makes layers of a manifest's descriptors; nothing is fetched.
@@ -168,7 +168,7 @@ impl Job {
         }
         let mut layers = Ref::scratch();
         for (descriptor, diff_id) in descriptors.into_iter().zip(&diff_ids) {
-            layers = layers.push(self.inner.engine.store.base_layer(*diff_id, descriptor, origin.clone())?);
+            layers = layers.push(self.inner.engine.store.base_layer(*diff_id, &descriptor, origin.clone())?);
         }
         self.insert(identifier, platform, facts(digest, layers, &diff_ids));
         Ok(())

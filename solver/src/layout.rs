@@ -50,7 +50,7 @@ impl Layout<'_> {
             LayoutPick::Digest(digest) => {
                 index.manifests.iter().find(|descriptor| descriptor.digest == *digest).cloned().or_else(|| {
                     // A digest may also name a manifest inside one of the indexes.
-                    self.blob_path(digest).exists().then(|| bare_descriptor(*digest))
+                    self.blob_path(digest).exists().then(|| Descriptor::new("", *digest, 0))
                 })
             }
             LayoutPick::Tag(tag) => {
@@ -86,7 +86,7 @@ impl Layout<'_> {
         let value: serde_json::Value = self.parse(&bytes, &path)?;
         if value.get("manifests").is_some() {
             let index: Index = self.parse(&bytes, &path)?;
-            let best = llb::image::choose(&index.manifests, platform).ok_or_else(|| {
+            let best = choose(&index.manifests, platform).ok_or_else(|| {
                 self.error(format!("no image for platform `{platform}` in `{}`", self.path.display()))
             })?;
             return self.follow(best, platform, depth + 1);
@@ -133,15 +133,23 @@ pub(crate) fn blob_path(layout: &Path, digest: &Digest) -> PathBuf {
     layout.join("blobs").join("sha256").join(digest.hex())
 }
 
-fn bare_descriptor(digest: Digest) -> Descriptor {
-    Descriptor {
-        media_type: String::new(),
-        digest,
-        size: 0,
-        urls: None,
-        annotations: None,
-        data: None,
-        platform: None,
-        artifact_type: None,
-    }
+/// The entry of an index that suits a platform best; attestations never do.
+fn choose<'a>(entries: &'a [Descriptor], platform: &Platform) -> Option<&'a Descriptor> {
+    let rank = |entry: &&Descriptor| {
+        let offered = entry.platform.as_ref()?;
+        let offered = Platform {
+            os: offered.os.clone(),
+            architecture: offered.architecture.clone(),
+            variant: offered.variant.clone(),
+            os_version: offered.os_version.clone(),
+            os_features: offered.os_features.clone().unwrap_or_default(),
+        };
+        platform.rank(&offered.normalized())
+    };
+    let only = |entries: &'a [Descriptor]| match entries {
+        [only] if only.platform.is_none() => Some(only),
+        _ => None,
+    };
+    let ranked = entries.iter().filter_map(|entry| Some((rank(&entry)?, entry)));
+    ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry).or_else(|| only(entries))
 }

@@ -8,8 +8,9 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 use std::time::SystemTime;
 
-use cache::{Key, KeyBuilder, Records, StoredResult};
+use cache::{Key, KeyBuilder, Link, NewResult, Records, StoredResult};
 use llb::event::VertexError;
+use llb::op::SourceOp;
 use llb::{Definition, Edge, Event, Op};
 
 use crate::cache_key::InputMap;
@@ -52,7 +53,7 @@ impl<'a> Solve<'a> {
         Self {
             job,
             definition,
-            known: Known::new(definition, job.engine.store.records(), targets),
+            known: Known::new(definition, &job.engine.store, targets),
             values: (0..count).map(|_| OnceLock::new()).collect(),
             fresh: (0..count).map(|_| OnceLock::new()).collect(),
             contexts_announced: (0..count).map(|_| OnceLock::new()).collect(),
@@ -133,6 +134,10 @@ impl<'a> Solve<'a> {
         }
     }
 
+    fn source_value(&self, vertex: usize, source: &SourceOp) -> Result<Value, OpError> {
+        op::source::value(self.job, source, self.definition.vertex(vertex).platform.as_ref())
+    }
+
     fn fail(&self, failure: Failure) {
         let vertex = self.definition.vertex(failure.vertex);
         let canceled = failure.error.is_canceled();
@@ -151,7 +156,7 @@ impl<'a> Solve<'a> {
 
     fn lookup(&self, vertex: usize) -> Result<bool, Failure> {
         if let Op::Source(source) = &self.definition.vertex(vertex).op {
-            let value = op::source::value(self.job, source).map_err(|error| (vertex, error))?;
+            let value = self.source_value(vertex, source).map_err(|error| (vertex, error))?;
             self.started(vertex);
             self.finish(vertex, vec![value], None, true);
             return Ok(true);
@@ -173,7 +178,7 @@ impl<'a> Solve<'a> {
     /// Takes results from the records, if there is one for every output; also links the vertex's other
     /// keys to it, so that the next lookup finds it at once.
     fn load(&self, vertex: usize, keys: &VertexKeys) -> Result<bool, OpError> {
-        let records = self.job.engine.store.records();
+        let records = &self.job.engine.store;
         let mut values = Vec::new();
         for output in &keys.outputs {
             let mut found: Option<(Key, StoredResult)> = None;
@@ -196,7 +201,10 @@ impl<'a> Solve<'a> {
             output.save.retain(|other| other != key);
             output.save.insert(0, *key);
         }
-        self.link(vertex, &settled)?;
+        let links = self.links(vertex, &settled);
+        if settled.parents.iter().any(|parents| parents.len() > 1) {
+            records.save(&links, None)?;
+        }
         self.started(vertex);
         self.finish(vertex, values.into_iter().map(|(_, value)| value).collect(), Some(settled), true);
         Ok(true)
@@ -228,24 +236,27 @@ impl<'a> Solve<'a> {
     }
 
     fn save(&self, vertex: usize, keys: &VertexKeys, values: &[Value]) -> Result<(), OpError> {
-        let records = self.job.engine.store.records();
+        let links = self.links(vertex, keys);
         for (output, value) in keys.outputs.iter().zip(values) {
             if let (Some(key), Value::Tree(reference)) = (output.save.first(), value) {
-                let name = self.definition.vertex(vertex).metadata.name.as_bytes();
-                records.save(key, reference, name)?;
+                let why = self.definition.vertex(vertex).metadata.name.as_bytes().to_vec();
+                let result =
+                    NewResult { key: *key, reference: reference.clone(), created: SystemTime::now(), why };
+                self.job.engine.store.save(&links, Some(&result))?;
             }
         }
-        self.link(vertex, keys)
+        Ok(())
     }
 
-    fn link(&self, vertex: usize, keys: &VertexKeys) -> Result<(), OpError> {
+    /// Links from everything that the inputs are known by to the vertex's own keys.
+    fn links(&self, vertex: usize, keys: &VertexKeys) -> Vec<Link> {
         let map = self.known.map(vertex);
         let mut links = Vec::new();
         for (number, output) in keys.outputs.iter().enumerate() {
             let Some(key) = output.save.first() else { continue };
             for (input, parents) in keys.parents.iter().enumerate() {
                 for (parent, selector) in parents {
-                    links.push(cache::Link {
+                    links.push(Link {
                         op: map.op,
                         output: number as u32,
                         input: input as u32,
@@ -256,7 +267,7 @@ impl<'a> Solve<'a> {
                 }
             }
         }
-        Ok(self.job.engine.store.records().link(&links)?)
+        links
     }
 
     fn finish(&self, vertex: usize, values: Vec<Value>, keys: Option<VertexKeys>, cached: bool) {
@@ -273,7 +284,7 @@ impl<'a> Solve<'a> {
         let value = match self.values[edge.vertex].get().and_then(|values| values.get(edge.output)) {
             Some(value) => value.clone(),
             None => match &self.definition.vertex(edge.vertex).op {
-                Op::Source(source) => op::source::value(self.job, source)?,
+                Op::Source(source) => self.source_value(edge.vertex, source)?,
                 _ => return Err(OpError::Canceled),
             },
         };
@@ -318,7 +329,9 @@ impl<'a> Solve<'a> {
 impl Facts for Solve<'_> {
     fn source_keys(&self, vertex: usize) -> Result<Vec<Key>, OpError> {
         match &self.definition.vertex(vertex).op {
-            Op::Source(source) => op::source::keys(self.job, source),
+            Op::Source(source) => {
+                op::source::keys(self.job, source, self.definition.vertex(vertex).platform.as_ref())
+            }
             _ => Ok(Vec::new()),
         }
     }

@@ -71,7 +71,7 @@ fn platforms(given: &[String], host: &Platform) -> Result<Vec<Platform>, Failure
     for text in given {
         let platform = match text.trim() {
             "local" => host.clone(),
-            text => text.parse().map_err(|error: llb::platform::InvalidPlatform| usage(error.to_string()))?,
+            text => Platform::parse(text).map_err(|error| usage(error.to_string()))?,
         };
         if !all.contains(&platform) {
             all.push(platform);
@@ -191,13 +191,11 @@ pub(crate) fn size(text: &str) -> Result<i64, Failure> {
 pub(crate) fn tags(given: &[String]) -> Result<Vec<Reference>, Failure> {
     let mut all: Vec<Reference> = Vec::new();
     for text in given {
-        let name: Reference = text
-            .parse()
-            .map_err(|error: llb::reference::InvalidReference| usage(format!("invalid tag \"{text}\": {error}")))?;
+        let name =
+            Reference::parse(text).map_err(|error| usage(format!("invalid tag \"{text}\": {error}")))?;
         if name.digest().is_some() {
             return Err(usage(format!("invalid tag \"{text}\": a name cannot have a digest")));
         }
-        let name = name.with_default_tag();
         if !all.contains(&name) {
             all.push(name);
         }
@@ -242,7 +240,7 @@ pub(crate) fn named_context(text: &str) -> Result<(String, NamedContext), Failur
 
 /// The name of a context, made comparable to the names in a Dockerfile.
 fn context_name(name: &str) -> Result<String, Failure> {
-    match name.parse::<Reference>() {
+    match Reference::parse(name) {
         Ok(reference) => {
             let familiar = reference.familiar();
             Ok(familiar.strip_suffix(":latest").map(str::to_owned).unwrap_or(familiar))

@@ -13,6 +13,8 @@ use std::thread::JoinHandle;
 
 use llb::{Event, EventSink};
 
+pub(crate) use plain::bytes;
+
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {

@@ -6,10 +6,13 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use cache::{Ref, Workspace};
+use cache::{LayerMeta, Ref, Workspace};
 use llb::Edge;
-use llb::op::{ExecOp, NetworkMode, SecurityMode};
-use sandbox::{Credentials, ExecReason, Exit, Network, Resource, Rlimit, Root, SandboxError, Security, Spec, Tier};
+use llb::op::{ExecOp, MountKind, NetworkMode, SecurityMode};
+use sandbox::{
+    Credentials, Environment, ExecReason, Exit, Network, Proxies, ResolverOverrides, Resource, Rlimit, Root,
+    SandboxError, Security, Spec, Tier,
+};
 use tree::passwd::StepUser;
 
 use crate::error::OpError;
@@ -46,7 +49,6 @@ pub(crate) fn execute(
         stubs.extend(draft.ensure_file(target).map_err(OpError::File)?);
     }
     let mut mounts = Vec::new();
-    let mut env: Vec<OsString> = exec.meta.env.iter().map(OsString::from).collect();
     for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
         if let Some(ready) = prepare(solve, vertex, mount, &mut held)? {
             let made = if ready.is_file { draft.ensure_file(&mount.dest) } else { draft.ensure_dir(&mount.dest) };
@@ -55,13 +57,12 @@ pub(crate) fn execute(
         }
     }
     drop(draft);
-    complete_environment(solve, exec, &user, &mut env)?;
     let spec = Spec {
         tier: Tier::Root,
-        root: root_folders(&workspace),
+        root: root_folders(&workspace)?,
         mounts,
         args: exec.meta.args.clone(),
-        env,
+        env: environment(solve, exec, &user)?,
         cwd: PathBuf::from(&exec.meta.cwd),
         user: Credentials { uid: user.uid, gid: user.gid, groups: user.groups.clone() },
         hostname: hostname(exec).to_owned(),
@@ -69,15 +70,15 @@ pub(crate) fn execute(
         security: if exec.security == SecurityMode::Insecure { Security::Insecure } else { Security::Sandbox },
         rlimits: rlimits(exec),
         shm_size: shm_size(exec),
-        hosts: hosts(exec),
-        resolv_conf: sandbox::resolv_conf(exec.network == NetworkMode::Host),
+        hosts: hosts(exec)?,
+        resolv_conf: resolv_conf(exec.network == NetworkMode::Host)?,
     };
     let exit = output::run(solve, vertex, &spec, log).map_err(|error| start_error(exec, error, log))?;
     check_exit(exec, exit)?;
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
     drop(draft);
-    let layer = workspace.commit()?;
+    let layer = workspace.commit(&LayerMeta::now(&solve.definition.vertex(vertex).metadata.name))?;
     drop(held);
     Ok(vec![Value::Tree(parent.push(layer))])
 }
@@ -98,28 +99,40 @@ fn refuse_unsupported(exec: &ExecOp) -> Result<(), OpError> {
     Ok(())
 }
 
-fn root_folders(workspace: &Workspace) -> Root {
-    Root::Overlay {
-        lowers: workspace.lowers().iter().map(|lower| lower.path().to_owned()).collect(),
+fn root_folders(workspace: &Workspace) -> Result<Root, OpError> {
+    Ok(Root::Overlay {
+        lowers: workspace.lowers()?.iter().map(|lower| lower.path().to_owned()).collect(),
         upper: workspace.upper().path().to_owned(),
-        work: workspace.work().to_owned(),
-    }
+        work: workspace.work(),
+    })
 }
 
 fn hostname(exec: &ExecOp) -> &str {
     if exec.meta.hostname.is_empty() { sandbox::DEFAULT_HOSTNAME } else { &exec.meta.hostname }
 }
 
-fn hosts(exec: &ExecOp) -> Vec<u8> {
-    let extra: Vec<(String, String)> =
-        exec.meta.extra_hosts.iter().map(|extra| (extra.host.clone(), extra.ip.clone())).collect();
-    sandbox::hosts_file(hostname(exec), &extra)
+fn hosts(exec: &ExecOp) -> Result<Vec<u8>, OpError> {
+    let mut extra = Vec::new();
+    for line in &exec.meta.extra_hosts {
+        let address = line.ip.parse().map_err(|_| OpError::NotSupported(format!("the address `{}` of a host", line.ip)))?;
+        extra.push((line.host.clone(), address));
+    }
+    Ok(sandbox::hosts_file(hostname(exec), &extra))
+}
+
+fn resolv_conf(unfiltered: bool) -> Result<Vec<u8>, OpError> {
+    let machine = sandbox::machine_resolver(unfiltered).map_err(|source| OpError::Io {
+        action: "read",
+        path: PathBuf::from("/etc/resolv.conf"),
+        source,
+    })?;
+    Ok(sandbox::resolv_conf(&machine, unfiltered, &ResolverOverrides::default()))
 }
 
 fn shm_size(exec: &ExecOp) -> u64 {
     let tmpfs = exec.mounts.iter().find(|mount| mount.dest == "/dev/shm").map(|mount| &mount.kind);
     match tmpfs {
-        Some(llb::op::MountKind::Tmpfs { size }) if *size > 0 => size.unsigned_abs(),
+        Some(MountKind::Tmpfs { size }) if *size > 0 => size.unsigned_abs(),
         _ => sandbox::DEFAULT_SHM_SIZE,
     }
 }
@@ -136,38 +149,28 @@ fn rlimits(exec: &ExecOp) -> Vec<Rlimit> {
         .collect()
 }
 
-/// Adds what the environment of a step has beyond what the Dockerfile says (`spec/sandbox.md` §3).
-fn complete_environment(
-    solve: &Solve<'_>,
-    exec: &ExecOp,
-    user: &StepUser,
-    env: &mut Vec<OsString>,
-) -> Result<(), OpError> {
-    if let Some(proxy) = &exec.meta.proxy_env {
-        let pairs = [
-            ("HTTP_PROXY", &proxy.http_proxy),
-            ("HTTPS_PROXY", &proxy.https_proxy),
-            ("FTP_PROXY", &proxy.ftp_proxy),
-            ("NO_PROXY", &proxy.no_proxy),
-            ("ALL_PROXY", &proxy.all_proxy),
-        ];
-        for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
-            env.push(format!("{name}={value}").into());
-            env.push(format!("{}={value}", name.to_ascii_lowercase()).into());
-        }
-    }
+/// The environment of a step: what the Dockerfile says and what comes on top (`spec/sandbox.md` §3).
+fn environment(solve: &Solve<'_>, exec: &ExecOp, user: &StepUser) -> Result<Vec<OsString>, OpError> {
+    let mut secrets = Vec::new();
     for secret in &exec.secret_env {
         let value = secret_value(solve, &secret.id, secret.optional)?.unwrap_or_default();
-        let mut line = OsString::from(format!("{}=", secret.name));
-        line.push(os_string(value));
-        env.push(line);
+        secrets.push((secret.name.clone(), value));
     }
-    sandbox::complete_environment(env, &user.home);
-    Ok(())
-}
-
-fn os_string(bytes: Vec<u8>) -> OsString {
-    std::os::unix::ffi::OsStringExt::from_vec(bytes)
+    let proxy = exec.meta.proxy_env.clone().unwrap_or_default();
+    let ssh = exec.mounts.iter().find(|mount| matches!(mount.kind, MountKind::Ssh(_)));
+    Ok(sandbox::complete_environment(&Environment {
+        stage: &exec.meta.env,
+        ssh_socket: ssh.map(|mount| mount.dest.as_str()),
+        proxies: Proxies {
+            http: proxy.http_proxy,
+            https: proxy.https_proxy,
+            ftp: proxy.ftp_proxy,
+            no: proxy.no_proxy,
+            all: proxy.all_proxy,
+        },
+        secrets: &secrets,
+        home: Some(&user.home),
+    }))
 }
 
 /// The value of a secret; `None` when it was not given and need not be.
@@ -220,7 +223,7 @@ fn start_error(exec: &ExecOp, error: OpError, log: &mut Vec<String>) -> OpError 
 }
 
 fn check_exit(exec: &ExecOp, exit: Exit) -> Result<(), OpError> {
-    let code = exit.code();
+    let code = exit.code;
     let is_valid = match &exec.meta.valid_exit_codes[..] {
         [] => code == 0,
         valid => valid.contains(&code),

@@ -3,6 +3,7 @@
 //! Actions form chains: each changes the result of the one before. A chain that ends in an output becomes
 //! one layer over the tree it began with.
 
+use cache::LayerMeta;
 use llb::op::{FileAction, FileActionKind, FileInput, FileOp, Owner, UserId};
 use tree::draft::{CopyOptions, Draft, MkdirOptions, MkfileOptions, RemoveOptions, SymlinkOptions};
 
@@ -51,7 +52,7 @@ fn evaluate(solve: &Solve<'_>, vertex: usize, file: &FileOp, input: FileInput) -
         apply(solve, vertex, file, action, &mut draft)?;
     }
     drop(draft);
-    let layer = workspace.commit()?;
+    let layer = workspace.commit(&LayerMeta::now(&solve.definition.vertex(vertex).metadata.name))?;
     Ok(Value::Tree(base.push(layer)))
 }
 

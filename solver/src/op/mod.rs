@@ -7,6 +7,7 @@ pub(crate) mod output;
 pub(crate) mod source;
 
 use llb::{Definition, Op};
+use tree::TreeError;
 
 use crate::error::OpError;
 use crate::engine::JobInner;
@@ -16,7 +17,7 @@ use crate::value::Value;
 /// Runs a vertex whose inputs are all there; `log` gets the last lines that it wrote.
 pub(crate) fn execute(solve: &Solve<'_>, vertex: usize, log: &mut Vec<String>) -> Result<Vec<Value>, OpError> {
     match &solve.definition.vertex(vertex).op {
-        Op::Source(source) => Ok(vec![source::value(solve.job, source)?]),
+        Op::Source(source) => Ok(vec![source::value(solve.job, source, solve.definition.vertex(vertex).platform.as_ref())?]),
         Op::Exec(exec) => exec::execute(solve, vertex, exec, log),
         Op::File(file) => file::execute(solve, vertex, file),
         Op::Merge => merge(solve, vertex),
@@ -47,18 +48,18 @@ pub(crate) fn checksum_error(
     definition: &Definition,
     user: usize,
     value: &Value,
-    error: tree::content::ContentError,
+    error: TreeError,
 ) -> OpError {
+    let TreeError::NotFound { path } = &error else { return error.into() };
+    let path = path.display();
     let (reference, hint) = match value {
         Value::Context(name, _) => {
-            let hint = error.missing_path().map(|path| {
-                if job.session.is_ignored(name, path) {
-                    format!("`{path}` is in the build context, but the .dockerignore file excludes it")
-                } else {
-                    format!("there is no `{path}` in the build context; paths are relative to its root")
-                }
-            });
-            (format!("build context `{name}`"), hint)
+            let hint = if job.session.is_ignored(name, &path.to_string()) {
+                format!("`{path}` is in the build context, but the .dockerignore file excludes it")
+            } else {
+                format!("there is no `{path}` in the build context; paths are relative to its root")
+            };
+            (format!("build context `{name}`"), Some(hint))
         }
         Value::Tree(_) => {
             let name = &definition.vertex(user).metadata.name;

@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use cache::{CacheMount, Ref, Sharing, Workspace};
+use cache::{CacheError, CacheMount, CacheMountRequest, Ref, Sharing, Workspace};
 use llb::op::{CacheSharing, Mount, MountKind};
 use tree::View;
+use tree::draft::{CopyOptions, Draft};
+use tree::layer::{Encoding, LayerDir};
 use tree::node::Kind;
+use tree::stack::Stack;
 
 use crate::error::OpError;
 use crate::op::exec::{input_edge, secret_value};
@@ -90,13 +93,13 @@ fn bind_mount(
         return Err(OpError::MountSource { path: Path::new("/").join(&sub) });
     };
     let workspace = solve.job.engine.store.workspace(&tree)?;
-    let lowers: Vec<PathBuf> = workspace.lowers().iter().map(|lower| lower.path().to_owned()).collect();
+    let lowers: Vec<PathBuf> = workspace.lowers()?.iter().map(|lower| lower.path().to_owned()).collect();
     let is_file = found.kind != Kind::Dir;
     if mount.readonly && lowers.len() == 1 {
         return Ok((sandbox::MountKind::Bind { source: lowers[0].clone(), sub }, is_file));
     }
     let writable = (!mount.readonly || lowers.is_empty())
-        .then(|| (workspace.upper().path().to_owned(), workspace.work().to_owned()));
+        .then(|| (workspace.upper().path().to_owned(), workspace.work()));
     held.scratch.push(workspace);
     Ok((sandbox::MountKind::Overlay { lowers, sub, writable }, is_file))
 }
@@ -124,11 +127,36 @@ fn cache_mount(
     };
     let store = &solve.job.engine.store;
     if solve.definition.vertex(vertex).metadata.ignore_cache {
-        store.reset_cache_mount(&identity)?;
+        store.reset_cache_mounts(&identity)?;
     }
     let cancelled = || solve.job.cancel.is_cancelled();
-    let folder = store.cache_mount(&identity, sharing, base.as_ref(), &mount.selector, &cancelled)?;
-    let source = folder.path().to_owned();
+    let base = base.map(|base| base.stack()).transpose()?;
+    let init = |folder: &Path| match &base {
+        None => Ok(()),
+        Some(stack) => fill(stack, &mount.selector, folder),
+    };
+    let request =
+        CacheMountRequest { identity: &identity, sharing, owners: "native", init: &init, cancelled: &cancelled };
+    let folder = store.cache_mount(&request).map_err(|error| match error {
+        cache::CacheError::Cancelled(_) => OpError::Canceled,
+        error => error.into(),
+    })?;
+    let source = folder.path.clone();
     held.caches.push(folder);
     Ok((sandbox::MountKind::Bind { source, sub: PathBuf::new() }, false))
+}
+
+/// Fills a new cache mount with what is at `selector` of its base.
+fn fill(base: &Stack, selector: &str, folder: &Path) -> Result<(), CacheError> {
+    let failed = |source: std::io::Error| CacheError::Io { path: folder.to_owned(), source };
+    let mut draft = Draft::new(Stack::new(Vec::new()), LayerDir::new(folder.to_owned()), Encoding::default());
+    let options = CopyOptions {
+        source: if selector.is_empty() { "/".to_owned() } else { selector.to_owned() },
+        dest: "/".to_owned(),
+        follow_symlink: true,
+        dir_copy_contents: true,
+        create_dest_path: true,
+        ..CopyOptions::default()
+    };
+    draft.copy(base, &options).map_err(|error| failed(std::io::Error::other(error)))
 }

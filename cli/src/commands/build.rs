@@ -1,0 +1,321 @@
+//! `build [OPTIONS] CONTEXT`: the main job, from the Dockerfile to what was asked for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use frontend::{Build, FrontendError, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode, ResolvedImages};
+use llb::event::VertexError;
+use llb::{Digest, Event, EventSink, Reference, SourceInfo, SourceRange};
+use parser::Dockerfile;
+use sandbox::Cancel;
+use solver::{Engine, Job, LayoutPick, OpError};
+
+use crate::args::BuildArgs;
+use crate::commands::check::{Call, answer};
+use crate::commands::export::{Exported, Outputs};
+use crate::commands::options::{frontend_options, named_context, tags};
+use crate::commands::{engine_options, op_failure, solve_failure};
+use crate::inputs::{DockerfileText, Given, dockerfile, ignore_file, secret};
+use crate::progress::{Mode, Progress};
+use crate::report::{Exit, Failure, chain};
+use crate::signals;
+
+/// Runs the command.
+pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
+    if let Some(flag) = args.unsupported() {
+        return Err(Failure::new(Exit::Usage, format!("{flag} is not supported yet")));
+    }
+    for flag in args.without_effect() {
+        eprintln!("WARNING: {flag} has no effect");
+    }
+    let call = Call::parse(args.check, args.call.as_deref())?;
+    let mode = progress_mode(&args)?;
+    let context = context_folder(&args)?;
+    let names = tags(&args.tags)?;
+    let mut options = frontend_options(&args)?;
+    let outputs = Outputs::parse(&args, &names, &options)?;
+    if let Some(path) = &args.iidfile {
+        outputs.check_iidfile()?;
+        remove_if_there(path)?;
+    }
+    let source = dockerfile(&context, args.file.as_deref())?;
+    options.filename.clone_from(&source.name);
+    let (tree, info) = parse(&source)?;
+    let secrets = secrets(&args.secrets)?;
+
+    let mut root = engine_options(args.root.as_deref(), args.jobs);
+    root.registry.hosts = outputs.hosts();
+    let hashes = root.root.join("contexts");
+    let mut given = Given::new(secrets);
+    let ignore = ignore_file(&context, source.path.as_deref())?;
+    options.ignore_patterns = ignore_lines(&ignore);
+    given.add_context("context", &context, &ignore, &hashes)?;
+    add_named_contexts(&args, &mut options, &mut given, &hashes)?;
+    if let Some(call) = call {
+        options.all_stages = args.target.is_none();
+        let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
+        let job = engine.job(Arc::new(given), Arc::new(()), cancel()?);
+        let converted = convert(&job, &tree, &options, &(), &info);
+        return answer(call, converted, &info);
+    }
+
+    let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
+    let cancel = cancel()?;
+    let interrupted = signals::watch(cancel.clone())
+        .map_err(|error| Failure::new(Exit::Machine, format!("cannot watch for signals: {error}")))?;
+    let progress = Arc::new(Progress::start(mode));
+    let given = Arc::new(given);
+    let job = engine.job(Arc::clone(&given) as _, Arc::clone(&progress) as _, cancel);
+    announce_definition(progress.as_ref(), &source.name, source.text.len());
+    let built = build(&engine, &job, &tree, &options, &outputs, progress.as_ref(), &info);
+    given.save_hashes();
+    progress.finish();
+    if interrupted.is_set() {
+        return Err(Failure::new(Exit::Interrupted, "canceled"));
+    }
+    let (build, exported) = built?;
+    report_warnings(&build, mode);
+    finish(&args, mode, &exported)
+}
+
+/// Converts, solves and exports.
+fn build(
+    engine: &Engine,
+    job: &Job,
+    tree: &Dockerfile,
+    options: &Options,
+    outputs: &Outputs,
+    events: &dyn EventSink,
+    info: &Arc<SourceInfo>,
+) -> Result<(Build, Exported), Failure> {
+    let build = convert(job, tree, options, events, info)?;
+    let edges: Vec<_> = build.targets.iter().filter_map(|target| target.result).collect();
+    let mut trees = job.solve(&build.definition, &edges).map_err(|error| solve_failure(&error))?.into_iter();
+    let mut results = Vec::new();
+    for target in &build.targets {
+        let tree = match target.result {
+            Some(_) => trees.next().unwrap_or_else(cache::Ref::scratch),
+            None => cache::Ref::scratch(),
+        };
+        results.push((target, tree));
+    }
+    let exported = outputs.export(engine, &results, options, events)?;
+    Ok((build, exported))
+}
+
+fn cancel() -> Result<Cancel, Failure> {
+    Cancel::new().map_err(|error| Failure::new(Exit::Machine, chain(&error)))
+}
+
+fn progress_mode(args: &BuildArgs) -> Result<Mode, Failure> {
+    let given = args.progress.as_deref().unwrap_or("auto");
+    if given == "rawjson" {
+        return Err(Failure::new(Exit::Usage, "--progress=rawjson is not supported yet"));
+    }
+    let mode = Mode::parse(given).ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("invalid progress mode `{given}`: want auto, plain, tty, quiet or none"))
+    })?;
+    match (args.quiet, given) {
+        (true, "auto" | "quiet") => Ok(Mode::Quiet),
+        (true, _) => Err(Failure::new(Exit::Usage, format!("progress={given} and quiet cannot be used together"))),
+        (false, _) => Ok(mode),
+    }
+}
+
+/// The context as a folder; other kinds are known by name.
+fn context_folder(args: &BuildArgs) -> Result<PathBuf, Failure> {
+    let Some(text) = args.context.as_deref() else {
+        return Err(Failure::new(Exit::Usage, "`build` requires exactly one argument: the build context")
+            .hint("usage: build [OPTIONS] CONTEXT; the current folder is `.`"));
+    };
+    if text == "-" {
+        return Err(Failure::new(Exit::Usage, "a context from standard input (`-`) is not supported yet"));
+    }
+    let path = PathBuf::from(text);
+    if path.is_dir() {
+        return Ok(path);
+    }
+    let is_remote = text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
+    if is_remote {
+        return Err(Failure::new(Exit::Usage, format!("the remote context `{text}` is not supported yet")));
+    }
+    if path.exists() {
+        return Err(Failure::new(Exit::Usage, format!("unable to prepare context: path \"{text}\" is not a folder"))
+            .hint("the argument is the build context; name the Dockerfile with -f"));
+    }
+    Err(Failure::new(Exit::Usage, format!("unable to prepare context: path \"{text}\" not found")))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), Failure> {
+    match fs_err::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::new(Exit::Machine, error.to_string()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn secrets(given: &[String]) -> Result<BTreeMap<String, crate::inputs::SecretSource>, Failure> {
+    given.iter().map(|spec| secret(spec, |name| std::env::var_os(name).is_some())).collect()
+}
+
+fn ignore_lines(ignore: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(ignore);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).map(|line| line.trim().to_owned()).collect()
+}
+
+fn add_named_contexts(
+    args: &BuildArgs,
+    options: &mut Options,
+    given: &mut Given,
+    hashes: &Path,
+) -> Result<(), Failure> {
+    for text in &args.build_contexts {
+        let (name, context) = named_context(text)?;
+        if let NamedContext::Local { name } = &context {
+            let folder = PathBuf::from(text.split_once('=').map_or("", |(_, value)| value));
+            let ignore = ignore_file(&folder, None)?;
+            given.add_context(name, &folder, &ignore, hashes)?;
+        }
+        options.contexts.insert(name, context);
+    }
+    Ok(())
+}
+
+/// Parses the Dockerfile; every mistake of it is shown.
+fn parse(source: &DockerfileText) -> Result<(Dockerfile, Arc<SourceInfo>), Failure> {
+    let text = String::from_utf8_lossy(&source.text).into_owned();
+    let info = Arc::new(SourceInfo { filename: source.name.clone(), text });
+    let tree = parser::parse(&source.text).map_err(|errors| {
+        let failures = errors.errors.iter().map(|error| {
+            let mut failure = Failure::new(Exit::Build, format!("failed to solve: {}", error.message()));
+            failure.hint.clone_from(&error.help);
+            let range = |start, end| SourceRange { info: Arc::clone(&info), start, end };
+            failure.sources.extend(error.lines.map(|lines| range(lines.start, lines.end)));
+            failure
+        });
+        Failure::several(failures.collect())
+    })?;
+    Ok((tree, info))
+}
+
+/// Runs the frontend, getting it the images that it asks for.
+pub(crate) fn convert(
+    job: &Job,
+    tree: &Dockerfile,
+    options: &Options,
+    events: &dyn EventSink,
+    info: &Arc<SourceInfo>,
+) -> Result<Build, Failure> {
+    let mut images = ResolvedImages::default();
+    loop {
+        match frontend::convert(tree, options, &images) {
+            Ok(Outcome::Done(build)) => return Ok(*build),
+            Ok(Outcome::Needs(requests)) => {
+                for request in requests {
+                    let image = resolve(job, &request, events).map_err(|error| {
+                        let mut failure = op_failure(&error);
+                        let (start, end) = (request.lines.start, request.lines.end);
+                        failure.sources.push(SourceRange { info: Arc::clone(info), start, end });
+                        if let Some(name) = &request.suggestion {
+                            failure.message.push_str(&format!(" (did you mean {name}?)"));
+                        }
+                        failure
+                    })?;
+                    images.insert(&request, image);
+                }
+            }
+            Err(errors) => return Err(frontend_failure(&errors, info)),
+        }
+    }
+}
+
+fn frontend_failure(errors: &[FrontendError], info: &Arc<SourceInfo>) -> Failure {
+    let failures = errors.iter().map(|error| {
+        let mut failure = Failure::new(Exit::Build, format!("failed to solve: {}", chain(error)));
+        failure.hint.clone_from(&error.hint);
+        if error.lines.start > 0 {
+            let (start, end) = (error.lines.start, error.lines.end);
+            failure.sources.push(SourceRange { info: Arc::clone(info), start, end });
+        }
+        failure
+    });
+    Failure::several(failures.collect())
+}
+
+/// Resolves an image, shown as a step of its own.
+fn resolve(job: &Job, request: &ImageRequest, events: &dyn EventSink) -> Result<frontend::ResolvedImage, OpError> {
+    let (location, name) = match &request.location {
+        ImageLocation::Registry(name) => {
+            let reference = Reference::parse(name)
+                .map_err(|error| OpError::Layout { name: name.clone(), message: error.to_string() })?;
+            (solver::ImageLocation::Registry(reference), name.clone())
+        }
+        ImageLocation::OciLayout { context, path, tag, digest } => {
+            let pick = match digest {
+                Some(digest) => LayoutPick::Digest(*digest),
+                None => LayoutPick::Tag(tag.clone().unwrap_or_else(|| "latest".to_owned())),
+            };
+            (solver::ImageLocation::Layout { name: context.clone(), path: path.into(), pick }, context.clone())
+        }
+    };
+    let title = format!("[internal] load metadata for {name}");
+    let vertex = Digest::of(format!("{title} {}", request.platform).as_bytes());
+    events.send(Event::VertexStarted { vertex, inputs: Vec::new(), name: title, at: SystemTime::now() });
+    let outcome = job.resolve_image(&location, &request.platform, request.mode == ResolveMode::ForcePull);
+    let error = outcome.as_ref().err().map(|error| VertexError::Failed(chain(error)));
+    events.send(Event::VertexCompleted { vertex, cached: false, error, at: SystemTime::now() });
+    let image = outcome?;
+    let mut platform = request.platform.clone();
+    platform.os.clone_from(&image.config.os);
+    platform.architecture.clone_from(&image.config.architecture);
+    platform.variant.clone_from(&image.config.variant);
+    Ok(frontend::ResolvedImage {
+        digest: image.digest,
+        config: image.config,
+        platform: platform.normalized(),
+        reference: name,
+    })
+}
+
+fn announce_definition(events: &dyn EventSink, name: &str, size: usize) {
+    let title = format!("[internal] load build definition from {name}");
+    let vertex = Digest::of(title.as_bytes());
+    let at = SystemTime::now();
+    events.send(Event::VertexStarted { vertex, inputs: Vec::new(), name: title, at });
+    let (id, current) = ("reading".to_owned(), size as u64);
+    events.send(Event::Status { vertex, id, current, total: 0, started: at, completed: Some(at) });
+    events.send(Event::VertexCompleted { vertex, cached: false, error: None, at });
+}
+
+fn report_warnings(build: &Build, mode: Mode) {
+    let count = build.warnings.len();
+    if count == 0 || mode == Mode::Quiet {
+        return;
+    }
+    let noun = if count == 1 { "warning" } else { "warnings" };
+    eprintln!("\n {count} {noun} found:");
+    for warning in &build.warnings {
+        eprintln!(" - {}: {} (line {})", warning.rule, warning.message, warning.lines.start);
+    }
+}
+
+/// Prints and writes what identifies the result.
+fn finish(args: &BuildArgs, mode: Mode, exported: &Exported) -> Result<Exit, Failure> {
+    let write = |path: &Path, text: &[u8]| {
+        exporters::write_file(path, text).map_err(|error| Failure::new(Exit::Machine, chain(&error)))
+    };
+    if let Some(path) = &args.iidfile {
+        write(path, exported.id.map(|id| id.to_string()).unwrap_or_default().as_bytes())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(path, exported.metadata_json().as_bytes())?;
+    }
+    if mode == Mode::Quiet && args.quiet {
+        println!("{}", exported.id.map(|id| id.to_string()).unwrap_or_default());
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,267 @@
+//! From `-o`, `-t` and `--push` to exporters (`spec/cli-and-outputs.md` §0, §3).
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use exporters::layout::{self, Flavor};
+use exporters::{Annotations, Content, Destination, ExportError, ImageResult, Kind, Output, PlatformResult, Target};
+use frontend::Options;
+use llb::event::VertexError;
+use llb::{Digest, Event, EventSink, Reference};
+use registry::HostOptions;
+use solver::Engine;
+
+use crate::args::BuildArgs;
+use crate::commands::{registry_failure, store_failure};
+use crate::report::{Exit, Failure, chain};
+
+/// Where a build's result goes.
+pub(crate) struct Outputs {
+    outputs: Vec<Output>,
+    names: Vec<Reference>,
+    annotations: Annotations,
+    index: bool,
+}
+
+/// What identifies what was exported.
+#[derive(Debug, Default)]
+pub(crate) struct Exported {
+    /// Image id, when there is an image.
+    pub(crate) id: Option<Digest>,
+    metadata: BTreeMap<String, serde_json::Value>,
+}
+
+impl Exported {
+    /// Text of the metadata file (`spec/cli-and-outputs.md` §7).
+    pub(crate) fn metadata_json(&self) -> String {
+        let empty = || String::from("{}");
+        let mut metadata = self.metadata.clone();
+        let build = Digest::of(format!("{:?} {}", SystemTime::now(), std::process::id()).as_bytes()).hex();
+        metadata.insert("buildx.build.ref".to_owned(), format!("bricklayer/local/{}", &build[..25]).into());
+        serde_json::to_string_pretty(&metadata).unwrap_or_else(|_| empty())
+    }
+
+    fn take(&mut self, exported: &exporters::Exported) {
+        let mut put = |key: &str, value: serde_json::Value| self.metadata.insert(key.to_owned(), value);
+        if let Some(config) = exported.config {
+            put("containerimage.config.digest", config.to_string().into());
+        }
+        if let Some(descriptor) = &exported.descriptor {
+            put("containerimage.digest", descriptor.digest.to_string().into());
+            put("containerimage.descriptor", serde_json::to_value(descriptor).unwrap_or_default());
+        }
+        if !exported.names.is_empty() {
+            put("image.name", exported.names.join(",").into());
+        }
+        self.id = Some(exported.id);
+    }
+}
+
+/// Wording and exit code of an error of an exporter.
+pub(crate) fn export_failure(error: &ExportError) -> Failure {
+    let message = chain(error);
+    match error {
+        ExportError::Store(error) => store_failure(error, message),
+        ExportError::Push { source, .. } => match source.downcast_ref::<registry::Error>() {
+            Some(error) => registry_failure(error, message),
+            None => Failure::new(Exit::Network, message),
+        },
+        ExportError::Write { .. } | ExportError::Archive(_) if super::is_disk_full(error) => super::disk_full(message),
+        ExportError::Write { .. } | ExportError::Archive(_) => Failure::new(Exit::Machine, message),
+        ExportError::InvalidOutput { .. }
+        | ExportError::InvalidAnnotation { .. }
+        | ExportError::UnknownAttribute { .. }
+        | ExportError::InvalidValue { .. }
+        | ExportError::InvalidName { .. }
+        | ExportError::Unsupported(_)
+        | ExportError::NoName
+        | ExportError::TaggedByDigest(_)
+        | ExportError::Destination(_)
+        | ExportError::Annotations(_) => Failure::new(Exit::Usage, message),
+        _ => Failure::new(Exit::Build, message),
+    }
+}
+
+impl Outputs {
+    /// Reads the flags; everything that can be wrong without a result is found here.
+    pub(crate) fn parse(args: &BuildArgs, names: &[Reference], options: &Options) -> Result<Self, Failure> {
+        let mut outputs = Vec::new();
+        for text in &args.outputs {
+            outputs.push(Output::parse(text).map_err(|error| export_failure(&error))?);
+        }
+        if args.push {
+            match outputs.iter_mut().find(|output| output.kind == Kind::Image) {
+                Some(output) => output.push.enabled = true,
+                None => {
+                    let mut output = Output::new(Kind::Image);
+                    output.store = false;
+                    output.push.enabled = true;
+                    outputs.push(output);
+                }
+            }
+        }
+        if outputs.is_empty() {
+            outputs.push(Output::new(Kind::Image));
+        }
+        let mut annotations = Annotations::default();
+        for text in &args.annotations {
+            annotations.0.extend(Annotations::parse_flag(text).map_err(|error| export_failure(&error))?.0);
+        }
+        let all = Self {
+            outputs,
+            names: names.to_vec(),
+            annotations,
+            index: options.multi_platform || options.platforms.len() > 1,
+        };
+        all.check()?;
+        Ok(all)
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        let usage = |message: &str| Err(Failure::new(Exit::Usage, message));
+        let to_stdout = |output: &&Output| matches!(output.dest, Some(Target::Stdout)) || (output.kind == Kind::Tar && output.dest.is_none());
+        if self.outputs.iter().filter(to_stdout).count() > 1 {
+            return usage("two outputs cannot both be written to standard output");
+        }
+        if self.outputs.iter().any(|output| to_stdout(&output)) && std::io::stdout().is_terminal() {
+            return Err(Failure::new(Exit::Usage, "an archive is not written to a terminal")
+                .hint("redirect the output or give dest=PATH"));
+        }
+        for output in &self.outputs {
+            match output.kind {
+                Kind::Local if !matches!(output.dest, Some(Target::Path(_))) => {
+                    return usage("dest is required for local output, and must be a folder");
+                }
+                Kind::Oci if output.dest.is_none() => return usage("dest is required for oci output"),
+                Kind::Docker if output.dest.is_none() => {
+                    return Err(Failure::new(Exit::Usage, "loading into a running Docker is not supported yet")
+                        .hint("give dest=FILE, or name the image with -t for the local image store"));
+                }
+                Kind::Image if output.push.enabled && self.names_of(output).is_empty() => {
+                    return Err(Failure::new(Exit::Usage, "tag is needed when pushing to registry")
+                        .hint("name the image with -t REGISTRY/NAME:TAG"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses an image id file when there is no image.
+    pub(crate) fn check_iidfile(&self) -> Result<(), Failure> {
+        if self.outputs.iter().any(|output| matches!(output.kind, Kind::Local | Kind::Tar)) {
+            return Err(Failure::new(Exit::Usage, "local and tar exporters are incompatible with image ID file"));
+        }
+        Ok(())
+    }
+
+    /// Settings of the registries that the outputs name.
+    pub(crate) fn hosts(&self) -> BTreeMap<String, HostOptions> {
+        let insecure = self.outputs.iter().filter(|output| output.push.insecure);
+        insecure
+            .flat_map(|output| self.names_of(output))
+            .map(|name| (name.host().to_owned(), HostOptions { insecure: Some(true) }))
+            .collect()
+    }
+
+    fn names_of<'a>(&'a self, output: &'a Output) -> &'a [Reference] {
+        if self.names.is_empty() { &output.names } else { &self.names }
+    }
+
+    /// Writes everything that was asked for.
+    pub(crate) fn export(
+        &self,
+        engine: &Engine,
+        results: &[(&frontend::Target, cache::Ref)],
+        options: &Options,
+        events: &dyn EventSink,
+    ) -> Result<Exported, Failure> {
+        let platforms = results.iter().map(|(target, reference)| PlatformResult {
+            platform: target.platform.clone(),
+            reference: reference.clone(),
+            config: target.config.clone(),
+            base_history: target.base_history_len,
+            source_date_epoch: options.source_date_epoch,
+        });
+        let mut result = ImageResult {
+            platforms: platforms.collect(),
+            names: self.names.clone(),
+            annotations: self.annotations.clone(),
+            index: self.index,
+        };
+        let mut exported = Exported::default();
+        for output in &self.outputs {
+            result.names = self.names_of(output).to_vec();
+            let title = match (output.kind, output.push.enabled) {
+                (Kind::CacheOnly, _) => continue,
+                (Kind::Image, false) => "exporting to image store".to_owned(),
+                (Kind::Image, true) => "exporting and pushing image".to_owned(),
+                (Kind::Local, _) => "exporting to client directory".to_owned(),
+                (Kind::Tar, _) => "exporting to client tarball".to_owned(),
+                (kind, _) => format!("exporting to {kind} image format"),
+            };
+            let vertex = Digest::of(format!("{title} {:?}", output.dest).as_bytes());
+            events.send(Event::VertexStarted { vertex, inputs: Vec::new(), name: title, at: SystemTime::now() });
+            let outcome = export_one(engine, &result, output);
+            let error = outcome.as_ref().err().map(|error| VertexError::Failed(chain(error)));
+            events.send(Event::VertexCompleted { vertex, cached: false, error, at: SystemTime::now() });
+            let one = outcome.map_err(|error| export_failure(&error))?;
+            if let Some(one) = one {
+                exported.take(&one);
+            }
+        }
+        Ok(exported)
+    }
+}
+
+fn destination(output: &Output) -> Destination {
+    match &output.dest {
+        Some(Target::Path(path)) => Destination::File(path.clone()),
+        _ => Destination::Stream(Box::new(std::io::stdout())),
+    }
+}
+
+fn export_one(
+    engine: &Engine,
+    result: &ImageResult,
+    output: &Output,
+) -> Result<Option<exporters::Exported>, ExportError> {
+    let store = engine.store();
+    let folder = || match &output.dest {
+        Some(Target::Path(path)) => path.clone(),
+        _ => PathBuf::from("."),
+    };
+    match output.kind {
+        Kind::CacheOnly => Ok(None),
+        Kind::Local => exporters::local::write(result, output, &folder()).map(|()| None),
+        Kind::Tar => exporters::tar::write(result, output, destination(output)).map(|()| None),
+        Kind::Oci | Kind::Docker => {
+            let flavor = if output.kind == Kind::Oci { Flavor::Oci } else { Flavor::Docker };
+            let image = exporters::assemble(store, result, &output.image, Content::Here)?;
+            let exported = if output.tar {
+                layout::write_tar(store, &image, &result.names, flavor, destination(output))?
+            } else {
+                layout::write_folder(store, &image, &result.names, flavor, &folder())?
+            };
+            Ok(Some(exported))
+        }
+        Kind::Image => {
+            let mut pushed = None;
+            let mut exported = None;
+            if output.push.enabled {
+                let image = exporters::assemble(store, result, &output.image, Content::Elsewhere)?;
+                exported =
+                    Some(exporters::push::push(engine.registry(), store, &image, &result.names, output.push)?);
+                pushed = Some(image);
+            }
+            if output.store {
+                let stored =
+                    exporters::store::put(store, result, &output.image, &result.names, pushed.as_ref())?;
+                exported.get_or_insert(stored);
+            }
+            Ok(exported)
+        }
+    }
+}

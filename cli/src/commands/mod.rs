@@ -1,0 +1,204 @@
+//! One file per command: arguments, then `run`.
+
+pub(crate) mod build;
+mod check;
+mod export;
+mod images;
+mod inspect;
+mod options;
+mod prune;
+mod push;
+mod rmi;
+mod save;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use cache::CacheError;
+use solver::{Engine, EngineOptions, OpError, SolveError};
+
+use crate::report::{Exit, Failure, chain};
+
+/// Runs the command with this name; `words` are its arguments behind its full name.
+pub(crate) fn run(name: &str, words: &[OsString]) -> Result<Exit, Failure> {
+    match name {
+        "images" => crate::parse(words).and_then(|args| images::run(&args)),
+        "inspect" => crate::parse(words).and_then(|args| inspect::run(&args)),
+        "rmi" => crate::parse(words).and_then(|args| rmi::run(&args)),
+        "prune" => crate::parse(words).and_then(|args| prune::run(&args)),
+        "push" => crate::parse(words).and_then(|args| push::run(&args)),
+        "save" => crate::parse(words).and_then(|args| save::run(&args)),
+        _ => Err(Failure::new(Exit::Usage, format!("there is no command `{name}`"))),
+    }
+}
+
+/// The option that every command has.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RootArg {
+    /// Folder of the builder's state
+    #[arg(long, value_name = "PATH", env = "BRICKLAYER_ROOT")]
+    root: Option<PathBuf>,
+}
+
+impl RootArg {
+    /// Opens the engine on that folder.
+    pub(crate) fn engine(&self) -> Result<Engine, Failure> {
+        Engine::open(self.options()).map_err(|error| op_failure(&error))
+    }
+
+    /// Settings of an engine on that folder.
+    pub(crate) fn options(&self) -> EngineOptions {
+        engine_options(self.root.as_deref(), None)
+    }
+}
+
+/// Settings of the engine: where its store is and how much it may do at once.
+pub(crate) fn engine_options(root: Option<&Path>, jobs: Option<usize>) -> EngineOptions {
+    let docker_config = registry::docker_config_path(|name| std::env::var_os(name));
+    EngineOptions {
+        root: root.map_or_else(default_root, Path::to_owned),
+        jobs,
+        registry: registry::ClientOptions { docker_config, ..registry::ClientOptions::default() },
+    }
+}
+
+/// `/var/lib/bricklayer` for root, else below the user's data folder.
+fn default_root() -> PathBuf {
+    if rustix::process::geteuid().is_root() {
+        return PathBuf::from("/var/lib/bricklayer");
+    }
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
+    data.unwrap_or_else(|| PathBuf::from("/var/tmp")).join("bricklayer")
+}
+
+/// Wording and exit code of an error of the engine.
+pub(crate) fn op_failure(error: &OpError) -> Failure {
+    let message = format!("failed to solve: {}", chain(error));
+    match error {
+        OpError::Store(error) => store_failure(error, message),
+        OpError::Registry { source, .. } => registry_failure(source, message),
+        OpError::Sandbox(_) => Failure::new(Exit::Machine, message).hint(sandbox_hint()),
+        OpError::Checksum { hint, .. } => {
+            let failure = Failure::new(Exit::Build, message);
+            match hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        }
+        OpError::Canceled => Failure::new(Exit::Interrupted, "canceled"),
+        OpError::File(error) if is_disk_full(error) => disk_full(message),
+        OpError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => disk_full(message),
+        OpError::SecretNotFound { id } => {
+            Failure::new(Exit::Build, message).hint(format!("give it with --secret id={id},src=PATH or --secret id={id},env=VARIABLE"))
+        }
+        _ => Failure::new(Exit::Build, message),
+    }
+}
+
+fn sandbox_hint() -> &'static str {
+    if rustix::process::geteuid().is_root() {
+        "RUN needs mounts, namespaces and seccomp: the container or machine this runs in must allow them"
+    } else {
+        "RUN needs root for now: run this command as root or with sudo"
+    }
+}
+
+fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<std::io::Error>()
+            && error.kind() == std::io::ErrorKind::StorageFull
+        {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn disk_full(message: String) -> Failure {
+    Failure::new(Exit::Machine, message)
+        .hint("the disk is full: free some space, for example with `build prune`, or choose another place with --root")
+}
+
+/// Wording and exit code of an error of the store.
+pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
+    if is_disk_full(error) {
+        return disk_full(message);
+    }
+    match error {
+        CacheError::Permission { .. } => Failure::new(Exit::Machine, message)
+            .hint("choose a folder that you may write with --root or BRICKLAYER_ROOT, or run as root"),
+        CacheError::NoSpace { .. } => disk_full(message),
+        _ => Failure::new(Exit::Machine, message),
+    }
+}
+
+/// Wording and exit code of an error of the registry.
+pub(crate) fn registry_failure(error: &registry::Error, message: String) -> Failure {
+    let failure = Failure::new(Exit::Network, message);
+    match error {
+        registry::Error::NotFound { .. } => failure.hint("check the name and tag; a registry's host comes first, as in `registry.example.com/team/app:1.0`"),
+        registry::Error::Unauthorized { .. } => {
+            failure.hint("check the name, and log in with `docker login` or put credentials into $DOCKER_CONFIG/config.json")
+        }
+        registry::Error::Unreachable { .. } => {
+            failure.hint("check that the registry is running and that this machine reaches it")
+        }
+        _ => failure,
+    }
+}
+
+/// Wording and exit code of an error about an image of the store.
+pub(crate) fn image_failure(error: &CacheError, name: &str) -> Failure {
+    match error {
+        CacheError::UnknownImage(_) => {
+            Failure::new(Exit::Build, format!("no such image: `{name}`")).hint("`build images` lists what is there")
+        }
+        CacheError::AmbiguousImage { .. } => Failure::new(Exit::Build, chain(error)).hint("give more digits of the id"),
+        _ => store_failure(error, chain(error)),
+    }
+}
+
+/// An image of the store as a result that can be exported.
+pub(crate) fn stored_result(
+    store: &cache::Store,
+    image: &cache::Image,
+    names: Vec<llb::Reference>,
+) -> Result<exporters::ImageResult, Failure> {
+    let images = store.images();
+    let mut platforms = Vec::new();
+    for variant in &image.variants {
+        let fail = |error| image_failure(&error, &image.id.to_string());
+        let config = images.config(variant).map_err(fail)?;
+        let config = llb::image::ImageConfig::from_json(&config)
+            .map_err(|error| Failure::new(Exit::Machine, format!("the config of {} is damaged: {error}", image.id)))?;
+        let platform = llb::Platform::parse(&variant.platform)
+            .map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
+        platforms.push(exporters::PlatformResult {
+            platform,
+            reference: images.reference(variant).map_err(fail)?,
+            // Every entry is as it was stored: none is to be dated anew.
+            base_history: config.history.as_ref().map_or(0, Vec::len),
+            config,
+            source_date_epoch: None,
+        });
+    }
+    Ok(exporters::ImageResult {
+        index: platforms.len() > 1,
+        platforms,
+        names,
+        annotations: exporters::Annotations::default(),
+    })
+}
+
+/// Wording and exit code of a vertex that failed.
+fn solve_failure(error: &SolveError) -> Failure {
+    let mut failure = op_failure(&error.error);
+    if !error.log.is_empty() {
+        failure.log = Some((error.vertex.clone(), error.log.clone()));
+    }
+    failure.sources = error.sources.iter().take(1).cloned().collect();
+    failure
+}

@@ -1,0 +1,331 @@
+//! Whole builds with the real executable: what comes out is checked by independent tools.
+
+mod support;
+
+use std::io::BufRead;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::{Place, can_run, has};
+
+const TWO_STAGES: &str = "\
+FROM busybox AS build
+WORKDIR /src
+COPY main.txt ./
+RUN --mount=type=cache,target=/cache tr a-z A-Z < main.txt > /out && echo x >> /cache/runs
+FROM busybox
+COPY --from=build /out /app/out
+RUN mkdir /empty && ln -s out /app/link && chmod 4755 /app/out
+USER 1000:1000
+CMD [\"cat\", \"/app/out\"]
+";
+
+fn two_stages() -> Place {
+    Place::new(&[("Dockerfile", TWO_STAGES), ("main.txt", "hello from a step\n")])
+}
+
+/// Runs a program and gives what it printed.
+#[track_caller]
+fn tool(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{program} {words:?}:\n{printed}{}", String::from_utf8_lossy(&output.stderr));
+    printed
+}
+
+/// Unpacks an image of an OCI layout and runs it.
+#[track_caller]
+fn run_image(place: &Place, layout: &str) -> String {
+    let bundle = place.path("bundle");
+    let _ = std::fs::remove_dir_all(&bundle);
+    tool("umoci", &["unpack", "--image", layout, bundle.to_str().unwrap()]);
+    let config = bundle.join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("\"terminal\": true", "\"terminal\": false").replace("\"terminal\":true", "\"terminal\":false")).unwrap();
+    let id = format!("bricklayer-test-{}-{}", std::process::id(), layout.len());
+    tool("runc", &["run", "--bundle", bundle.to_str().unwrap(), &id])
+}
+
+#[test]
+fn second_build_runs_nothing() {
+    if !can_run() {
+        return;
+    }
+    let place = two_stages();
+    let first = place.build(&["--progress=plain", "-t", "app:1"]).ok();
+    assert!(first.stderr.contains("RUN --mount=type=cache") && !first.stderr.contains("CACHED"), "{}", first.stderr);
+    let second = place.build(&["--progress=plain", "-t", "app:1"]).ok();
+    assert_eq!(second.stderr.matches(" CACHED\n").count(), 5, "{}", second.stderr);
+    let ids: Vec<String> = (0..2).map(|_| place.build(&["-q", "-t", "app:1"]).ok().stdout).collect();
+    assert!(ids[0] == ids[1] && ids[0].starts_with("sha256:"), "{ids:?}");
+}
+
+#[test]
+fn stages_run_at_the_same_time() {
+    if !can_run() {
+        return;
+    }
+    // Each stage waits for a sign of the other in a shared cache mount: one after the other would never end.
+    let wait = |own: &str, other: &str| {
+        format!(
+            "FROM busybox AS {own}\nRUN --mount=type=cache,id=meet,target=/m touch /m/{own}; \
+             for i in $(seq 200); do [ -e /m/{other} ] && exit 0; usleep 50000; done; exit 9\n"
+        )
+    };
+    let dockerfile = format!("{}{}FROM scratch\nCOPY --from=a /etc/passwd /a\nCOPY --from=b /etc/passwd /b\n", wait("a", "b"), wait("b", "a"));
+    Place::new(&[("Dockerfile", &dockerfile)]).build(&["--progress=plain"]).ok();
+}
+
+#[test]
+fn every_exporter_writes_what_other_tools_accept() {
+    if !can_run() || !has("skopeo") || !has("umoci") || !has("runc") {
+        return;
+    }
+    let place = two_stages();
+    place
+        .build(&["-t", "app:1", "-o", "type=oci,dest=app.oci", "-o", "type=docker,dest=app.docker", "-o", "type=tar,dest=app.tar", "-o", "type=local,dest=app.dir"])
+        .ok();
+    for (kind, file) in [("oci-archive", "app.oci"), ("docker-archive", "app.docker")] {
+        let from = format!("{kind}:{}", place.path(file).display());
+        let shown = tool("skopeo", &["inspect", "--config", &from]);
+        assert!(shown.contains("1000:1000"), "{shown}");
+        let layout = format!("{}:1", place.path(&format!("{file}.layout")).display());
+        tool("skopeo", &["copy", "-q", &from, &format!("oci:{layout}")]);
+        assert_eq!(run_image(&place, &layout), "HELLO FROM A STEP\n", "{kind}");
+    }
+    let listed = tool("tar", &["tvf", place.path("app.tar").to_str().unwrap()]);
+    assert!(listed.contains("-rwsr-xr-x 0/0") && listed.contains("app/link -> out"), "{listed}");
+    assert_eq!(std::fs::read_to_string(place.path("app.dir/app/link")).unwrap(), "HELLO FROM A STEP\n");
+}
+
+#[test]
+fn the_same_result_exported_twice_is_the_same_file() {
+    if !can_run() {
+        return;
+    }
+    let place = two_stages();
+    for kind in ["oci", "docker", "tar"] {
+        for compression in ["gzip", "zstd", "uncompressed"] {
+            let attribute = if kind == "tar" { String::new() } else { format!(",compression={compression},force-compression=true") };
+            let read = |file: &str| {
+                place.build(&["-t", "app:1", "-o", &format!("type={kind},dest={file}{attribute}")]).ok();
+                std::fs::read(place.path(file)).unwrap()
+            };
+            assert!(read("one") == read("two"), "{kind} {compression}");
+        }
+    }
+}
+
+/// A registry on loopback with a folder of its own.
+struct Registry {
+    process: Child,
+    host: String,
+}
+
+impl Registry {
+    fn start(place: &Place) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let host = format!("127.0.0.1:{port}");
+        let config = place.path("registry.yml");
+        let folder = place.path("registry");
+        let text = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
+            folder.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect(&host).is_err() {
+            assert!(Instant::now() < deadline, "the registry does not start");
+            std::thread::yield_now();
+        }
+        Self { process, host }
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn a_pushed_image_comes_back_identical_and_serves_as_base() {
+    if !can_run() || !has("docker-registry") || !has("skopeo") {
+        return;
+    }
+    let place = two_stages();
+    let registry = Registry::start(&place);
+    let name = format!("{}/team/app:1", registry.host);
+    place.build(&["-t", &name, "--push", "--metadata-file", "meta.json", "-o", "type=oci,dest=app.oci"]).ok();
+    let meta: serde_json::Value = serde_json::from_slice(&std::fs::read(place.path("meta.json")).unwrap()).unwrap();
+    let pushed = tool("skopeo", &["inspect", "--tls-verify=false", "--format={{.Digest}}", &format!("docker://{name}")]);
+    assert_eq!(meta["containerimage.digest"], pushed.trim());
+    let archived = tool("skopeo", &["inspect", "--format={{.Digest}}", &format!("oci-archive:{}", place.path("app.oci").display())]);
+    assert_eq!(archived, pushed);
+    // Another machine builds upon it.
+    let other = Place::new(&[("Dockerfile", &format!("FROM {name}\nRUN test \"$(cat /app/out)\" = \"HELLO FROM A STEP\"\n"))]);
+    other.build(&["--progress=plain"]).ok();
+    drop(registry);
+    let down = Place::new(&[("Dockerfile", &format!("FROM {name}\n"))]).build(&["--progress=plain"]);
+    assert_eq!(down.code, Some(3), "{}", down.stderr);
+}
+
+#[test]
+fn an_image_that_the_registry_does_not_have_is_named() {
+    if !can_run() || !has("docker-registry") {
+        return;
+    }
+    let place = Place::new(&[]);
+    let registry = Registry::start(&place);
+    place.write("Dockerfile", &format!("FROM {}/team/absent:7\n", registry.host));
+    let ran = place.build(&["--progress=plain"]);
+    let report = ran.report().replace(&registry.host, "[registry]");
+    assert!(report.starts_with("exit 3\nDockerfile:1\n"), "{report}");
+    assert!(report.contains("failed to resolve source metadata for [registry]/team/absent:7"), "{report}");
+    assert!(report.contains("[registry]/team/absent:7: not found"), "{report}");
+}
+
+#[test]
+fn store_commands_list_show_save_push_and_free() {
+    if !can_run() || !has("skopeo") || !has("docker-registry") {
+        return;
+    }
+    let place = two_stages();
+    let registry = Registry::start(&place);
+    let remote = format!("{}/team/app:2", registry.host);
+    place.build(&["-t", "app:1", "-t", &remote, "--iidfile", "iid"]).ok();
+    let id = std::fs::read_to_string(place.path("iid")).unwrap();
+    let listed = place.run(&["images"]).ok().stdout;
+    assert!(listed.contains("app") && listed.contains(&id["sha256:".len()..][..12]), "{listed}");
+    let shown: serde_json::Value = serde_json::from_str(&place.run(&["inspect", "app:1"]).ok().stdout).unwrap();
+    assert!(shown.to_string().contains(&id), "{shown}");
+    place.run(&["save", "-o", "saved.tar", "app:1"]).ok();
+    tool("skopeo", &["inspect", &format!("docker-archive:{}", place.path("saved.tar").display())]);
+    place.run(&["push", &remote]).ok();
+    tool("skopeo", &["inspect", "--tls-verify=false", &format!("docker://{remote}")]);
+    place.run(&["rmi", "app:1", &remote]).ok();
+    let gone = place.run(&["inspect", "app:1"]);
+    assert_eq!((gone.code, gone.stderr.as_str()), (Some(1), "ERROR: no such image: `app:1`\n  help: `build images` lists what is there\n"));
+    let pruned = place.run(&["prune", "--all", "--force"]).ok().stdout;
+    assert!(pruned.contains("Total:"), "{pruned}");
+    let layers = std::fs::read_dir(place.path("state/layers")).map(Iterator::count).unwrap_or(0);
+    assert_eq!(layers, 0, "layers are left");
+}
+
+/// Starts a build whose step writes `started` and then sleeps.
+fn sleeping_build(place: &Place) -> (Child, u32) {
+    let images = support::repository().join("testdata/conformance/images/busybox");
+    let mut child = place
+        .command(&["--progress=plain", &format!("--build-context=busybox=oci-layout://{}:latest", images.display()), "ctx"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("started")), "the step did not start");
+    // Keep the pipe open, so that the progress can be written.
+    std::thread::spawn(move || lines.for_each(drop));
+    let id = child.id();
+    (child, id)
+}
+
+fn traces(place: &Place) -> Vec<String> {
+    let state = place.path("state");
+    let state = state.to_str().unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut found: Vec<String> = mounts.lines().filter(|line| line.contains(state)).map(str::to_owned).collect();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        if String::from_utf8_lossy(&environ).contains(state) {
+            found.push(format!("process {}", entry.file_name().display()));
+        }
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if line.starts_with(b"sleep\x0098765") {
+            found.push(format!("step process {}", entry.file_name().display()));
+        }
+    }
+    found
+}
+
+#[test]
+fn signals_stop_everything_within_a_second() {
+    if !can_run() {
+        return;
+    }
+    for signal in ["INT", "TERM"] {
+        let place = Place::new(&[("Dockerfile", "FROM busybox\nRUN echo started; touch /half; sleep 98765\n")]);
+        let (mut child, id) = sleeping_build(&place);
+        let began = Instant::now();
+        tool("kill", &[&format!("-{signal}"), &id.to_string()]);
+        let status = child.wait().unwrap();
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert_eq!(status.code(), Some(130));
+        assert_eq!(traces(&place), Vec::<String>::new());
+        assert!(is_empty(&place.path("state/ingest")), "half-written entries are left");
+    }
+}
+
+#[test]
+fn a_killed_build_leaves_a_store_that_works() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(&[("Dockerfile", "FROM busybox\nRUN echo started; touch /half; sleep 98765\n")]);
+    let (mut child, _) = sleeping_build(&place);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !traces(&place).is_empty() {
+        assert!(Instant::now() < deadline, "{:?}", traces(&place));
+        std::thread::yield_now();
+    }
+    place.write("Dockerfile", "FROM busybox\nRUN test ! -e /half && echo fine > /fine\n");
+    place.build(&["--progress=plain", "-t", "after"]).ok();
+    assert!(is_empty(&place.path("state/ingest")), "what was half written is swept");
+}
+
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+}
+
+#[test]
+fn secrets_reach_the_step_and_nothing_else() {
+    if !can_run() {
+        return;
+    }
+    let dockerfile = "FROM busybox\nRUN --mount=type=secret,id=tok test \"$(cat /run/secrets/tok)\" = canary-4711\n\
+                      RUN --mount=type=secret,id=tok,env=TOK test \"$TOK\" = canary-4711 && ! ls /run/secrets\n";
+    let place = Place::new(&[("Dockerfile", dockerfile)]);
+    std::fs::write(place.path("token"), "canary-4711").unwrap();
+    place.build(&["--progress=plain", "--secret=id=tok,src=token", "-t", "x", "-o", "type=oci,dest=x.tar,compression=uncompressed"]).ok();
+    let found = Command::new("grep").args(["-rl", "canary-4711"]).arg(place.path("state")).arg(place.path("x.tar")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+}
+
+#[test]
+fn many_builds_share_one_store() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(&[("Dockerfile", "FROM busybox\nRUN --mount=type=cache,target=/c echo run >> /c/log; sleep 0.3\nRUN --mount=type=cache,target=/c wc -l < /c/log > /count\n")]);
+    let images = support::repository().join("testdata/conformance/images/busybox");
+    let context = format!("--build-context=busybox=oci-layout://{}:latest", images.display());
+    let children: Vec<Child> = (0..6)
+        .map(|number| {
+            let output = format!("type=local,dest=out{number}");
+            place.command(&["--progress=plain", "-o", &output, &context, "ctx"]).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for child in children {
+        place.ran(child.wait_with_output().unwrap()).ok();
+    }
+    for number in 0..6 {
+        let count = std::fs::read_to_string(place.path(&format!("out{number}/count"))).unwrap();
+        assert_eq!(count.trim(), "1", "the shared step ran once");
+    }
+}

@@ -1,0 +1,174 @@
+//! `cargo xtask test`: everything that CI runs, with the set-up that it needs.
+//!
+//! A test that cannot run on this machine prints a line that begins with `SKIP:`. As root nothing may be
+//! skipped: the run then fails and shows the reasons.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::shell::{as_root, has, is_root, line, run};
+
+/// Programs that tests use, with the Debian packages that have them.
+const NEEDED: [(&str, &str); 10] = [
+    ("docker-registry", "docker-registry"),
+    ("skopeo", "skopeo"),
+    ("umoci", "umoci"),
+    ("runc", "runc"),
+    ("newuidmap", "uidmap"),
+    ("htpasswd", "apache2-utils"),
+    ("python3", "python3"),
+    ("zstd", "zstd"),
+    ("xz", "xz-utils"),
+    ("cc", "build-essential"),
+];
+
+/// Version of cargo-deny that the configuration is written for.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Runs every test; `tool` is the builder as the tests' profile makes it.
+pub(crate) fn test(top: &Path, dist: impl Fn() -> Result<std::path::PathBuf, String>) -> Result<(), String> {
+    let began = Instant::now();
+    install()?;
+    let cargo = || {
+        let mut command = Command::new("cargo");
+        command.current_dir(top);
+        command
+    };
+    step("format", || run(cargo().args(["fmt", "--all", "--check"])))?;
+    step("unit, property, snapshot and end-to-end tests", || {
+        let mut command = cargo();
+        command.args(["test", "--profile", "ci", "--workspace", "--no-fail-fast", "--", "--show-output"]);
+        let skips = run_counting_skips(&mut command)?;
+        if !skips.is_empty() && is_root() {
+            return Err(format!("tests were skipped that can run here:\n{}", skips.join("\n")));
+        }
+        Ok(())
+    })?;
+    step("conformance cases", || conformance(top, &dist()?))?;
+    step("lints", || {
+        run(cargo().args(["clippy", "--profile", "ci", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+    })?;
+    step("documentation", || {
+        run(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--profile", "ci", "--workspace", "--no-deps"]))
+    })?;
+    step("licences and sources of dependencies", || deny(top))?;
+    println!("\nall checks passed in {} s", began.elapsed().as_secs());
+    Ok(())
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    println!("\n== {name}");
+    let began = Instant::now();
+    work()?;
+    println!("-- {name}: {} s", began.elapsed().as_secs());
+    Ok(())
+}
+
+fn install() -> Result<(), String> {
+    let missing: Vec<&str> = NEEDED.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("== installing {}", missing.join(", "));
+    let apt = Path::new("/usr/bin/apt-get");
+    run(as_root(apt).args(["update", "-qq"]))?;
+    run(as_root(apt).env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]).args(missing))
+}
+
+/// Runs a command, passing its output on, and returns its lines that report a skip.
+fn run_counting_skips(command: &mut Command) -> Result<Vec<String>, String> {
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().map_err(|error| format!("{}: {error}", line(command)))?;
+    let mut skips = Vec::new();
+    if let Some(output) = child.stdout.take() {
+        let mut reader = BufReader::new(output);
+        let mut bytes = Vec::new();
+        while reader.read_until(b'\n', &mut bytes).map_err(|error| error.to_string())? > 0 {
+            let text = String::from_utf8_lossy(&bytes);
+            let text = text.trim_end();
+            if text.contains("SKIP:") {
+                skips.push(text.to_owned());
+            }
+            // What passing tests print is of interest only when it is a skip.
+            let is_report = ["test ", "running ", "failures", "error", "thread", "   Doc-tests", "SKIP:", "    "];
+            if is_report.iter().any(|start| text.starts_with(start)) && !text.ends_with("... ok") {
+                println!("{text}");
+            }
+            bytes.clear();
+        }
+    }
+    let status = child.wait().map_err(|error| error.to_string())?;
+    if status.success() { Ok(skips) } else { Err(format!("{} ended with {status}", line(command))) }
+}
+
+/// Runs the shared cases; those that fail must be on the list of known failures.
+fn conformance(top: &Path, tool: &Path) -> Result<(), String> {
+    if !is_root() {
+        return Err("the conformance cases run containers: run the tests as root".to_owned());
+    }
+    let kit = top.join("testdata/conformance");
+    let result = top.join("target/conformance.json");
+    let status = Command::new("python3")
+        .arg(kit.join("conformance.py"))
+        .args(["run", "--most", "2", "--tool"])
+        .arg(tool)
+        .arg("--json")
+        .arg(&result)
+        .arg(kit.join("cases"))
+        .status()
+        .map_err(|error| format!("python3: {error}"))?;
+    let text = std::fs::read_to_string(&result).map_err(|error| format!("{}: {error}", result.display()))?;
+    let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+    let cases = json.as_object().ok_or("the result is no object")?;
+    let failed: Vec<&str> = cases
+        .iter()
+        .filter(|(_, bad)| bad.as_array().is_none_or(|bad| !bad.is_empty()))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let known = std::fs::read_to_string(top.join("testdata/conformance/known-failures.txt")).unwrap_or_default();
+    let known: Vec<&str> =
+        known.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let new: Vec<&&str> = failed.iter().filter(|name| !known.contains(name)).collect();
+    let mended: Vec<&&str> = known.iter().filter(|name| !failed.contains(name)).collect();
+    if !new.is_empty() {
+        return Err(format!("these cases failed and are not known to: {new:?}"));
+    }
+    if !mended.is_empty() {
+        return Err(format!("these cases pass now; take them off known-failures.txt: {mended:?}"));
+    }
+    if status.success() != failed.is_empty() {
+        return Err("the runner and its result file disagree".to_owned());
+    }
+    println!("{} of {} cases pass, {} are known to fail", cases.len() - failed.len(), cases.len(), failed.len());
+    Ok(())
+}
+
+fn deny(top: &Path) -> Result<(), String> {
+    if !has("cargo-deny") && !has_cargo_deny() {
+        run(Command::new("cargo").args(["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY]).current_dir("/"))?;
+    }
+    let check = |what: &[&str]| {
+        let mut command = Command::new("cargo");
+        command.current_dir(top).args(["deny", "--log-level", "error", "check"]).args(what);
+        command
+    };
+    run(&mut check(&["licenses", "bans", "sources"]))?;
+    // The advisory database is on a code host that not every machine reaches.
+    let output = check(&["advisories"]).output().map_err(|error| format!("cargo deny: {error}"))?;
+    let printed = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        println!("advisories: none");
+    } else if printed.contains("failed to fetch advisory database") || printed.contains("failed to load advisory database") {
+        println!("advisories: not checked, their database cannot be reached from here");
+    } else {
+        return Err(format!("cargo deny check advisories:\n{printed}"));
+    }
+    Ok(())
+}
+
+fn has_cargo_deny() -> bool {
+    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
+    home.is_ok_and(|home| Path::new(&home).join("bin/cargo-deny").is_file())
+}
