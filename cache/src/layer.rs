@@ -14,11 +14,13 @@
 //! - A form is made while holding the layer's lock, in this process a mutex and between processes `flock`.
 //! - What a form loses on the disk is taken from its row; a layer without any form is dropped.
 
+mod rows;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use fs_err as fs;
@@ -32,8 +34,7 @@ use tree::stack::Stack;
 use crate::blob::BlobFile;
 use crate::error::{At, CacheError};
 use crate::lock::{Lock, Mode};
-use crate::reference::Ref;
-use crate::store::{Store, now, time};
+use crate::store::{Store, time};
 
 /// Name of a layer in one store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -134,6 +135,22 @@ struct KnownBlob {
     origin: Option<String>,
 }
 
+impl KnownBlob {
+    /// Whether `codec` would make this, or, of a blob made elsewhere, something of its kind.
+    fn is_made_by(&self, codec: Codec) -> bool {
+        if !self.codec.is_empty() {
+            return self.codec == codec_name(codec);
+        }
+        let kind = match self.descriptor.media_type.rsplit(['.', '+']).next() {
+            Some("gzip") => Some("gzip"),
+            Some("zstd") => Some("zstd"),
+            Some("tar") => Some("plain"),
+            _ => None,
+        };
+        kind.is_some_and(|kind| codec_name(codec).starts_with(kind))
+    }
+}
+
 impl Layer {
     /// Its name.
     pub fn id(&self) -> LayerId {
@@ -226,15 +243,18 @@ impl Layer {
         self.blob(codec)
     }
 
-    /// Its blob as `codec` makes it, now in the store.
+    /// Its blob in the compression of `codec`, now in the store: one that came with the layer, whatever its
+    /// level, else one as `codec` makes it.
     ///
     /// # Errors
     /// When the blob cannot be made.
     pub fn blob(&self, codec: Codec) -> Result<Descriptor, CacheError> {
         let _turn = self.turn()?;
         self.refresh()?;
-        let name = codec_name(codec);
-        for blob in self.blobs()?.into_iter().filter(|blob| blob.codec == name) {
+        for blob in self.blobs()?.into_iter().filter(|blob| blob.is_made_by(codec)) {
+            if blob.origin.is_some() {
+                self.fetch(&blob)?;
+            }
             if self.0.store.blob(&blob.descriptor.digest)?.is_some() {
                 return Ok(blob.descriptor);
             }
@@ -250,7 +270,7 @@ impl Layer {
         self.check_diff_id(diff_id)?;
         let (digest, length) = ingest.commit(None)?;
         let descriptor = descriptor(media_type_of(codec), digest, length);
-        self.save_blob(&name, &descriptor, None)?;
+        self.save_blob(&codec_name(codec), &descriptor)?;
         self.save_diff_id(diff_id, size)?;
         Ok(descriptor)
     }
@@ -374,6 +394,8 @@ impl Layer {
     fn fetch(&self, blob: &KnownBlob) -> Result<BlobFile, CacheError> {
         let store = &self.0.store;
         let digest = blob.descriptor.digest;
+        // Layers that lie over different ones may share a blob.
+        let _turn = Lock::wait(&store.0.lock_path("blob", &digest.hex()), Mode::Exclusive)?;
         if let Some(file) = store.blob(&digest)? {
             return Ok(file);
         }
@@ -459,18 +481,14 @@ impl Layer {
         Ok(())
     }
 
-    fn save_blob(
-        &self,
-        codec: &str,
-        descriptor: &Descriptor,
-        origin: Option<&str>,
-    ) -> Result<(), CacheError> {
+    fn save_blob(&self, codec: &str, descriptor: &Descriptor) -> Result<(), CacheError> {
         let text = serde_json::to_string(descriptor)
             .map_err(|error| self.failed("describe", error.into()))?;
         self.0.store.0.write(|transaction| {
-            let sql = "INSERT INTO layer_blob (layer, digest, codec, descriptor, origin) VALUES (?1, ?2, ?3, ?4, ?5)
-                ON CONFLICT (layer, digest) DO UPDATE SET codec = excluded.codec, origin = COALESCE(excluded.origin, origin)";
-            let values = params![self.0.id.0, descriptor.digest.as_bytes(), codec, text, origin];
+            let sql =
+                "INSERT INTO layer_blob (layer, digest, codec, descriptor) VALUES (?1, ?2, ?3, ?4)
+                ON CONFLICT (layer, digest) DO UPDATE SET codec = excluded.codec";
+            let values = params![self.0.id.0, descriptor.digest.as_bytes(), codec, text];
             transaction.prepare_cached(sql)?.execute(values).map(drop)
         })
     }
@@ -512,216 +530,5 @@ fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
         data: None,
         platform: None,
         artifact_type: None,
-    }
-}
-
-impl Store {
-    /// The lowest layer of an image: [`base_layer_over`](Self::base_layer_over) nothing.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn base_layer(
-        &self,
-        diff_id: DiffId,
-        descriptor: &Descriptor,
-        origin: String,
-    ) -> Result<Layer, CacheError> {
-        self.base_layer_over(&Ref::scratch(), diff_id, descriptor, origin)
-    }
-
-    /// The layer of an image with this diff id over `below`, to be fetched as `descriptor` from `origin` when
-    /// a form asks for it. A layer known already gets the blob as one more.
-    ///
-    /// What lies below counts, since directories that the layer's tar does not list take their attributes from there.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub fn base_layer_over(
-        &self,
-        below: &Ref,
-        diff_id: DiffId,
-        descriptor: &Descriptor,
-        origin: String,
-    ) -> Result<Layer, CacheError> {
-        let inner = &self.0;
-        let (boot, generation) = (inner.boot()?, inner.generation()?);
-        let fresh = crate::store::random_bytes()?;
-        let text = serde_json::to_string(descriptor)
-            .map_err(|error| CacheError::io(&inner.root, error.into()))?;
-        let parents = LayerId::pack(below.layers().iter().map(Layer::id));
-        let id = inner.write(|transaction| {
-            let sql = "INSERT INTO layer (id, base, dir, diff_id, parents, description, created, used, generation, boot)
-                VALUES (?1, 1, 0, ?2, ?3, ?4, ?5, ?5, ?6, ?7)
-                ON CONFLICT (diff_id, parents) WHERE base DO UPDATE SET used = excluded.used,
-                generation = MAX(generation, excluded.generation) RETURNING id";
-            let description = format!("base layer {diff_id}");
-            let values = params![fresh, diff_id.0.as_bytes(), parents, description, now(), generation, boot];
-            let id: [u8; 16] = transaction.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
-            let sql = "INSERT INTO layer_blob (layer, digest, codec, descriptor, origin) VALUES (?1, ?2, '', ?3, ?4)
-                ON CONFLICT (layer, digest) DO UPDATE SET descriptor = excluded.descriptor, origin = excluded.origin";
-            transaction.prepare_cached(sql)?.execute(params![id, descriptor.digest.as_bytes(), text, origin])?;
-            Ok(LayerId(id))
-        })?;
-        self.layer(&id)?.ok_or_else(|| CacheError::LayerGone(id.to_string()))
-    }
-
-    /// The layer `id`, if the store has it in any form.
-    ///
-    /// # Errors
-    /// When the database or file system fails.
-    pub fn layer(&self, id: &LayerId) -> Result<Option<Layer>, CacheError> {
-        let inner = &self.0;
-        let shared = inner
-            .layers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .and_then(Weak::upgrade);
-        if let Some(layer) = shared.map(Layer)
-            && (!layer.has_dir() || layer.layer_dir().path().is_dir())
-        {
-            return Ok(Some(layer));
-        }
-        let generation = inner.generation()?;
-        let row = inner.read(|db| {
-            db.prepare_cached(
-                "SELECT base, dir, diff_id, parents, created, generation FROM layer WHERE id = ?1",
-            )?
-            .query_row([id.0], LayerRow::read)
-            .optional()
-        })?;
-        let Some(mut row) = row else { return Ok(None) };
-        if row.generation < generation {
-            let kept = inner.write(|transaction| {
-                transaction
-                    .prepare_cached("UPDATE layer SET used = ?2, generation = MAX(generation, ?3) WHERE id = ?1")?
-                    .execute(params![id.0, now(), generation])
-            })?;
-            if kept == 0 {
-                return Ok(None);
-            }
-        }
-        if row.dir && !inner.layer_path(id).join("fs").is_dir() {
-            row.dir = false;
-            if !self.forget_dir(id)? {
-                return Ok(None);
-            }
-        }
-        let mut below = Vec::with_capacity(row.parents.len());
-        for parent in &row.parents {
-            match self.layer(parent)? {
-                Some(layer) => below.push(layer),
-                None => return self.drop_layer(id).map(|()| None),
-            }
-        }
-        Ok(Some(self.share(LayerInner {
-            store: self.clone(),
-            id: *id,
-            is_base: row.base,
-            created: row.created,
-            parents: row.parents,
-            below,
-            making: Mutex::new(()),
-            known: Mutex::new(Known { dir: row.dir, diff_id: row.diff_id }),
-        })))
-    }
-
-    /// One object for each layer in the process, so that a form is waited for by all.
-    pub(crate) fn share(&self, layer: LayerInner) -> Layer {
-        let row_has_dir = layer.known.lock().unwrap_or_else(PoisonError::into_inner).dir;
-        let mut layers = self.0.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = layers.get(&layer.id).and_then(Weak::upgrade) {
-            shared.known.lock().unwrap_or_else(PoisonError::into_inner).dir &= row_has_dir;
-            return Layer(shared);
-        }
-        if layers.len() > 4096 {
-            layers.retain(|_, layer| layer.strong_count() > 0);
-        }
-        let layer = Arc::new(layer);
-        layers.insert(layer.id, Arc::downgrade(&layer));
-        Layer(layer)
-    }
-
-    /// Notes that a layer's folder is missing; false when it has no other form and is dropped.
-    fn forget_dir(&self, id: &LayerId) -> Result<bool, CacheError> {
-        let blobs: Vec<([u8; 32], Option<String>)> = self.0.read(|db| {
-            db.prepare_cached("SELECT digest, origin FROM layer_blob WHERE layer = ?1")?
-                .query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect()
-        })?;
-        for (digest, origin) in blobs {
-            if origin.is_some() || self.blob(&Digest::from_bytes(digest))?.is_some() {
-                self.0.write(|transaction| {
-                    transaction.execute("UPDATE layer SET dir = 0 WHERE id = ?1", [id.0])
-                })?;
-                return Ok(true);
-            }
-        }
-        self.drop_layer(id).map(|()| false)
-    }
-
-    /// Forgets a layer that cannot be had any more.
-    pub(crate) fn drop_layer(&self, id: &LayerId) -> Result<(), CacheError> {
-        self.0.write(|transaction| {
-            transaction.execute("DELETE FROM layer WHERE id = ?1", [id.0])?;
-            transaction.execute("DELETE FROM layer_blob WHERE layer = ?1", [id.0]).map(drop)
-        })
-    }
-
-    /// Takes a finished folder as a new layer over `below`.
-    pub(crate) fn add_layer(
-        &self,
-        folder: &Aside,
-        below: Vec<Layer>,
-        meta: &LayerMeta,
-    ) -> Result<Layer, CacheError> {
-        let inner = &self.0;
-        let id = LayerId(crate::store::random_bytes()?);
-        let (boot, generation) = (inner.boot()?, inner.generation()?);
-        let parents: Vec<LayerId> = below.iter().map(Layer::id).collect();
-        let created = crate::store::nanoseconds(meta.created);
-        let target = inner.layer_path(&id);
-        inner.write_files(|transaction, database| {
-            fs::rename(&folder.0, &target).at(&target)?;
-            let sql = "INSERT INTO layer (id, base, dir, parents, description, created, used, generation, boot)
-                VALUES (?1, 0, 1, ?2, ?3, ?4, ?5, ?6, ?7)";
-            let packed = LayerId::pack(parents.iter().copied());
-            let values = params![id.0, packed, meta.description, created, now(), generation, boot];
-            transaction.prepare_cached(sql).at(database)?.execute(values).at(database)
-        })?;
-        Ok(self.share(LayerInner {
-            store: self.clone(),
-            id,
-            is_base: false,
-            created,
-            parents,
-            below,
-            making: Mutex::new(()),
-            known: Mutex::new(Known { dir: true, diff_id: None }),
-        }))
-    }
-}
-
-struct LayerRow {
-    base: bool,
-    dir: bool,
-    diff_id: Option<DiffId>,
-    parents: Vec<LayerId>,
-    created: i64,
-    generation: i64,
-}
-
-impl LayerRow {
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            base: row.get(0)?,
-            dir: row.get(1)?,
-            diff_id: row
-                .get::<_, Option<[u8; 32]>>(2)?
-                .map(|hash| DiffId(Digest::from_bytes(hash))),
-            parents: LayerId::unpack(&row.get::<_, Vec<u8>>(3)?),
-            created: row.get(4)?,
-            generation: row.get(5)?,
-        })
     }
 }

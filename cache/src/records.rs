@@ -17,7 +17,7 @@ use crate::error::CacheError;
 use crate::key::Key;
 use crate::layer::LayerId;
 use crate::reference::Ref;
-use crate::store::{Store, nanoseconds, now, time};
+use crate::store::{Inner, Store, nanoseconds, now, time};
 
 /// An edge of the key graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,24 +116,29 @@ impl Records for Store {
     }
 
     fn load(&self, key: &Key) -> Result<Option<StoredResult>, CacheError> {
-        let rows: Vec<(i64, i64, Vec<u8>, Vec<u8>)> = self.0.read(|db| {
-            let sql = "SELECT id, created, layers, why FROM result WHERE key = ?1 ORDER BY created DESC, id DESC";
-            db.prepare_cached(sql)?
-                .query_map([key.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
-                .collect()
+        let rows: Vec<ResultRow> = self.0.read(|db| {
+            let sql = "SELECT id, created, layers, why, generation FROM result WHERE key = ?1
+                ORDER BY created DESC, id DESC";
+            db.prepare_cached(sql)?.query_map([key.0], ResultRow::read)?.collect()
         })?;
-        for (id, created, layers, why) in rows {
-            match self.reference(&LayerId::unpack(&layers))? {
-                Some(reference) if self.touch_result(id)? => {
-                    return Ok(Some(StoredResult { reference, created: time(created), why }));
-                }
-                Some(_) => {}
-                None => {
-                    self.0.write(|transaction| {
-                        transaction.execute("DELETE FROM result WHERE id = ?1", [id])
-                    })?;
-                }
+        let generation = if rows.is_empty() { 0 } else { self.0.generation()? };
+        for row in rows {
+            // What this store has loaded before is leased already.
+            if row.generation < generation
+                && !self.0.touch(Some(row.id), &row.layers, generation)?
+            {
+                continue;
             }
+            if let Some(reference) = self.reference(&row.layers)? {
+                return Ok(Some(StoredResult {
+                    reference,
+                    created: time(row.created),
+                    why: row.why,
+                }));
+            }
+            self.0.write(|transaction| {
+                transaction.execute("DELETE FROM result WHERE id = ?1", [row.id])
+            })?;
         }
         Ok(None)
     }
@@ -173,22 +178,52 @@ impl Store {
         }
         Ok(Some(Ref::new(found)))
     }
+}
 
-    /// Notes a use; false when the result has been pruned meanwhile.
-    fn touch_result(&self, id: i64) -> Result<bool, CacheError> {
-        let generation = self.0.generation()?;
-        let current: i64 = self.0.read(|db| {
-            db.prepare_cached("SELECT COALESCE(MAX(generation), -1) FROM result WHERE id = ?1")?
-                .query_row([id], |row| row.get(0))
-        })?;
-        if current >= generation {
-            return Ok(true);
-        }
-        let sql = "UPDATE result SET used = ?2, generation = ?3 WHERE id = ?1";
-        let kept = self.0.write(|transaction| {
-            transaction.prepare_cached(sql)?.execute(params![id, now(), generation])
-        })?;
-        Ok(kept > 0)
+struct ResultRow {
+    id: i64,
+    created: i64,
+    layers: Vec<LayerId>,
+    why: Vec<u8>,
+    generation: i64,
+}
+
+impl ResultRow {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            id: row.get(0)?,
+            created: row.get(1)?,
+            layers: LayerId::unpack(&row.get::<_, Vec<u8>>(2)?),
+            why: row.get(3)?,
+            generation: row.get(4)?,
+        })
+    }
+}
+
+impl Inner {
+    /// Notes a use of a result and of layers, in one transaction; false when the result has been pruned.
+    fn touch(
+        &self,
+        result: Option<i64>,
+        layers: &[LayerId],
+        generation: i64,
+    ) -> Result<bool, CacheError> {
+        self.write(|transaction| {
+            let now = now();
+            if let Some(id) = result {
+                let sql =
+                    "UPDATE result SET used = ?2, generation = MAX(generation, ?3) WHERE id = ?1";
+                if transaction.prepare_cached(sql)?.execute(params![id, now, generation])? == 0 {
+                    return Ok(false);
+                }
+            }
+            let sql = "UPDATE layer SET used = ?2, generation = MAX(generation, ?3) WHERE id = ?1";
+            let mut update = transaction.prepare_cached(sql)?;
+            layers
+                .iter()
+                .try_for_each(|id| update.execute(params![id.0, now, generation]).map(drop))?;
+            Ok(true)
+        })
     }
 }
 

@@ -195,6 +195,8 @@ impl Inner {
     fn database(&self) -> Result<MutexGuard<'_, Option<Database>>, CacheError> {
         let mut guard = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if guard.is_none() {
+            // A switch to WAL does not wait for others that open the file at the same time.
+            let _turn = Lock::wait(&self.lock_path("store", "database"), Mode::Exclusive)?;
             *guard = Some(Database::open(&self.path("db.sqlite"), self.boot()?)?);
         }
         Ok(guard)

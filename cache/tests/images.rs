@@ -1,5 +1,7 @@
 //! The image store, and what pruning leaves of it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::time::{Duration, SystemTime};

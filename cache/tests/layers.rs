@@ -1,5 +1,7 @@
 //! Forms of layers: each made once, lost ones made again or reported as gone.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! Many processes on one root: the test binary starts itself again as a child that plays a part.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::io::{BufRead, BufReader, Write};

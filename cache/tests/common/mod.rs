@@ -1,5 +1,5 @@
 //! A store in a temporary folder, layers to put into it, and a provider that counts.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses its part")]
 
 use std::collections::HashMap;
 use std::fs;
