@@ -71,19 +71,18 @@ impl<W: Write> Compressor<W> {
     /// # Errors
     /// When the codec has no such level.
     pub fn new(inner: W, codec: Codec) -> io::Result<Self> {
-        let threads = rayon::current_num_threads().min(MAX_THREADS);
-        Self::with_threads(inner, codec, threads)
+        Self::with_threads(inner, codec, None)
     }
 
-    pub(super) fn with_threads(inner: W, codec: Codec, threads: usize) -> io::Result<Self> {
+    pub(super) fn with_threads(inner: W, codec: Codec, threads: Option<usize>) -> io::Result<Self> {
         let engine = match codec {
             Codec::Plain => Engine::Plain(inner),
             Codec::Gzip(level) => Engine::Gzip(Members {
                 inner,
                 level: Level::new(level)?,
                 jobs: VecDeque::new(),
-                ahead: threads,
-                empty: true,
+                threads,
+                pushed: 0,
             }),
             Codec::Zstd(level) if (1..=22).contains(&level) => Engine::ZstdShort(inner, level),
             Codec::Zstd(level) => {
@@ -102,7 +101,7 @@ impl<W: Write> Compressor<W> {
         match self.engine {
             Engine::Plain(inner) => Ok(inner),
             Engine::Gzip(mut members) => {
-                if !self.block.is_empty() || members.empty {
+                if !self.block.is_empty() || members.pushed == 0 {
                     members.push(std::mem::take(&mut self.block))?;
                 }
                 members.drain(0)?;
@@ -149,6 +148,7 @@ fn broken() -> io::Error {
 }
 
 fn parallel_zstd<W: Write>(inner: W, level: i32) -> io::Result<Encoder<'static, W>> {
+    // More than a block is there by now: the pool is worth asking.
     let workers = u32::try_from(rayon::current_num_threads().clamp(1, MAX_THREADS)).unwrap_or(1);
     let mut encoder = Encoder::new(inner, level)?;
     encoder.set_parameter(CParameter::NbWorkers(workers))?;
@@ -185,9 +185,10 @@ struct Members<W> {
     inner: W,
     level: Level,
     jobs: VecDeque<Arc<Job>>,
-    /// Blocks that may be under way beside the one being filled.
-    ahead: usize,
-    empty: bool,
+    /// Threads to use instead of those there are; the pool is not even asked before there is a second
+    /// block, for that would start it.
+    threads: Option<usize>,
+    pushed: u64,
 }
 
 impl<W: Write> Members<W> {
@@ -197,14 +198,21 @@ impl<W: Write> Members<W> {
             done: Condvar::new(),
             level: self.level,
         });
-        // A lone short block is done by `drain`, on this thread.
-        if !self.empty && self.ahead > 1 {
-            let job = Arc::clone(&job);
-            rayon::spawn(move || job.run());
-        }
-        self.empty = false;
+        self.pushed += 1;
         self.jobs.push_back(job);
-        self.drain(self.ahead)
+        // A lone block is done by `drain`, on this thread.
+        if self.pushed == 1 {
+            return Ok(());
+        }
+        let threads = self.threads.unwrap_or_else(|| rayon::current_num_threads().min(MAX_THREADS));
+        if threads > 1 {
+            let new = if self.pushed == 2 { 0 } else { self.jobs.len() - 1 };
+            for job in self.jobs.range(new..) {
+                let job = Arc::clone(job);
+                rayon::spawn(move || job.run());
+            }
+        }
+        self.drain(threads)
     }
 
     /// Writes finished members until at most `keep` are under way.

@@ -24,7 +24,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 fn compress(bytes: &[u8], codec: Codec, threads: usize, step: usize) -> Vec<u8> {
-    let mut compressor = Compressor::with_threads(Vec::new(), codec, threads).unwrap();
+    let mut compressor = Compressor::with_threads(Vec::new(), codec, Some(threads)).unwrap();
     for piece in bytes.chunks(step.max(1)) {
         compressor.write_all(piece).unwrap();
     }
