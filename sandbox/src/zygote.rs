@@ -13,11 +13,13 @@
 //!   it ends it kills every step; if it is killed itself, the steps get their own death signal.
 //! - It waits for every child it makes, and tells the end to whoever asked for the step.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{
     PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal,
@@ -32,6 +34,8 @@ use crate::wire::{self, Failure, FailureKind, Reply};
 /// The first argument that makes the executable a zygote.
 pub(crate) const ARG0: &str = "bricklayer-zygote";
 
+const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
 /// The signal by which the kernel tells that the builder is gone.
 const DEATH_SIGNAL: libc::c_int = libc::SIGTERM;
 
@@ -42,10 +46,32 @@ const DEATH_SIGNAL: libc::c_int = libc::SIGTERM;
 pub fn maybe_run_zygote() {
     let is_zygote = std::env::args_os().next().is_some_and(|arg| arg.as_bytes() == ARG0.as_bytes());
     if is_zygote {
+        if std::env::args_os().len() == 1 {
+            protect_executable();
+        }
         // There is nobody left to tell if this fails: the builder sees the socket close.
         let code = i32::from(run().is_err());
         sys::exit_now(code);
     }
+}
+
+/// Starts the executable once more from a read-only mount of it; returns if that cannot be.
+///
+/// A step begins as this executable, and an image can arrange that its program is what
+/// `/proc/self/exe` names. Then not even root may open the file for writing.
+fn protect_executable() {
+    let file = match rustix::fs::open("/proc/self/exe", PATH_ONLY, Mode::empty()) {
+        Ok(file) => file,
+        Err(_) => return,
+    };
+    let Ok(copy) = step::read_only_copy(&file) else { return };
+    let (Ok(path), Ok(arg)) =
+        (CString::new(format!("/proc/self/fd/{}", copy.as_raw_fd())), CString::new(ARG0))
+    else {
+        return;
+    };
+    // What is executed from there is told so by a second argument.
+    sys::execve(&path, &[arg, c"protected".to_owned()], &[]);
 }
 
 /// A step's process.
@@ -56,11 +82,7 @@ struct Child {
 
 fn run() -> io::Result<()> {
     let control = rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?;
-    let null = rustix::fs::open(
-        "/dev/null",
-        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )?;
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     sys::redirect_standard(null.as_fd(), 0)?;
     drop(null);
     keep_only(&control)?;

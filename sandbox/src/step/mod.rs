@@ -98,6 +98,17 @@ impl Surroundings {
     }
 }
 
+/// Returns a detached read-only mount of a file.
+///
+/// # Errors
+///
+/// When the process may not make mounts.
+pub(crate) fn read_only_copy(file: &OwnedFd) -> io::Result<OwnedFd> {
+    let copy = filesystem::copy_of(file.as_fd())?;
+    filesystem::restrict(&copy, filesystem::READ_ONLY)?;
+    Ok(copy)
+}
+
 /// Becomes the program of the step; returns only when that fails.
 pub(crate) fn run(
     spec: &OwnedFd,

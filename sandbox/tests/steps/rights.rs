@@ -10,6 +10,9 @@ use crate::fixture::Step;
 /// The first argument by which this binary, inside a step, tries system calls.
 pub(crate) const PROBE: &str = "probe-calls";
 
+/// The first argument by which this binary, inside a step, looks whether it could be changed.
+pub(crate) const OWN_MOUNT: &str = "own-mount";
+
 const DEFAULT: u64 = 0xa804_25fb;
 
 fn sets(step: &Step) -> Vec<(String, u64)> {
@@ -144,6 +147,26 @@ pub(crate) fn network_none_has_loopback_only() {
     let host = Step::script("readlink /proc/self/ns/net").run().ok();
     let own = fs_err::read_link("/proc/self/ns/net").unwrap();
     assert_eq!(PathBuf::from(host.trim()), own);
+}
+
+/// An image whose program is the sandbox's own executable cannot change that.
+pub(crate) fn own_executable_is_read_only() {
+    let step = Step::exec(&["/script"]);
+    let script = step.upper().join("script");
+    // The last argument of this line and the name of the script are arguments of the executable.
+    fs_err::write(&script, format!("#!/proc/self/exe {OWN_MOUNT}\n")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs_err::set_permissions(&script, mode).unwrap();
+    assert_eq!(step.run().ok(), "true\n");
+}
+
+/// Inside a step: prints whether the running executable is on a read-only mount.
+///
+/// Opening it for writing would not do: while it runs that fails for another reason too.
+pub(crate) fn show_own_mount() -> ExitCode {
+    let mount = rustix::fs::statvfs("/proc/self/exe").unwrap();
+    println!("{}", mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    ExitCode::SUCCESS
 }
 
 /// Runs this binary in a step.
