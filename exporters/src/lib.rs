@@ -1,1 +1,62 @@
 //! Turns a finished result into an image or a file tree.
+//!
+//! ```text
+//! ImageResult ─▶ image ─▶ layout   OCI layout or Docker archive, as a tar or a folder
+//!                      ─▶ push     registry
+//!             ─▶ store             local image store
+//!             ─▶ local, tar        the files themselves
+//! ```
+//!
+//! Invariants:
+//! - What is exported depends on the result and the options only: twice gives the same bytes.
+//! - A file is there in full under the name that was asked for, or it is not touched.
+//! - Nothing here prints or knows the command line beyond the syntax of one `--output`.
+
+pub mod annotations;
+mod blobs;
+mod destination;
+mod error;
+mod history;
+pub mod image;
+pub mod layout;
+pub mod local;
+pub mod options;
+pub mod push;
+pub mod store;
+pub mod tar;
+
+use llb::image::Descriptor;
+use llb::{Digest, Reference};
+
+pub use annotations::Annotations;
+pub use blobs::Content;
+pub use destination::Destination;
+pub use error::ExportError;
+pub use image::{Image, ImageResult, PlatformResult, assemble};
+pub use options::{ImageOptions, Kind, Output, PushOptions, Target};
+
+/// What is known of an image once it is exported, for the metadata file (`spec/cli-and-outputs.md` §7).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exported {
+    /// The index or only manifest; `None` when the image has none yet, as in the local store.
+    pub descriptor: Option<Descriptor>,
+    /// The config, when there is just one.
+    pub config: Option<Digest>,
+    /// The id of the image: digest of the config, or of the index when there are several.
+    pub id: Digest,
+    /// Names, in full.
+    pub names: Vec<String>,
+}
+
+impl Exported {
+    pub(crate) fn new(image: &Image, descriptor: Descriptor, names: &[Reference]) -> Self {
+        let config = image.config().map(|config| config.descriptor.digest);
+        let id = config.unwrap_or(descriptor.digest);
+        Self {
+            descriptor: Some(descriptor),
+            config,
+            id,
+            names: names.iter().map(Reference::to_string).collect(),
+        }
+    }
+}

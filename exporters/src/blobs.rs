@@ -1,0 +1,184 @@
+//! Layer blobs for an image: which one of a layer's blobs, and making those that are missing.
+//!
+//! A layer keeps the blob it came with or was exported as before, whatever its compression, unless
+//! another is forced. Of several the wanted compression is preferred, so that the choice depends on
+//! what blobs there are, not on who asked first.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use cache::{Layer, LayerId, Store};
+use llb::DiffId;
+use llb::image::{Compression, Descriptor};
+use tree::codec::Codec;
+
+use crate::ExportError;
+use crate::options::ImageOptions;
+
+/// Layers that are fetched or compressed at once. Compression uses all cores for each.
+const AT_ONCE: usize = 4;
+
+/// Where the bytes of layers must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// In the store.
+    Here,
+    /// In the store, or in a registry that is known to have them.
+    Elsewhere,
+}
+
+/// One layer of an image as a blob.
+#[derive(Debug, Clone)]
+pub struct LayerBlob {
+    /// Media type, digest and size as the manifest has them.
+    pub descriptor: Descriptor,
+    /// Digest of the uncompressed tar.
+    pub diff_id: DiffId,
+    /// Where a registry has the blob.
+    pub origin: Option<String>,
+    layer: Layer,
+    codec: Codec,
+}
+
+impl LayerBlob {
+    /// The blob in the store, fetched from its registry if need be.
+    ///
+    /// # Errors
+    /// When it cannot be fetched.
+    pub(crate) fn content(&self, store: &Store) -> Result<cache::BlobFile, ExportError> {
+        let digest = self.descriptor.digest;
+        if let Some(blob) = store.blob(&digest)? {
+            return Ok(blob);
+        }
+        self.layer.blob_any(self.codec)?;
+        store.blob(&digest)?.ok_or(ExportError::MissingBlob(digest))
+    }
+}
+
+/// The blobs of all layers of a result.
+pub(crate) struct LayerBlobs(HashMap<LayerId, LayerBlob>);
+
+impl LayerBlobs {
+    /// The blob of one of the layers that were given to [`of_layers`].
+    pub(crate) fn get(&self, layer: &Layer) -> LayerBlob {
+        self.0[&layer.id()].clone()
+    }
+}
+
+/// Finds or makes a blob for each of the layers.
+pub(crate) fn of_layers<'a>(
+    store: &Store,
+    layers: impl Iterator<Item = &'a Layer>,
+    options: &ImageOptions,
+    content: Content,
+) -> Result<LayerBlobs, ExportError> {
+    let unique: HashMap<LayerId, &Layer> = layers.map(|layer| (layer.id(), layer)).collect();
+    let work: Vec<&Layer> = unique.into_values().collect();
+    let done = in_parallel(&work, |layer| {
+        let (descriptor, origin) = choose(store, layer, options, content)?;
+        let blob = LayerBlob {
+            descriptor: for_manifest(&descriptor, options.oci_types)?,
+            diff_id: layer.diff_id()?,
+            origin,
+            layer: (*layer).clone(),
+            codec: options.compression,
+        };
+        Ok::<_, ExportError>((layer.id(), blob))
+    })?;
+    Ok(LayerBlobs(done.into_iter().collect()))
+}
+
+/// Does all the work on a few threads of its own, as it waits for the network as often as for a core.
+///
+/// After an error no new piece is begun; the first error is returned.
+pub(crate) fn in_parallel<T: Sync, U: Send, E: Send>(
+    work: &[T],
+    run: impl Fn(&T) -> Result<U, E> + Sync,
+) -> Result<Vec<U>, E> {
+    if work.len() <= 1 {
+        return work.iter().map(run).collect();
+    }
+    let next = Mutex::new(work.iter());
+    let done = Mutex::new((Vec::with_capacity(work.len()), None));
+    let lock = |()| done.lock().unwrap_or_else(PoisonError::into_inner);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(work.len()) {
+            scope.spawn(|| {
+                while lock(()).1.is_none() {
+                    let Some(piece) = next.lock().unwrap_or_else(PoisonError::into_inner).next()
+                    else {
+                        break;
+                    };
+                    match run(piece) {
+                        Ok(result) => lock(()).0.push(result),
+                        Err(error) => drop(lock(()).1.get_or_insert(error)),
+                    }
+                }
+            });
+        }
+    });
+    let (results, error) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    error.map_or(Ok(results), Err)
+}
+
+/// The blob that stands for the layer, and where a registry has it.
+fn choose(
+    store: &Store,
+    layer: &Layer,
+    options: &ImageOptions,
+    content: Content,
+) -> Result<(Descriptor, Option<String>), ExportError> {
+    let wanted = compression_of(options.compression);
+    let remote = layer.descriptor()?.map(|descriptor| descriptor.digest);
+    let mut known = layer.known_blobs()?;
+    known.retain(|blob| {
+        let compression = Compression::of_layer(&blob.media_type);
+        compression == Some(wanted) || (!options.force_compression && compression.is_some())
+    });
+    known.sort_by_key(|blob| {
+        let other = Compression::of_layer(&blob.media_type) != Some(wanted);
+        (other, remote != Some(blob.digest), blob.size, blob.digest)
+    });
+    for blob in known {
+        let here = store.blob(&blob.digest)?.is_some();
+        let elsewhere = remote == Some(blob.digest);
+        if here || (elsewhere && content == Content::Elsewhere) {
+            let origin = if elsewhere { layer.origin()? } else { None };
+            return Ok((blob, origin));
+        }
+        if elsewhere {
+            let fetched = layer.blob_any(options.compression)?;
+            if fetched.digest == blob.digest {
+                return Ok((fetched, layer.origin()?));
+            }
+        }
+    }
+    Ok((layer.blob(options.compression)?, None))
+}
+
+fn compression_of(codec: Codec) -> Compression {
+    match codec {
+        Codec::Plain => Compression::Uncompressed,
+        Codec::Gzip(_) => Compression::Gzip,
+        Codec::Zstd(_) => Compression::Zstd,
+    }
+}
+
+/// The descriptor for a manifest: media type of the wanted family, without other places and without the
+/// notes that builders and stores keep for themselves.
+fn for_manifest(descriptor: &Descriptor, oci_types: bool) -> Result<Descriptor, ExportError> {
+    let compression =
+        Compression::of_layer(&descriptor.media_type).ok_or_else(|| ExportError::LayerType {
+            digest: descriptor.digest,
+            media_type: descriptor.media_type.clone(),
+        })?;
+    let internal =
+        ["containerd.io/uncompressed", "buildkit/", "containerd.io/distribution.source."];
+    let mut annotations = descriptor.annotations.clone().unwrap_or_default();
+    annotations
+        .retain(|key, _| oci_types && !internal.iter().any(|prefix| key.starts_with(prefix)));
+    Ok(Descriptor {
+        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
+        ..Descriptor::new(compression.layer_type(!oci_types), descriptor.digest, descriptor.size)
+    })
+}

@@ -1,0 +1,165 @@
+//! Files that are either there in full or not at all.
+//!
+//! ```text
+//! out/.image.tar.<process>-<number>.partial   while it is written
+//! out/image.tar                               when it is done
+//! ```
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fs_err::{self as fs, File, OpenOptions};
+
+use crate::ExportError;
+
+/// Where an archive goes.
+pub enum Destination {
+    /// A file, replaced when the archive is complete.
+    File(PathBuf),
+    /// A stream, such as standard output.
+    Stream(Box<dyn Write + Send>),
+}
+
+impl Destination {
+    /// Lets `write` write the archive.
+    ///
+    /// # Errors
+    /// When `write` fails or the file cannot be written; nothing is left of it then.
+    pub(crate) fn write(
+        self,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), ExportError>,
+    ) -> Result<(), ExportError> {
+        match self {
+            Self::Stream(mut stream) => {
+                write(&mut stream)?;
+                stream.flush().map_err(|source| ExportError::Write { path: "-".into(), source })
+            }
+            Self::File(path) => {
+                let mut file = PartialFile::create(&path)?;
+                write(&mut file.file)?;
+                file.commit()
+            }
+        }
+    }
+}
+
+/// A file that is being written; dropped before [`commit`](Self::commit), it leaves nothing behind.
+pub(crate) struct PartialFile {
+    file: File,
+    partial: Option<PathBuf>,
+    path: PathBuf,
+}
+
+impl PartialFile {
+    /// Starts a file that will be at `path`.
+    pub(crate) fn create(path: &Path) -> Result<Self, ExportError> {
+        let failed = |source| ExportError::Write { path: path.to_owned(), source };
+        // A link is written through, as by any other program.
+        let path = match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_symlink() => fs::canonicalize(path).map_err(failed)?,
+            _ => path.to_owned(),
+        };
+        let existing = fs::metadata(&path).ok();
+        if existing.as_ref().is_some_and(std::fs::Metadata::is_dir) {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        if existing.is_some_and(|metadata| !metadata.is_file()) {
+            // A device or pipe cannot be exchanged for a file.
+            let file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
+            return Ok(Self { file, partial: None, path });
+        }
+        let partial =
+            partial_name(&path).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let file =
+            OpenOptions::new().write(true).create_new(true).open(&partial).map_err(failed)?;
+        Ok(Self { file, partial: Some(partial), path })
+    }
+
+    /// The file, to be written.
+    pub(crate) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    /// Puts the file in its place.
+    pub(crate) fn commit(mut self) -> Result<(), ExportError> {
+        if let Some(partial) = self.partial.take()
+            && let Err(source) = fs::rename(&partial, &self.path)
+        {
+            let _ = fs::remove_file(partial);
+            return Err(ExportError::Write { path: self.path.clone(), source });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for PartialFile {
+    fn drop(&mut self) {
+        if let Some(partial) = &self.partial {
+            let _ = fs::remove_file(partial);
+        }
+    }
+}
+
+fn partial_name(path: &Path) -> Option<PathBuf> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name()?);
+    name.push(format!(
+        ".{}-{}.partial",
+        std::process::id(),
+        NUMBER.fetch_add(1, Ordering::Relaxed)
+    ));
+    Some(path.with_file_name(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_failed_export_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out.tar");
+        fs::write(&path, "old").unwrap();
+        let result = Destination::File(path.clone()).write(|file| {
+            file.write_all(b"new").unwrap();
+            Err(ExportError::NoName)
+        });
+        assert!(matches!(result, Err(ExportError::NoName)));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(names(folder.path()), ["out.tar"]);
+    }
+
+    #[test]
+    fn a_link_is_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        fs::write(&target, "old").unwrap();
+        fs::os::unix::fs::symlink(&target, &link).unwrap();
+        Destination::File(link)
+            .write(|file| {
+                file.write_all(b"new").unwrap();
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        assert_eq!(names(folder.path()), ["link", "target"]);
+    }
+
+    #[test]
+    fn a_folder_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Destination::File(folder.path().to_owned()).write(|_| Ok(())).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot write `{}`", folder.path().display()));
+    }
+}

@@ -1,0 +1,538 @@
+//! What `--output` asks for (`spec/cli-and-outputs.md` §3).
+//!
+//! ```text
+//! type=oci,dest=out.tar,compression=zstd     attributes, CSV-quoted
+//! out                                        type=local,dest=out
+//! -                                          type=tar,dest=-
+//! ```
+
+use std::fmt;
+use std::path::PathBuf;
+
+use llb::image::Compression;
+use llb::{InvalidReference, Reference};
+use tree::codec::Codec;
+
+use crate::ExportError;
+use crate::annotations::Annotations;
+
+/// Kinds of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// The files, in a folder.
+    Local,
+    /// The files, in a tar archive.
+    Tar,
+    /// An OCI layout.
+    Oci,
+    /// A Docker archive.
+    Docker,
+    /// An image in the local store, in a registry, or both.
+    Image,
+    /// Nothing.
+    CacheOnly,
+}
+
+/// Where bytes go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Standard output.
+    Stdout,
+    /// A file or folder.
+    Path(PathBuf),
+}
+
+/// One output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Kind.
+    pub kind: Kind,
+    /// Where to; `None` where the kind has a place of its own.
+    pub dest: Option<Target>,
+    /// Names given with the output; names given for the whole build count instead.
+    pub names: Vec<Reference>,
+    /// How the image is written.
+    pub image: ImageOptions,
+    /// Whether and how the image is pushed.
+    pub push: PushOptions,
+    /// Whether the image is put into the local store.
+    pub store: bool,
+    /// Whether an OCI layout or Docker archive is one file.
+    pub tar: bool,
+    /// Whether files of each platform have a folder of their own; `None` when there are several.
+    pub platform_split: Option<bool>,
+}
+
+/// How an image is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageOptions {
+    /// For layers that have no blob yet.
+    pub compression: Codec,
+    /// Whether layers compressed otherwise are compressed again.
+    pub force_compression: bool,
+    /// OCI media types, or Docker's.
+    pub oci_types: bool,
+    /// Notes.
+    pub annotations: Annotations,
+    /// Instead of the epoch of the build, in seconds.
+    pub source_date_epoch: Option<i64>,
+}
+
+impl Default for ImageOptions {
+    fn default() -> Self {
+        Self {
+            compression: Codec::GZIP,
+            force_compression: false,
+            oci_types: true,
+            annotations: Annotations::default(),
+            source_date_epoch: None,
+        }
+    }
+}
+
+/// How an image is pushed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PushOptions {
+    /// Whether it is.
+    pub enabled: bool,
+    /// Plain HTTP or a certificate nobody vouches for is all right.
+    pub insecure: bool,
+    /// Only by digest, without a tag.
+    pub by_digest: bool,
+}
+
+impl Kind {
+    /// Name as in `type=`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Tar => "tar",
+            Self::Oci => "oci",
+            Self::Docker => "docker",
+            Self::Image => "image",
+            Self::CacheOnly => "cacheonly",
+        }
+    }
+
+    /// Attributes that this kind knows.
+    fn attributes(self) -> &'static [&'static str] {
+        match self {
+            Self::Local => {
+                &["attestation-prefix", "dest", "mode", "platform-split", "source-date-epoch"]
+            }
+            Self::Tar => &["attestation-prefix", "dest", "platform-split", "source-date-epoch"],
+            Self::Oci => &[
+                "annotation",
+                "compression",
+                "compression-level",
+                "dest",
+                "force-compression",
+                "name",
+                "oci-artifact",
+                "oci-mediatypes",
+                "prefer-nondist-layers",
+                "rewrite-timestamp",
+                "source-date-epoch",
+                "tar",
+            ],
+            Self::Docker => &[
+                "annotation",
+                "compression",
+                "compression-level",
+                "context",
+                "dest",
+                "force-compression",
+                "name",
+                "oci-artifact",
+                "oci-mediatypes",
+                "prefer-nondist-layers",
+                "rewrite-timestamp",
+                "source-date-epoch",
+                "tar",
+            ],
+            Self::Image => &[
+                "annotation",
+                "attestation-inline",
+                "compression",
+                "compression-level",
+                "danging-name-empty-only",
+                "dangling-name-prefix",
+                "force-compression",
+                "name",
+                "name-canonical",
+                "oci-artifact",
+                "oci-mediatypes",
+                "prefer-nondist-layers",
+                "push",
+                "push-by-digest",
+                "registry.insecure",
+                "rewrite-timestamp",
+                "source-date-epoch",
+                "store",
+                "unpack",
+            ],
+            Self::CacheOnly => &[],
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Output {
+    /// An output of this kind with every attribute at its default.
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            dest: None,
+            names: Vec::new(),
+            image: ImageOptions::default(),
+            push: PushOptions::default(),
+            store: true,
+            tar: true,
+            platform_split: None,
+        }
+    }
+
+    /// Parses the value of `--output`.
+    ///
+    /// # Errors
+    /// When the type or an attribute is unknown or not supported, or a value is wrong.
+    pub fn parse(text: &str) -> Result<Self, ExportError> {
+        let bad = |reason: String| ExportError::InvalidOutput { text: text.to_owned(), reason };
+        let fields = split_csv(text).ok_or_else(|| bad("unbalanced quotes".to_owned()))?;
+        if let [bare] = fields.as_slice()
+            && !bare.is_empty()
+            && !bare.contains('=')
+        {
+            let kind = if bare == "-" { Kind::Tar } else { Kind::Local };
+            return Ok(Self { dest: Some(target(bare)), ..Self::new(kind) });
+        }
+        let mut attributes = Vec::new();
+        for field in &fields {
+            let (name, value) =
+                field.split_once('=').ok_or_else(|| bad(format!("`{field}` has no value")))?;
+            attributes.push((name.trim().to_ascii_lowercase(), value));
+        }
+        let kind = attributes.iter().rfind(|(name, _)| name == "type");
+        let (_, kind) = kind.ok_or_else(|| bad("type is required".to_owned()))?;
+        let mut output = match *kind {
+            "local" => Self::new(Kind::Local),
+            "tar" => Self::new(Kind::Tar),
+            "oci" => Self::new(Kind::Oci),
+            "docker" => Self::new(Kind::Docker),
+            "image" => Self::new(Kind::Image),
+            // Ready for a registry only; what it stores is a by-product that nothing asked for.
+            "registry" => Self {
+                push: PushOptions { enabled: true, ..PushOptions::default() },
+                store: false,
+                ..Self::new(Kind::Image)
+            },
+            "cacheonly" => Self::new(Kind::CacheOnly),
+            other => {
+                let kinds = "local, tar, oci, docker, image, registry or cacheonly";
+                return Err(bad(format!("unknown type `{other}`, want {kinds}")));
+            }
+        };
+        let mut raw = RawValues::default();
+        for (name, value) in attributes.iter().filter(|(name, _)| name != "type") {
+            output.set(name, value, &mut raw)?;
+        }
+        output.finish(raw)?;
+        Ok(output)
+    }
+
+    /// Takes one attribute.
+    fn set(&mut self, name: &str, value: &str, raw: &mut RawValues) -> Result<(), ExportError> {
+        let known = self.kind.attributes();
+        if known.contains(&"annotation")
+            && let Some(annotation) = Annotations::parse_attribute(name, value)
+        {
+            self.image.annotations.0.push(annotation?);
+            return Ok(());
+        }
+        if !known.contains(&name) {
+            let (kind, name) = (self.kind, name.to_owned());
+            return Err(ExportError::UnknownAttribute { kind, name, valid: known.join(", ") });
+        }
+        match name {
+            "dest" => self.dest = Some(target(value)),
+            "name" => {
+                raw.names = value
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|name| !name.is_empty())
+                    .map(Into::into)
+                    .collect()
+            }
+            "compression" => raw.compression = Some(value.to_owned()),
+            "compression-level" => raw.level = Some(value.to_owned()),
+            "force-compression" => self.image.force_compression = boolean(name, value)?,
+            "oci-mediatypes" => self.image.oci_types = boolean(name, value)?,
+            "source-date-epoch" => self.image.source_date_epoch = Some(number(name, value)?),
+            "push" => self.push.enabled = boolean(name, value)?,
+            "push-by-digest" => self.push.by_digest = boolean(name, value)?,
+            "registry.insecure" => self.push.insecure = boolean(name, value)?,
+            "store" => self.store = boolean(name, value)?,
+            "tar" => self.tar = boolean(name, value)?,
+            "platform-split" => self.platform_split = Some(boolean(name, value)?),
+            _ => without_effect(name, value)?,
+        }
+        Ok(())
+    }
+
+    /// Takes what depends on more than one attribute, and checks the whole.
+    fn finish(&mut self, raw: RawValues) -> Result<(), ExportError> {
+        self.image.compression = raw.codec()?;
+        let parse = if self.push.by_digest { Reference::parse_as_is } else { Reference::parse };
+        for name in raw.names {
+            let reference = parse(&name)
+                .map_err(|source: InvalidReference| ExportError::InvalidName { name, source })?;
+            self.names.push(reference);
+        }
+        match (self.kind, &self.dest) {
+            (Kind::Local, None) => {
+                return Err(ExportError::Destination("dest is required for local exporter"));
+            }
+            (Kind::Local, Some(Target::Stdout)) => {
+                return Err(ExportError::Destination("dest cannot be stdout for local exporter"));
+            }
+            (Kind::Oci | Kind::Docker, None | Some(Target::Stdout)) if !self.tar => {
+                return Err(ExportError::Destination("dest is required with tar=false"));
+            }
+            (Kind::Tar | Kind::Oci, None) => self.dest = Some(Target::Stdout),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Values that only make sense together.
+#[derive(Default)]
+struct RawValues {
+    names: Vec<String>,
+    compression: Option<String>,
+    level: Option<String>,
+}
+
+impl RawValues {
+    fn codec(&self) -> Result<Codec, ExportError> {
+        let compression = match self.compression.as_deref() {
+            None | Some("" | "gzip") => Compression::Gzip,
+            Some("uncompressed") => Compression::Uncompressed,
+            Some("zstd") => Compression::Zstd,
+            Some("estargz") => {
+                return Err(ExportError::Unsupported("`compression=estargz`".to_owned()));
+            }
+            Some(other) => {
+                let reason = format!("want uncompressed, gzip or zstd, not `{other}`");
+                return Err(ExportError::InvalidValue { name: "compression".to_owned(), reason });
+            }
+        };
+        let level: Option<i32> =
+            self.level.as_deref().map(|level| number("compression-level", level)).transpose()?;
+        let out_of_range = |range: &str| ExportError::InvalidValue {
+            name: "compression-level".to_owned(),
+            reason: format!("want a number within {range}"),
+        };
+        Ok(match (compression, level) {
+            (Compression::Uncompressed, _) => Codec::Plain,
+            (Compression::Gzip, None) => Codec::GZIP,
+            (Compression::Gzip, Some(level)) => match u32::try_from(level) {
+                Ok(level @ 0..=9) => Codec::Gzip(level),
+                _ => return Err(out_of_range("0-9")),
+            },
+            // 0 is the default of the library.
+            (Compression::Zstd, None | Some(0)) => Codec::ZSTD,
+            (Compression::Zstd, Some(level @ 1..=22)) => Codec::Zstd(level),
+            (Compression::Zstd, Some(_)) => return Err(out_of_range("0-22")),
+        })
+    }
+}
+
+/// Accepts attributes of the reference with the one value that means what happens anyway.
+fn without_effect(name: &str, value: &str) -> Result<(), ExportError> {
+    let harmless = match name {
+        "mode" => value == "copy",
+        "attestation-prefix" => value.is_empty(),
+        // Nothing is attached to images yet, so how and where does not matter.
+        "oci-artifact" | "attestation-inline" => boolean(name, value).map(|_| true)?,
+        _ => boolean(name, value).is_ok_and(|on| !on),
+    };
+    if harmless { Ok(()) } else { Err(ExportError::Unsupported(format!("`{name}={value}`"))) }
+}
+
+fn target(text: &str) -> Target {
+    if text == "-" { Target::Stdout } else { Target::Path(text.into()) }
+}
+
+fn boolean(name: &str, value: &str) -> Result<bool, ExportError> {
+    match value {
+        "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => {
+            let reason = format!("want true or false, not `{value}`");
+            Err(ExportError::InvalidValue { name: name.to_owned(), reason })
+        }
+    }
+}
+
+fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, ExportError> {
+    value.parse().map_err(|_| ExportError::InvalidValue {
+        name: name.to_owned(),
+        reason: format!("want a whole number, not `{value}`"),
+    })
+}
+
+/// Splits one CSV record: `"a,b"` is one field, `""` in it a quote. `None` when quotes do not fit.
+fn split_csv(text: &str) -> Option<Vec<String>> {
+    let mut fields = vec![];
+    let mut rest = text;
+    loop {
+        let mut field = String::new();
+        if let Some(mut quoted) = rest.strip_prefix('"') {
+            loop {
+                let (part, after) = quoted.split_once('"')?;
+                field.push_str(part);
+                match after.strip_prefix('"') {
+                    Some(after) => {
+                        field.push('"');
+                        quoted = after;
+                    }
+                    None => {
+                        rest = after;
+                        break;
+                    }
+                }
+            }
+            if !rest.is_empty() && !rest.starts_with(',') {
+                return None;
+            }
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            field.push_str(&rest[..end]);
+            if field.contains('"') {
+                return None;
+            }
+            rest = &rest[end..];
+        }
+        fields.push(field);
+        match rest.strip_prefix(',') {
+            Some(after) => rest = after,
+            None => return Some(fields),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expect: Output) {
+        match Output::parse(text) {
+            Ok(output) => assert_eq!(output, expect, "input: {text:?}"),
+            Err(error) => panic!("{text:?}: {error}"),
+        }
+    }
+
+    #[track_caller]
+    fn check_error(text: &str, expect: &str) {
+        let error = Output::parse(text).expect_err(text);
+        let source = std::error::Error::source(&error)
+            .map(|source| format!(": {source}"))
+            .unwrap_or_default();
+        assert_eq!(format!("{error}{source}"), expect, "input: {text:?}");
+    }
+
+    fn path(text: &str) -> Option<Target> {
+        Some(Target::Path(text.into()))
+    }
+
+    #[test]
+    fn short_forms() {
+        check("out", Output { dest: path("out"), ..Output::new(Kind::Local) });
+        check("-", Output { dest: Some(Target::Stdout), ..Output::new(Kind::Tar) });
+        check("type=oci", Output { dest: Some(Target::Stdout), ..Output::new(Kind::Oci) });
+        check("type=docker", Output::new(Kind::Docker));
+        check("type=cacheonly", Output::new(Kind::CacheOnly));
+        let push = PushOptions { enabled: true, ..PushOptions::default() };
+        check("type=registry", Output { push, store: false, ..Output::new(Kind::Image) });
+    }
+
+    #[test]
+    fn attributes_are_taken_in_any_case_and_order() {
+        let names =
+            ["a:1", "localhost:5000/b"].map(|name| Reference::parse(name).unwrap()).to_vec();
+        let image = ImageOptions {
+            compression: Codec::Zstd(19),
+            force_compression: true,
+            oci_types: false,
+            source_date_epoch: Some(7),
+            ..ImageOptions::default()
+        };
+        check(
+            "Compression-Level=19,\"name=a:1,localhost:5000/b\",dest=x,type=oci,compression=zstd,force-compression=true,oci-mediatypes=0,source-date-epoch=7,tar=false",
+            Output { dest: path("x"), names, image, tar: false, ..Output::new(Kind::Oci) },
+        );
+    }
+
+    #[test]
+    fn annotations_are_taken() {
+        let output =
+            Output::parse("type=image,annotation-index[linux/amd64].a.b=c=d,annotation.e=f")
+                .unwrap();
+        let keys: Vec<_> =
+            output.image.annotations.0.iter().map(|a| (a.key.as_str(), a.value.as_str())).collect();
+        assert_eq!(keys, [("a.b", "c=d"), ("e", "f")]);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        check_error(
+            "type=foo",
+            "invalid output `type=foo`: unknown type `foo`, want local, tar, oci, docker, image, registry or cacheonly",
+        );
+        check_error("dest=x", "invalid output `dest=x`: type is required");
+        check_error("type=oci,x", "invalid output `type=oci,x`: `x` has no value");
+        check_error("type=oci,\"x", "invalid output `type=oci,\"x`: unbalanced quotes");
+        check_error(
+            "type=tar,push=true",
+            "unknown attribute `push` of a tar output, want attestation-prefix, dest, platform-split, source-date-epoch",
+        );
+        check_error(
+            "type=image,push=maybe",
+            "invalid value of `push`: want true or false, not `maybe`",
+        );
+        check_error(
+            "type=image,compression=lz4",
+            "invalid value of `compression`: want uncompressed, gzip or zstd, not `lz4`",
+        );
+        check_error(
+            "type=image,compression-level=10",
+            "invalid value of `compression-level`: want a number within 0-9",
+        );
+        check_error("type=image,name=X", "invalid name `X`: repository name must be lowercase");
+        check_error(
+            "type=image,rewrite-timestamp=true",
+            "`rewrite-timestamp=true` is not supported yet",
+        );
+        check_error("type=image,compression=estargz", "`compression=estargz` is not supported yet");
+        check_error("type=local,mode=delete,dest=x", "`mode=delete` is not supported yet");
+        check_error("type=local", "dest is required for local exporter");
+        check_error("type=local,dest=-", "dest cannot be stdout for local exporter");
+        check_error("type=oci,tar=false", "dest is required with tar=false");
+    }
+
+    #[test]
+    fn csv_fields() {
+        let split = |text| split_csv(text).map(|fields| fields.join("|"));
+        assert_eq!(split(r#"a,"b,""c""",,d"#).as_deref(), Some(r#"a|b,"c"||d"#));
+        assert_eq!(split(r#"a"b"#), None);
+        assert_eq!(split(r#""a"b"#), None);
+        assert_eq!(split(""), Some(String::new()));
+    }
+}

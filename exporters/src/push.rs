@@ -1,0 +1,119 @@
+//! The image in a registry (`spec/cli-and-outputs.md` §3.8).
+//!
+//! Blobs first, then the manifests by digest, then the top document under each tag: whoever sees a tag
+//! finds all of it there.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use cache::Store;
+use llb::Reference;
+use registry::Client;
+
+use crate::blobs::{LayerBlob, in_parallel};
+use crate::image::Document;
+use crate::{ExportError, Exported, Image, PushOptions};
+
+/// Pushes the image under each of the names.
+///
+/// Whether a registry may be spoken to in the clear is a setting of `client`.
+///
+/// # Errors
+/// When there is no name, a name does not suit the options, or a registry refuses something.
+pub fn push(
+    client: &Client,
+    store: &Store,
+    image: &Image,
+    names: &[Reference],
+    options: PushOptions,
+) -> Result<Exported, ExportError> {
+    if names.is_empty() {
+        return Err(ExportError::NoName);
+    }
+    if options.by_digest
+        && let Some(tagged) = names.iter().find(|name| name.tag().is_some())
+    {
+        return Err(ExportError::TaggedByDigest(tagged.to_string()));
+    }
+    let mut repositories: BTreeMap<String, Vec<&Reference>> = BTreeMap::new();
+    for name in names {
+        repositories.entry(name.name()).or_default().push(name);
+    }
+    let mut done: Vec<Reference> = Vec::new();
+    for names in repositories.values() {
+        let repository = names[0].without_version();
+        // What one repository of a registry has, another can take from it.
+        let sibling = done.iter().find(|other| other.host() == repository.host());
+        let push = Push { client, store, image, repository, sibling };
+        push.blobs().map_err(|source| ExportError::Push { name: names[0].to_string(), source })?;
+        for name in names {
+            push.documents(name, options)
+                .map_err(|source| ExportError::Push { name: name.to_string(), source })?;
+        }
+        done.push(push.repository);
+    }
+    store.sync()?;
+    Ok(Exported::new(image, image.top().descriptor.clone(), names))
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// One repository that the image is pushed to.
+struct Push<'a> {
+    client: &'a Client,
+    store: &'a Store,
+    image: &'a Image,
+    repository: Reference,
+    /// A repository of the same registry that has the image.
+    sibling: Option<&'a Reference>,
+}
+
+impl Push<'_> {
+    fn blobs(&self) -> Result<(), Cause> {
+        let layers: Vec<&LayerBlob> = self.image.layers().into_values().collect();
+        in_parallel(&layers, |layer| {
+            let origin =
+                layer.origin.as_deref().and_then(|origin| Reference::parse_as_is(origin).ok());
+            let origin = origin.filter(|origin| {
+                origin.host() == self.repository.host()
+                    && origin.repository() != self.repository.repository()
+            });
+            let content = || -> io::Result<Box<dyn io::Read + Send>> {
+                let blob = layer.content(self.store).map_err(io::Error::other)?;
+                Ok(Box::new(blob.open().map_err(io::Error::other)?))
+            };
+            let mount_from = self.sibling.or(origin.as_ref());
+            self.client
+                .push_blob(&self.repository, &layer.descriptor, content, mount_from)
+                .map(drop)
+        })?;
+        for image in &self.image.manifests {
+            let bytes = &image.config.bytes;
+            let content = || -> io::Result<Box<dyn io::Read + Send>> {
+                Ok(Box::new(io::Cursor::new(bytes.clone())))
+            };
+            self.client.push_blob(
+                &self.repository,
+                &image.config.descriptor,
+                content,
+                self.sibling,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn documents(&self, name: &Reference, options: PushOptions) -> Result<(), Cause> {
+        if self.image.index.is_some() {
+            for image in &self.image.manifests {
+                self.document(&self.repository, &image.manifest)?;
+            }
+        }
+        let place = if options.by_digest { &self.repository } else { name };
+        self.document(place, self.image.top())
+    }
+
+    fn document(&self, place: &Reference, document: &Document) -> Result<(), Cause> {
+        self.client.push_manifest(place, &document.descriptor.media_type, &document.bytes)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,29 @@
+//! The files of a result in one tar (`spec/cli-and-outputs.md` §3.2).
+
+use tree::diff::{FlatOptions, append_tree};
+use tree::tar::Writer;
+
+use crate::destination::Destination;
+use crate::local::{Roots, roots};
+use crate::{ExportError, ImageResult, Output};
+
+/// Writes the files of all platforms; with several, each has a folder of its own.
+///
+/// # Errors
+/// When the files cannot be read or the destination not be written; a file is then left as it was.
+pub fn write(
+    result: &ImageResult,
+    output: &Output,
+    destination: Destination,
+) -> Result<(), ExportError> {
+    let Roots { split, roots } = roots(result, output)?;
+    destination.write(|out| {
+        let mut writer = Writer::new(out);
+        for root in &roots {
+            let prefix = split.then(|| root.platform.directory_name());
+            let options = FlatOptions { prefix, mtime: root.epoch };
+            append_tree(&mut writer, &root.files, &options).map_err(ExportError::Archive)?;
+        }
+        writer.finish().map(drop).map_err(ExportError::Archive)
+    })
+}

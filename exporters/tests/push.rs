@@ -1,0 +1,178 @@
+//! The local image store, and a real registry on loopback.
+
+mod common;
+
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use cache::Ref;
+use common::{Bench, platform_result, references, result, run, write};
+use exporters::push::push;
+use exporters::{Content, ExportError, ImageOptions, ImageResult, PushOptions, assemble, store};
+use fs_err as fs;
+use llb::Reference;
+use registry::{Client, ClientOptions};
+
+struct Server {
+    child: Child,
+    host: String,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts `docker-registry`; `None`, with a word on it, where it is not installed.
+fn start(bench: &Bench) -> Option<Server> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let host = format!("127.0.0.1:{port}");
+    let data = bench.path("registry");
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}}}\n",
+        data.display()
+    );
+    fs::write(bench.path("registry.yml"), config).unwrap();
+    let started = Command::new("docker-registry")
+        .arg("serve")
+        .arg(bench.path("registry.yml"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(child) = started else {
+        println!("SKIP: docker-registry is not installed");
+        return None;
+    };
+    let server = Server { child, host };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(&server.host).is_err() {
+        assert!(Instant::now() < deadline, "docker-registry does not listen");
+        std::thread::yield_now();
+    }
+    Some(server)
+}
+
+fn two_platforms(bench: &Bench) -> ImageResult {
+    let layer =
+        |content: &str| bench.layer(&Ref::scratch(), 1000, |upper| write(upper, "f", content));
+    let platforms = ["linux/amd64", "linux/arm64"]
+        .map(|name| platform_result(Ref::scratch().push(layer(name)), name))
+        .to_vec();
+    ImageResult { platforms, ..ImageResult::default() }
+}
+
+#[test]
+fn a_pushed_image_can_be_pulled_under_each_name() {
+    let bench = Bench::new();
+    let Some(server) = start(&bench) else { return };
+    let client = Client::new(ClientOptions::default());
+    let image = assemble(
+        &bench.store,
+        &two_platforms(&bench),
+        &ImageOptions::default(),
+        Content::Elsewhere,
+    )
+    .unwrap();
+    let names = ["a:1", "a:2", "b:1"].map(|name| format!("{}/{name}", server.host));
+    let names = references(&names.each_ref().map(String::as_str));
+    // The second time everything is there.
+    for _ in 0..2 {
+        let exported = push(&client, &bench.store, &image, &names, PushOptions::default()).unwrap();
+        assert_eq!(exported.descriptor.unwrap().digest, image.top().descriptor.digest);
+    }
+    for name in &names {
+        assert_eq!(client.resolve(name).unwrap().bytes, image.top().bytes);
+        let source = format!("docker://{name}");
+        let target =
+            format!("dir:{}", bench.path(&name.familiar().replace([':', '/'], "-")).display());
+        run(
+            "skopeo",
+            &[
+                "--insecure-policy",
+                "copy",
+                "--quiet",
+                "--all",
+                "--src-tls-verify=false",
+                &source,
+                &target,
+            ],
+        );
+    }
+}
+
+#[test]
+fn a_push_by_digest_makes_no_tag() {
+    let bench = Bench::new();
+    let Some(server) = start(&bench) else { return };
+    let client = Client::new(ClientOptions::default());
+    let layer = bench.layer(&Ref::scratch(), 1000, |upper| write(upper, "f", "x"));
+    let result = result(Ref::scratch().push(layer), &[]);
+    let image =
+        assemble(&bench.store, &result, &ImageOptions::default(), Content::Elsewhere).unwrap();
+    let options = PushOptions { enabled: true, by_digest: true, insecure: false };
+    let name = Reference::parse_as_is(&format!("{}/a", server.host)).unwrap();
+    push(&client, &bench.store, &image, std::slice::from_ref(&name), options).unwrap();
+    let digest = image.top().descriptor.digest;
+    assert_eq!(client.resolve(&name.with_digest(digest)).unwrap().bytes, image.top().bytes);
+    let tagged = name.with_tag("latest").unwrap();
+    assert!(client.resolve(&tagged).is_err());
+    let error = push(&client, &bench.store, &image, &[tagged], options).unwrap_err();
+    assert_eq!(error.to_string(), format!("can't push tagged ref {name}:latest by digest"));
+}
+
+#[test]
+fn a_failed_push_names_the_image() {
+    let bench = Bench::new();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let options = ClientOptions { retries: 0, ..ClientOptions::default() };
+    let image = assemble(
+        &bench.store,
+        &result(Ref::scratch(), &[]),
+        &ImageOptions::default(),
+        Content::Here,
+    )
+    .unwrap();
+    let name = format!("127.0.0.1:{port}/a:1");
+    let names = references(&[name.as_str()]);
+    let client = Client::new(options);
+    let error = push(&client, &bench.store, &image, &names, PushOptions::default()).unwrap_err();
+    assert_eq!(error.to_string(), format!("failed to push {name}"));
+    let error = push(&client, &bench.store, &image, &[], PushOptions::default()).unwrap_err();
+    assert!(matches!(error, ExportError::NoName));
+}
+
+#[test]
+fn storing_an_image_makes_no_blob_of_its_layers() {
+    let bench = Bench::new();
+    let layer = bench.layer(&Ref::scratch(), 1000, |upper| write(upper, "f", "x"));
+    let result = result(Ref::scratch().push(layer.clone()), &[]);
+    let options = ImageOptions::default();
+    let stored =
+        store::put(&bench.store, &result, &options, &references(&["app:1"]), None).unwrap();
+    assert!(layer.known_blobs().unwrap().is_empty());
+    let found = bench.store.images().get("app:1").unwrap();
+    assert_eq!((found.id, Some(found.id)), (stored.id, stored.config));
+    // The config is the one that an archive of the image has.
+    let image = assemble(&bench.store, &result, &options, Content::Here).unwrap();
+    assert_eq!(image.config().unwrap().descriptor.digest, stored.id);
+}
+
+#[test]
+fn an_image_stored_with_what_was_pushed_keeps_those_documents() {
+    let bench = Bench::new();
+    let result = two_platforms(&bench);
+    let options = ImageOptions::default();
+    let image = assemble(&bench.store, &result, &options, Content::Here).unwrap();
+    let stored =
+        store::put(&bench.store, &result, &options, &references(&["app"]), Some(&image)).unwrap();
+    assert_eq!(stored.descriptor.unwrap().digest, image.top().descriptor.digest);
+    let found = bench.store.images().get("app").unwrap();
+    assert_eq!(found.index.as_deref(), Some(image.top().bytes.as_slice()));
+    assert_eq!(
+        found.variants[1].manifest.as_deref(),
+        Some(image.manifests[1].manifest.bytes.as_slice())
+    );
+}
