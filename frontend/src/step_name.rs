@@ -4,7 +4,6 @@ use llb::Platform;
 use parser::InstructionKind;
 
 use crate::context::Context;
-use crate::resolve::Start;
 use crate::scope::Variables;
 use crate::stage::{Base, Plan, StageId};
 
@@ -20,8 +19,8 @@ pub(crate) struct StepNames {
 }
 
 impl StepNames {
-    /// Counts the steps of stage `id`.
-    pub(crate) fn new(cx: &Context<'_>, plan: &Plan<'_>, id: StageId, start: &Start<'_>) -> Self {
+    /// Counts the steps of stage `id`, which is built for `platform`.
+    pub(crate) fn new(cx: &Context<'_>, plan: &Plan<'_>, id: StageId, platform: &Platform) -> Self {
         let stage = &plan.stages[id];
         let is_step = |kind: &InstructionKind| {
             matches!(
@@ -33,10 +32,6 @@ impl StepNames {
             )
         };
         let steps = stage.steps.iter().filter(|step| is_step(&step.instruction.kind)).count();
-        let platform = match start {
-            Start::Image(image) => &image.platform,
-            _ => stage.platform.as_ref().unwrap_or(&cx.target_platform),
-        };
         Self {
             platform: cx.shows_platform().then(|| platform.clone()),
             stage: if plan.is_single || stage.is_hidden {
@@ -60,6 +55,10 @@ impl StepNames {
         is_trigger: bool,
         scope: Option<&Variables>,
     ) -> String {
+        let text = upper_first_word(text);
+        if self.total == 0 {
+            return text;
+        }
         let mut prefix = String::new();
         if let Some(platform) = &self.platform {
             let target = scope.map_or_else(String::new, |scope| target_suffix(platform, scope));
@@ -72,7 +71,6 @@ impl StepNames {
         self.index += 1;
         let width = self.total.to_string().len();
         let trigger = if is_trigger { "ONBUILD " } else { "" };
-        let text = upper_first_word(text);
         format!("[{prefix}{:>width$}/{}] {trigger}{text}", self.index, self.total)
     }
 }

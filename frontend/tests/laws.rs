@@ -33,9 +33,8 @@ fn comments_case_names_and_layout_do_not_change_vertices() {
     );
     check_same(
         "FROM busybox\nARG A=1\nRUN echo $A\nCOPY --chown=1:2 --chmod=0644 ./x/../a /a\n\
-         FROM busybox AS last\nCOPY --from=0 a /b/\nRUN --mount=type=tmpfs,dst=t true\n"
-            .replace("/b/", "/b")
-            .as_str(),
+         FROM busybox AS last\nCOPY --from=0 a /b\n\
+         RUN --mount=type=tmpfs,dst=t true\n",
     );
     check_same(
         "FROM busybox AS one\nLABEL a=b\nARG A=1\nEXPOSE 80\nRUN echo $A\nCMD [\"x\"]\n\

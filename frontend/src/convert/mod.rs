@@ -80,7 +80,8 @@ pub(crate) fn stage<'a>(
     id: StageId,
     start: &Start<'_>,
 ) -> (StageState, Vec<FrontendError>) {
-    let mut names = StepNames::new(cx, plan, id, start);
+    let platform = start::platform(cx, plan, done, id, start);
+    let mut names = StepNames::new(cx, plan, id, &platform);
     let state = start::state(cx, plan, done, definition, id, start, &mut names);
     let stage = &plan.stages[id];
     let ignore_cache = match &cx.options.no_cache {
@@ -122,8 +123,9 @@ pub(crate) fn add_source<'a>(
     id: StageId,
     start: &Start<'_>,
 ) {
-    let mut names = StepNames::new(cx, plan, id, start);
-    start::state(cx, plan, &Vec::new(), definition, id, start, &mut names);
+    let done = Vec::new();
+    let mut names = StepNames::new(cx, plan, id, &start::platform(cx, plan, &done, id, start));
+    start::state(cx, plan, &done, definition, id, start, &mut names);
 }
 
 impl Converter<'_, '_> {

@@ -1,7 +1,7 @@
 //! `FROM`: what a stage starts with.
 
 use llb::op::SourceOp;
-use llb::{Definition, Edge, Op, VertexMetadata};
+use llb::{Definition, Edge, Op, Platform, VertexMetadata};
 
 use super::{Done, StageState};
 use crate::context::Context;
@@ -24,11 +24,11 @@ pub(super) fn state(
     start: &Start<'_>,
     names: &mut StepNames,
 ) -> StageState {
-    let asked = plan.stages[id].platform.as_ref().unwrap_or(&cx.target_platform).clone();
+    let platform = platform(cx, plan, done, id, start);
     let mut state = StageState {
         edge: None,
-        image: image::empty(&asked),
-        platform: asked,
+        image: image::empty(&platform),
+        platform,
         env: Variables::default(),
         declared: Vec::new(),
         workdir_is_set: false,
@@ -55,7 +55,6 @@ pub(super) fn state(
         Start::Image(start) => {
             let ImageStart { context, location, image: resolved, platform } = &**start;
             report_foreign_platform(cx, plan, id, resolved);
-            state.platform.clone_from(platform);
             state.image = image::on_top_of(&resolved.config);
             if plan.stages[id].has_triggers {
                 state.image.config.on_build.clear();
@@ -84,6 +83,25 @@ pub(super) fn state(
         state.env.set(name, value);
     }
     state
+}
+
+/// Platform of the steps of stage `id`: its base stage's, its image's, else the one asked for.
+pub(super) fn platform(
+    cx: &Context<'_>,
+    plan: &Plan<'_>,
+    done: &Done,
+    id: StageId,
+    start: &Start<'_>,
+) -> Platform {
+    let inherited = match start {
+        Start::Stage(base) => {
+            done.get(*base).and_then(Option::as_ref).map(|base| base.platform.clone())
+        }
+        Start::Image(image) => Some(image.platform.clone()),
+        Start::Scratch | Start::Local { .. } => None,
+    };
+    let asked = plan.stages[id].platform.as_ref().unwrap_or(&cx.target_platform);
+    inherited.unwrap_or_else(|| asked.clone())
 }
 
 /// The vertex of a local source; `context` is its name if it has one.
