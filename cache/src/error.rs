@@ -179,3 +179,30 @@ impl<T> At<T> for rusqlite::Result<T> {
         self.map_err(|source| CacheError::database(path, source))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(errno: rustix::io::Errno, is_expected: fn(&CacheError) -> bool) {
+        let path = Path::new("/store/file");
+        let plain = io::Error::from(errno);
+        let wrapped = io::Error::new(plain.kind(), format!("in `{}`: {plain}", path.display()));
+        for source in [plain, wrapped] {
+            let error = CacheError::layer("unpack", "1", path, source);
+            assert!(is_expected(&error), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_and_a_missing_permission_keep_their_kind() {
+        use rustix::io::Errno;
+        check(Errno::NOSPC, |error| matches!(error, CacheError::NoSpace { .. }));
+        check(Errno::DQUOT, |error| matches!(error, CacheError::NoSpace { .. }));
+        check(Errno::ACCESS, |error| matches!(error, CacheError::Permission { .. }));
+        check(Errno::PERM, |error| matches!(error, CacheError::Permission { .. }));
+        check(Errno::ROFS, |error| matches!(error, CacheError::Permission { .. }));
+        check(Errno::IO, |error| matches!(error, CacheError::Layer { .. }));
+    }
+}

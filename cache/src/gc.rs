@@ -30,7 +30,7 @@ use graph::{FreeMount, Graph, Limits, Plan};
 pub struct PruneOptions {
     /// Also takes blobs kept beside an unpacked layer of what stays: they can be fetched or made again.
     pub all: bool,
-    /// Only what has not been used for so long.
+    /// Only results and cache mounts that have not been used for so long.
     pub until: Option<Duration>,
     /// Stops as soon as the store takes no more than so many bytes.
     pub max_used_space: Option<u64>,

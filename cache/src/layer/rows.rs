@@ -68,13 +68,7 @@ impl Store {
     /// When the database or file system fails.
     pub fn layer(&self, id: &LayerId) -> Result<Option<Layer>, CacheError> {
         let inner = &self.0;
-        let shared = inner
-            .layers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(id)
-            .and_then(Weak::upgrade);
-        if let Some(layer) = shared.map(Layer)
+        if let Some(layer) = self.shared(id)
             && (!layer.has_dir() || layer.layer_dir().path().is_dir())
         {
             return Ok(Some(layer));
@@ -106,7 +100,8 @@ impl Store {
         }
         let mut below = Vec::with_capacity(row.parents.len());
         for parent in &row.parents {
-            match self.layer(parent)? {
+            // One that is in use has been looked at before.
+            match self.shared(parent).map_or_else(|| self.layer(parent), |layer| Ok(Some(layer)))? {
                 Some(layer) => below.push(layer),
                 None => return self.drop_layer(id).map(|()| None),
             }
@@ -121,6 +116,17 @@ impl Store {
             making: Mutex::new(()),
             known: Mutex::new(Known { dir: row.dir, diff_id: row.diff_id }),
         })))
+    }
+
+    /// The object that others in the process have of a layer.
+    fn shared(&self, id: &LayerId) -> Option<Layer> {
+        self.0
+            .layers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(id)
+            .and_then(Weak::upgrade)
+            .map(Layer)
     }
 
     /// One object for each layer in the process, so that a form is waited for by all.
