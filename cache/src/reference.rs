@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use llb::DiffId;
+use tree::layer::LayerDir;
 use tree::stack::Stack;
 
 use crate::error::CacheError;
@@ -48,16 +49,25 @@ impl Ref {
         Self(refs.iter().flat_map(|one| one.0.iter().cloned()).collect())
     }
 
-    /// The merged file tree. Layers without a folder are fetched and unpacked, several at once.
+    /// The folders of the layers, lowest first. Those that are missing are fetched and unpacked, several at
+    /// once.
     ///
     /// # Errors
     /// When a layer's folder cannot be made.
-    pub fn stack(&self) -> Result<Stack, CacheError> {
+    pub fn dirs(&self) -> Result<Vec<LayerDir>, CacheError> {
         let missing: Vec<&Layer> = self.0.iter().filter(|layer| !layer.has_dir()).collect();
         if missing.len() > 1 {
             unpack_all(&missing)?;
         }
-        Ok(Stack::new(self.0.iter().map(Layer::dir).collect::<Result<_, _>>()?))
+        self.0.iter().map(Layer::dir).collect()
+    }
+
+    /// The merged file tree, over [`dirs`](Self::dirs).
+    ///
+    /// # Errors
+    /// When a layer's folder cannot be made.
+    pub fn stack(&self) -> Result<Stack, CacheError> {
+        Ok(Stack::new(self.dirs()?))
     }
 
     /// Digests of the uncompressed layers, lowest first; tars are written and hashed where none is known.

@@ -41,7 +41,7 @@ impl Workspace {
     /// # Errors
     /// When a layer's folder cannot be made.
     pub fn lowers(&self) -> Result<Vec<LayerDir>, CacheError> {
-        self.parent.layers().iter().map(Layer::dir).collect()
+        self.parent.dirs()
     }
 
     /// What it was made over.

@@ -15,6 +15,7 @@ use cache::{
     Store,
 };
 use common::{Remote, files, layer, open, open_with, options};
+use tree::View;
 use tree::codec::Codec;
 use tree::layer::{Encoding, Whiteouts};
 
@@ -92,6 +93,14 @@ fn the_part_of_a_child() {
                 store.put_blob(&number.to_le_bytes()).unwrap();
             }
         }
+        "writes on and on" => {
+            println!("\nready");
+            for number in 0.. {
+                let one = layer(&store, &Ref::scratch(), "f", &number.to_string());
+                one.blob(Codec::Plain).unwrap();
+                save(&store, number % 8, Ref::scratch().push(one));
+            }
+        }
         other => panic!("no part {other}"),
     }
 }
@@ -125,6 +134,30 @@ fn what_a_killed_process_was_writing_is_swept_and_the_store_goes_on() {
     assert_eq!(files(&ingest), Vec::<String>::new());
     assert_eq!(files(&root.path().join("layers")), Vec::<String>::new());
     layer(&store, &Ref::scratch(), "f", "1").diff_id().unwrap();
+}
+
+#[test]
+fn a_process_killed_at_any_instant_leaves_only_whole_results() {
+    let root = tempfile::tempdir().unwrap();
+    for round in 0..6 {
+        let mut dying = child(root.path(), "writes on and on");
+        wait_for_ready(&mut dying);
+        // The first round waits for a result, the others stop wherever the child happens to be.
+        while round == 0 && open(root.path()).load(&key(3)).unwrap().is_none() {}
+        dying.kill().unwrap();
+        dying.wait().unwrap();
+        let store = open(root.path());
+        let found: Vec<_> = (0..8).filter_map(|number| store.load(&key(number)).unwrap()).collect();
+        assert!(found.len() > 3);
+        for result in &found {
+            result.reference.diff_ids().unwrap();
+            result.reference.stack().unwrap().metadata(Path::new("f")).unwrap().unwrap();
+        }
+        assert_eq!(files(&root.path().join("ingest")).len(), 1, "only our own folder");
+        drop((found, store));
+    }
+    open(root.path()).prune(&PruneOptions::default()).unwrap();
+    assert_eq!(files(&root.path().join("layers")), Vec::<String>::new());
 }
 
 #[test]
