@@ -118,20 +118,25 @@ impl Image {
         layers.map(|layer| (layer.descriptor.digest, layer)).collect()
     }
 
-    /// Descriptor of the top document as a layout or the metadata file shows it: with the time, and
-    /// with the platform when it is a manifest.
-    pub fn described(&self) -> Descriptor {
-        let mut descriptor = self.top().descriptor.clone();
+    /// Descriptor of the top document, with the platform when it is a manifest.
+    pub fn descriptor(&self) -> Descriptor {
+        let platform = match (&self.index, self.manifests.as_slice()) {
+            (None, [only]) => Some(DescriptorPlatform::from(&only.platform)),
+            _ => None,
+        };
+        Descriptor { platform, ..self.top().descriptor.clone() }
+    }
+
+    /// The same with the time of the image, as a layout lists it.
+    pub(crate) fn dated_descriptor(&self) -> Descriptor {
         let mut annotations = self.top_annotations.clone();
         annotations.insert(CREATED.to_owned(), self.created.clone());
-        descriptor.annotations = Some(annotations);
-        if let (None, [only]) = (&self.index, self.manifests.as_slice()) {
-            descriptor.platform = Some(DescriptorPlatform::from(&only.platform));
-        }
-        descriptor
+        Descriptor { annotations: Some(annotations), ..self.descriptor() }
     }
 }
 
+/// The reference writes the time of the export where there is no epoch. Here it is the time the image
+/// was made, so that an image exported twice gives the same bytes.
 const CREATED: &str = "org.opencontainers.image.created";
 
 /// Puts the image together, making layer blobs where there are none, several at once.

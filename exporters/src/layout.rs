@@ -84,7 +84,7 @@ pub fn write_tar(
         tar.bytes("oci-layout", 0o444, LAYOUT)?;
         tar.0.finish().map(drop).map_err(stream_error)
     })?;
-    Ok(Exported::new(image, image.described(), names))
+    Ok(Exported::new(image, image.dated_descriptor(), names))
 }
 
 /// Writes the image into a folder, beside the images that are there.
@@ -129,7 +129,7 @@ pub fn write_folder(
         write_file(&folder.join("manifest.json"), 0o644, &mut manifest.as_slice())?;
     }
     write_file(&folder.join("oci-layout"), 0o444, &mut &LAYOUT[..])?;
-    Ok(Exported::new(image, image.described(), names))
+    Ok(Exported::new(image, image.dated_descriptor(), names))
 }
 
 enum Blob<'a> {
@@ -162,7 +162,7 @@ impl Documents {
 
 /// One descriptor for each name, or one without a name.
 fn descriptors(image: &Image, names: &[Reference]) -> Vec<Descriptor> {
-    let plain = image.described();
+    let plain = image.dated_descriptor();
     if names.is_empty() {
         return vec![plain];
     }

@@ -272,7 +272,7 @@ impl Output {
             "compression-level" => raw.level = Some(value.to_owned()),
             "force-compression" => self.image.force_compression = boolean(name, value)?,
             "oci-mediatypes" => self.image.oci_types = boolean(name, value)?,
-            "source-date-epoch" => self.image.source_date_epoch = Some(number(name, value)?),
+            "source-date-epoch" => self.image.source_date_epoch = epoch(name, value)?,
             "push" => self.push.enabled = boolean(name, value)?,
             "push-by-digest" => self.push.by_digest = boolean(name, value)?,
             "registry.insecure" => self.push.insecure = boolean(name, value)?,
@@ -378,6 +378,18 @@ fn boolean(name: &str, value: &str) -> Result<bool, ExportError> {
             Err(ExportError::InvalidValue { name: name.to_owned(), reason })
         }
     }
+}
+
+/// Seconds since the epoch; none for an empty value.
+fn epoch(name: &str, value: &str) -> Result<Option<i64>, ExportError> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    let seconds: i64 = number(name, value)?;
+    let reason = "want a time before the year 10000".to_owned();
+    let too_far = |_| ExportError::InvalidValue { name: name.to_owned(), reason };
+    jiff::Timestamp::from_second(seconds).map_err(too_far)?;
+    Ok(Some(seconds))
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, ExportError> {
@@ -522,6 +534,10 @@ mod tests {
         );
         check_error("type=image,compression=estargz", "`compression=estargz` is not supported yet");
         check_error("type=local,mode=delete,dest=x", "`mode=delete` is not supported yet");
+        check_error(
+            "type=local,dest=x,source-date-epoch=9999999999999",
+            "invalid value of `source-date-epoch`: want a time before the year 10000",
+        );
         check_error("type=local", "dest is required for local exporter");
         check_error("type=local,dest=-", "dest cannot be stdout for local exporter");
         check_error("type=oci,tar=false", "dest is required with tar=false");
@@ -534,5 +550,13 @@ mod tests {
         assert_eq!(split(r#"a"b"#), None);
         assert_eq!(split(r#""a"b"#), None);
         assert_eq!(split(""), Some(String::new()));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_accepted_or_refused(text in "(type=(oci|image|local),)?[a-z\\[\\]\"=,.:/-]{0,30}") {
+            let _ = Output::parse(&text);
+            let _ = Annotations::parse_flag(&text);
+        }
     }
 }

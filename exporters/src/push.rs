@@ -53,7 +53,7 @@ pub fn push(
         done.push(push.repository);
     }
     store.sync()?;
-    Ok(Exported::new(image, image.top().descriptor.clone(), names))
+    Ok(Exported::new(image, image.descriptor(), names))
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;

@@ -54,7 +54,7 @@ pub fn put(
     };
     let id = store.images().put(&image, names)?;
     Ok(Exported {
-        descriptor: pushed.map(|image| image.top().descriptor.clone()),
+        descriptor: pushed.map(Image::descriptor),
         config,
         id,
         names: names.iter().map(Reference::to_string).collect(),

@@ -1,5 +1,7 @@
 //! The files of a result, in a folder and in a tar.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,5 +1,7 @@
 //! OCI layouts and Docker archives, looked at byte by byte and by skopeo and umoci.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The local image store, and a real registry on loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod common;
 
 use std::net::{TcpListener, TcpStream};

@@ -1,5 +1,5 @@
 //! A store in a temporary folder, results made in it, and independent tools to look at what is exported.
-#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses its part")]
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
