@@ -1,4 +1,8 @@
 //! The `/dev` of a step.
+//!
+//! A confined step may make device nodes, and images may hold some, but none of them opens a device
+//! of the machine: every mount of such a step is `nodev`, `/dev` included. The few nodes that it may
+//! use are mounts of their own.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -40,15 +44,16 @@ const LINKS: [(&str, &str); 6] = [
 pub(super) struct Devices {
     /// Detached mount of it.
     pub(super) mount: OwnedFd,
-    /// Nodes of the machine that are to be bound into it because they could not be made.
-    pub(super) bound: Vec<(String, OwnedFd)>,
-    /// Its null device, opened.
-    pub(super) null: OwnedFd,
+    /// Nodes to mount into it: path and detached mount.
+    pub(super) nodes: Vec<(String, OwnedFd)>,
 }
 
-/// Makes `/dev`.
-pub(super) fn make(insecure: bool) -> Outcome<Devices> {
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+/// Makes `/dev`; the nodes are in `scratch`, an attached file system in memory.
+pub(super) fn make(insecure: bool, scratch: &OwnedFd) -> Outcome<Devices> {
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME;
+    if !insecure {
+        attributes |= MountAttrFlags::MOUNT_ATTR_NODEV;
+    }
     let dev = filesystem::make("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes)?;
     for directory in ["pts", "shm", "mqueue"] {
         mkdirat(&dev, directory, Mode::from_raw_mode(0o755))
@@ -57,27 +62,32 @@ pub(super) fn make(insecure: bool) -> Outcome<Devices> {
     for (target, link) in LINKS {
         symlinkat(target, &dev, link).during(|| format!("make `/dev/{link}`"))?;
     }
-    let mut bound = Vec::new();
+    let mut nodes = Vec::new();
     for (name, major, minor) in NODES {
         let device = (FileType::CharacterDevice, makedev(major, minor));
-        if !make_node(&dev, name, device, 0o666)? {
-            bound.push((format!("/dev/{name}"), bind_node(&dev, name)?));
-        }
+        let action = || format!("make the device `/dev/{name}`");
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
+        drop(openat(&dev, name, flags, Mode::from_raw_mode(0o666)).during(action)?);
+        // Where no node can be made, that of the machine serves.
+        let path_only = OFlags::PATH | OFlags::CLOEXEC;
+        let node = if make_node(scratch, name, device, 0o666)? {
+            openat(scratch, name, path_only, Mode::empty())
+        } else {
+            open(Path::new("/dev").join(name), path_only, Mode::empty())
+        };
+        let node = node.and_then(|node| filesystem::copy_of(node.as_fd())).during(action)?;
+        let harmless = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        filesystem::restrict(&node, harmless).during(action)?;
+        nodes.push((format!("/dev/{name}"), node));
     }
     if insecure {
         add_more_nodes(&dev)?;
     }
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let null = if bound.is_empty() {
-        openat(&dev, "null", flags, Mode::empty())
-    } else {
-        open("/dev/null", flags, Mode::empty())
-    };
-    Ok(Devices { mount: dev, bound, null: null.during(|| "open the null device")? })
+    Ok(Devices { mount: dev, nodes })
 }
 
 /// Makes a node; `false` when that is not allowed here.
-pub(super) fn make_node(
+fn make_node(
     directory: &OwnedFd,
     name: &str,
     (kind, device): (FileType, Dev),
@@ -88,16 +98,6 @@ pub(super) fn make_node(
         Err(Errno::PERM) => Ok(false),
         Err(errno) => Err(errno).during(|| format!("make the device `{name}`")),
     }
-}
-
-/// Makes an empty file for a node and returns a copy of the machine's node to put over it.
-fn bind_node(dev: &OwnedFd, name: &str) -> Outcome<OwnedFd> {
-    let action = || format!("bind the device `/dev/{name}`");
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
-    drop(openat(dev, name, flags, Mode::from_raw_mode(0o666)).during(action)?);
-    let node = open(Path::new("/dev").join(name), OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .during(action)?;
-    filesystem::copy_of(node.as_fd()).during(action)
 }
 
 fn add_more_nodes(dev: &OwnedFd) -> Outcome<()> {

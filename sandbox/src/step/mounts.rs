@@ -17,8 +17,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, makedev, mkdirat,
-    open, openat, openat2,
+    FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, makedev, mkdirat, open,
+    openat, openat2,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
@@ -68,9 +68,10 @@ pub(super) fn set_up(spec: &Spec, surroundings: &Surroundings) -> Outcome<OwnedF
 
     let sources = Sources { scratch: scratch()?, spec, surroundings };
     let root = sources.root()?;
-    let (mut planned, null) = sources.standard()?;
-    place_user_mounts(&mut planned, sources.user()?);
+    let mut planned = sources.standard()?;
     let mask = sources.file_mask()?;
+    let spare_null = sources.open_null()?;
+    place_user_mounts(&mut planned, sources.user()?);
     let Sources { scratch, .. } = sources;
     filesystem::detach(&scratch).during(|| "detach the scratch file system")?;
     drop(scratch);
@@ -79,6 +80,7 @@ pub(super) fn set_up(spec: &Spec, surroundings: &Surroundings) -> Outcome<OwnedF
     for entry in planned {
         put(&root, &entry)?;
     }
+    let null = open_null(&root)?.unwrap_or(spare_null);
     if spec.security == Security::Sandbox {
         mask_paths(&root, mask)?;
         protect_paths(&root)?;
@@ -129,16 +131,26 @@ struct Sources<'a> {
 
 impl Sources<'_> {
     fn root(&self) -> Outcome<OwnedFd> {
-        match &self.spec.root {
+        let root = match &self.spec.root {
             Root::Overlay { lowers, upper, work } => {
-                Overlay { lowers, writable: Some((upper, work)) }.mount(&self.scratch)
+                Overlay { lowers, writable: Some((upper, work)) }.mount(&self.scratch)?
             }
-            Root::Dir(path) => copy_of_path(path),
+            Root::Dir(path) => copy_of_path(path)?,
+        };
+        filesystem::restrict(&root, self.no_devices()).during(|| "forbid devices in the root")?;
+        Ok(root)
+    }
+
+    /// What keeps a confined step from the machine's devices, whose nodes it may make.
+    fn no_devices(&self) -> MountAttrFlags {
+        match self.spec.security {
+            Security::Sandbox => MountAttrFlags::MOUNT_ATTR_NODEV,
+            Security::Insecure => MountAttrFlags::empty(),
         }
     }
 
-    /// The mounts that every step has, in their order, and its null device.
-    fn standard(&self) -> Outcome<(Vec<Planned>, OwnedFd)> {
+    /// The mounts that every step has, in their order.
+    fn standard(&self) -> Outcome<Vec<Planned>> {
         let insecure = self.spec.security == Security::Insecure;
         let kernel = if insecure { HARMLESS } else { HARMLESS | READ_ONLY };
         let mut planned = Vec::new();
@@ -146,9 +158,9 @@ impl Sources<'_> {
             planned.push(Planned { target: target.into(), mount, standard });
         };
         add("/proc", filesystem::make("proc", &[], HARMLESS)?, true);
-        let devices = devices::make(insecure)?;
+        let devices = devices::make(insecure, &self.scratch)?;
         add("/dev", devices.mount, true);
-        for (target, node) in devices.bound {
+        for (target, node) in devices.nodes {
             add(&target, node, false);
         }
         let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -171,7 +183,7 @@ impl Sources<'_> {
         {
             add(target, self.file(name, contents, 0o644, (0, 0), HARMLESS | READ_ONLY)?, false);
         }
-        Ok((planned, devices.null))
+        Ok(planned)
     }
 
     /// The mounts of the spec.
@@ -201,7 +213,7 @@ impl Sources<'_> {
             MountKind::Tmpfs { size } => {
                 let size = size.to_string();
                 let options = [("mode", "1777"), ("size", &*size)];
-                filesystem::make("tmpfs", &options, HARMLESS)?
+                filesystem::make("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID)?
             }
             MountKind::File { contents, mode, uid, gid } => {
                 let mut attributes = HARMLESS | READ_ONLY;
@@ -211,10 +223,12 @@ impl Sources<'_> {
                 self.file(&number.to_string(), contents, *mode, (*uid, *gid), attributes)?
             }
         };
+        let mut attributes = self.no_devices();
         if mount.readonly {
-            filesystem::restrict(&source, READ_ONLY)
-                .during(|| format!("make the mount `{}` read-only", mount.target.display()))?;
+            attributes |= READ_ONLY;
         }
+        filesystem::restrict(&source, attributes)
+            .during(|| format!("restrict the mount `{}`", mount.target.display()))?;
         Ok(source)
     }
 
@@ -244,16 +258,30 @@ impl Sources<'_> {
 
     /// Returns a detached mount of a null device, to cover files with.
     fn file_mask(&self) -> Outcome<OwnedFd> {
-        let action = || "make a null device";
-        let device = (FileType::CharacterDevice, makedev(1, 3));
-        let (directory, name) = if devices::make_node(&self.scratch, "null", device, 0o666)? {
-            (self.scratch.as_fd(), "null")
-        } else {
-            (CWD, "/dev/null")
-        };
-        let null = openat(directory, name, PATH_ONLY, Mode::empty()).during(action)?;
-        filesystem::copy_of(null.as_fd()).during(action)
+        let null = self.open_null()?;
+        filesystem::copy_of(null.as_fd()).during(|| "copy the null device")
     }
+
+    /// Opens a null device: the one that [`devices::make`] has left in the scratch file system, or
+    /// that of the machine.
+    fn open_null(&self) -> Outcome<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let made = openat(&self.scratch, "null", flags, Mode::empty());
+        made.or_else(|_| open("/dev/null", flags, Mode::empty())).during(|| "open the null device")
+    }
+}
+
+/// Opens the step's own `/dev/null`, unless a mount of the step has put something else there.
+fn open_null(root: &OwnedFd) -> Outcome<Option<OwnedFd>> {
+    let open = |flags| openat2(root, "dev/null", flags | OFlags::CLOEXEC, Mode::empty(), INSIDE);
+    let Ok(found) = open(OFlags::PATH) else { return Ok(None) };
+    let stat = fstat(&found).during(|| "look at `/dev/null`")?;
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if !is_device || stat.st_rdev != makedev(1, 3) {
+        return Ok(None);
+    }
+    // A mount of the step may forbid devices.
+    Ok(open(OFlags::RDONLY).ok())
 }
 
 /// Returns a detached copy of a folder or file of the machine.

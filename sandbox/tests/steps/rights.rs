@@ -149,6 +149,24 @@ pub(crate) fn network_none_has_loopback_only() {
     assert_eq!(PathBuf::from(host.trim()), own);
 }
 
+/// Making nodes is allowed, opening a device of the machine through one is not.
+pub(crate) fn devices_of_the_machine_do_not_open() {
+    let at = crate::fixture::folder();
+    let source = at.path().to_owned();
+    let script = "for dir in / /dev /dev/shm /bound /memory; do \
+                  mknod $dir/node c 1 9 && head -c 1 $dir/node | wc -c; done; \
+                  head -c 1 /dev/urandom | wc -c";
+    let step = Step::script(script).with(|spec| {
+        let kind = MountKind::Bind { source, sub: PathBuf::new() };
+        spec.mounts = vec![
+            Mount { target: "/bound".into(), readonly: false, kind },
+            Mount { target: "/memory".into(), readonly: false, kind: MountKind::Tmpfs { size: 0 } },
+        ];
+    });
+    let outcome = step.run();
+    assert_eq!(outcome.stdout, "0\n0\n0\n0\n0\n1\n", "{outcome:?}");
+}
+
 /// An image whose program is the sandbox's own executable cannot change that.
 pub(crate) fn own_executable_is_read_only() {
     let step = Step::exec(&["/script"]);

@@ -1,8 +1,9 @@
 //! The tree that a step sees, and what is left of it.
 
-use std::os::unix::fs::symlink;
+use fs_err::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
 use sandbox::{Credentials, Mount, MountKind, Root, SandboxError};
 
 use crate::fixture::{Step, fixture, folder};
@@ -33,13 +34,13 @@ pub(crate) fn standard_mounts() {
     };
     for (target, kind, expect) in [
         ("/proc", "proc", "rw,nosuid,nodev,noexec"),
-        ("/dev", "tmpfs", "rw,nosuid,size=65536k,mode=755"),
+        ("/dev", "tmpfs", "rw,nosuid,nodev,size=65536k,mode=755"),
         ("/dev/pts", "devpts", "rw,nosuid,noexec,relatime,gid=5,mode=620,ptmxmode=666"),
         ("/dev/shm", "tmpfs", "rw,nosuid,nodev,noexec,relatime,size=65536k"),
         ("/sys", "sysfs", "ro,nosuid,nodev,noexec"),
         ("/etc/hosts", "tmpfs", "ro,nosuid,nodev,noexec"),
         ("/etc/resolv.conf", "tmpfs", "ro,nosuid,nodev,noexec"),
-        ("/", "overlay", "rw"),
+        ("/", "overlay", "rw,nodev"),
     ] {
         let options = options(target, kind);
         assert!(options.starts_with(expect), "{target}: {options}");
@@ -131,6 +132,33 @@ pub(crate) fn bind_source_stays_inside() {
         spec.mounts = vec![mount("/m", true, bind(&source, "magic"))];
     });
     step.run().error();
+}
+
+/// A place below a mount source that turns into a link to the machine's root and back.
+pub(crate) fn racing_links_stay_inside() {
+    let at = folder();
+    let source = layer(at.path(), "source", "place/canary", "inside\n");
+    layer(&source, "", "canary", "inside\n");
+    symlink("/", source.join("other")).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (place, other) = (source.join("place"), source.join("other"));
+            let exchange = rustix::fs::RenameFlags::EXCHANGE;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                rustix::fs::renameat_with(CWD, &place, CWD, &other, exchange).unwrap();
+            }
+        });
+        for _ in 0..200 {
+            let step = Step::exec(&["/bin/cat", "/m/canary"]).with(|spec| {
+                spec.mounts = vec![mount("/m", true, bind(&source, "place"))];
+            });
+            // A lookup that loses the race may fail; it may not find anything else.
+            let outcome = step.run();
+            assert!(outcome.result.is_err() || outcome.stdout == "inside\n", "{outcome:?}");
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
 }
 
 pub(crate) fn overlay_mounts() {
