@@ -119,14 +119,15 @@ pub(crate) fn global_scopes(
 /// `SOURCE_DATE_EPOCH`: what the caller says, else the build-arg, else the global argument.
 ///
 /// # Errors
-/// When it is no number; taking it from a context is not supported yet.
+/// When it is no number; taking it from a named context or a stage is not supported yet.
 pub(crate) fn epoch(options: &Options, globals: &Variables) -> Result<Option<i64>, FrontendError> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
     if options.source_date_epoch.is_some() {
         return Ok(options.source_date_epoch);
     }
     let value = options.build_args.get(NAME).map(String::as_str).or_else(|| globals.get(NAME));
-    value.filter(|value| !value.is_empty()).map_or(Ok(None), |value| {
+    // The build context is a folder, which has no time of its own.
+    value.filter(|value| !["", "context"].contains(value)).map_or(Ok(None), |value| {
         let invalid =
             |_| FrontendError::at_start(ErrorKind::InvalidEpoch { value: value.to_owned() });
         value.parse().map(Some).map_err(invalid)
@@ -153,7 +154,7 @@ pub(crate) fn report_secret_name(instruction: &str, name: &str, place: Place, li
 
 /// Value of `TARGETSTAGE`: the target asked for, else the name of the last stage, else `default`.
 fn target_stage_name(dockerfile: &Dockerfile, options: &Options) -> String {
-    if let Some(target) = &options.target {
+    if let Some(target) = options.target.as_ref().filter(|target| !target.is_empty()) {
         return target.clone();
     }
     let last =

@@ -196,6 +196,7 @@ fn convert_platform(
     let Some(state) = done.swap_remove(plan.target) else {
         return Err(vec![FrontendError::at_start(ErrorKind::NoStages)]);
     };
+    state.note_result(cx);
     Ok(Ok(target(cx, state)))
 }
 

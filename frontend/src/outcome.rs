@@ -8,7 +8,7 @@ use llb::{Definition, DiffId, Digest, Edge, Platform};
 use crate::lint::Rule;
 use crate::options::ResolveMode;
 
-/// Result of [`convert`](crate::convert).
+/// Result of [`convert`](crate::convert()).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// These images must be resolved first; call again with them in [`ResolvedImages`].

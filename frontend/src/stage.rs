@@ -224,10 +224,12 @@ impl<'d> Plan<'d> {
         let mut result = Ok(());
         for step in steps.iter_mut().filter(|step| step.sources.is_empty()) {
             let found = match &step.instruction.kind {
-                InstructionKind::Copy(copy) => match &copy.from {
-                    Some(from) => self.copy_source(from, step.place).map(|id| vec![Some(id)]),
-                    None => Ok(Vec::new()),
-                },
+                InstructionKind::Copy(copy) => {
+                    match copy.from.as_ref().filter(|from| !from.text.is_empty()) {
+                        Some(from) => self.copy_source(from, step.place).map(|id| vec![Some(id)]),
+                        None => Ok(Vec::new()),
+                    }
+                }
                 InstructionKind::Run(run) => Ok(run
                     .mounts
                     .iter()

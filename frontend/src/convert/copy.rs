@@ -355,7 +355,7 @@ impl Converter<'_, '_> {
             });
         }
         if !link {
-            self.use_whole_state();
+            self.state.note_result(self.cx);
         }
         let metadata = self.metadata(step, name, self.ignore_cache);
         let vertex =
@@ -363,7 +363,7 @@ impl Converter<'_, '_> {
         let copied = Edge { vertex, output: 0 };
         self.state.edge = Some(match self.state.edge {
             Some(below) if link => {
-                self.use_whole_state();
+                self.state.note_result(self.cx);
                 let metadata = VertexMetadata { ignore_cache: false, ..metadata };
                 Edge {
                     vertex: self.definition.add(Op::Merge, vec![below, copied], None, metadata),

@@ -50,6 +50,15 @@ pub(crate) struct StageState {
     pub(crate) base_image: Option<String>,
 }
 
+impl StageState {
+    /// Notes that all files of the state are used.
+    pub(crate) fn note_result(&self, cx: &Context<'_>) {
+        if let Some(local) = &self.local {
+            cx.locals.note(local, "/");
+        }
+    }
+}
+
 /// Stages that are converted already, by id.
 pub(crate) type Done = Vec<Option<StageState>>;
 
@@ -239,13 +248,6 @@ impl Converter<'_, '_> {
             self.cx.locals.note(local, path);
         }
         Some(state)
-    }
-
-    /// Notes that all files of the state are used.
-    fn use_whole_state(&self) {
-        if let Some(local) = &self.state.local {
-            self.cx.locals.note(local, "/");
-        }
     }
 
     /// Network of a step that asks for `mode`.

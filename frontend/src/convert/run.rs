@@ -21,7 +21,7 @@ const SCRIPTS: &str = "/dev/pipes/";
 impl Converter<'_, '_> {
     /// Runs a command on the file tree of the stage.
     pub(super) fn run(&mut self, step: &Step<'_>, run: &Run) -> Result<(), FrontendError> {
-        self.use_whole_state();
+        self.state.note_result(self.cx);
         let mut mounts = self.mounts(step, run)?;
         let (args, suffix) = self.run_args(step.place, &run.command, &mut mounts)?;
         let network = self.network(run.network);

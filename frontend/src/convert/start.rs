@@ -11,7 +11,7 @@ use crate::local;
 use crate::outcome::{ImageLocation, ResolvedImage};
 use crate::resolve::{self, ImageStart, Start};
 use crate::scope::Variables;
-use crate::stage::{Plan, StageId};
+use crate::stage::{Base, Plan, StageId};
 use crate::step_name::StepNames;
 
 /// The state of stage `id` before its first instruction.
@@ -46,9 +46,6 @@ pub(super) fn state(
         }
         Start::Scratch => {}
         Start::Local { context, source } => {
-            if plan.target == id {
-                cx.locals.note(source, "/");
-            }
             state.edge = Some(local_source(cx, definition, source, Some(context)));
             state.local = Some(source.clone());
         }
@@ -153,7 +150,10 @@ fn report_foreign_platform(cx: &Context<'_>, plan: &Plan<'_>, id: StageId, image
     let expected = stage.platform.as_ref().unwrap_or(&cx.target_platform);
     if let Some(actual) = resolve::is_foreign(image, expected) {
         cx.linter.report(Rule::InvalidBaseImagePlatform, stage.place.lines, || {
-            let name = &image.reference;
+            let name = match &stage.base {
+                Base::Named(name) => name,
+                _ => &image.reference,
+            };
             format!(
                 "Base image {name} was pulled with platform \"{actual}\", expected \"{expected}\" for current build"
             )

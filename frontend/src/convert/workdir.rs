@@ -33,7 +33,7 @@ impl Converter<'_, '_> {
     }
 
     fn make_directory(&mut self, step: &Step<'_>, path: &str) {
-        self.use_whole_state();
+        self.state.note_result(self.cx);
         let inputs: Vec<Edge> = self.state.edge.into_iter().collect();
         let input = if inputs.is_empty() { FileInput::Scratch } else { FileInput::Input(0) };
         let user = self.state.image.config.user.clone();
