@@ -192,8 +192,8 @@ fn a_limit_takes_the_least_recently_used_first_and_until_spares_the_young() {
 fn prune_removes_what_no_row_leads_to() {
     let root = tempfile::tempdir().unwrap();
     let store = open(root.path());
-    std::fs::create_dir_all(root.path().join("layers/stray/fs")).unwrap();
-    std::fs::write(root.path().join("blobs/sha256/stray"), "stray").unwrap();
+    fs_err::create_dir_all(root.path().join("layers/stray/fs")).unwrap();
+    fs_err::write(root.path().join("blobs/sha256/stray"), "stray").unwrap();
     store.prune(&PruneOptions::default()).unwrap();
     assert_eq!(files(&root.path().join("layers")), Vec::<String>::new());
     assert_eq!(files(&root.path().join("blobs")), ["sha256"]);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::fs;
+use fs_err as fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;

@@ -73,7 +73,7 @@ fn the_part_of_a_child() {
             let mut blob = store.ingest().unwrap();
             blob.write_all(b"half").unwrap();
             let workspace = store.workspace(&Ref::scratch()).unwrap();
-            std::fs::write(workspace.upper().path().join("f"), "half").unwrap();
+            fs_err::write(workspace.upper().path().join("f"), "half").unwrap();
             ready();
         }
         "uses result 0" => {
@@ -171,7 +171,7 @@ fn several_processes_write_at_once_and_nothing_is_lost() {
     for number in 0..25 {
         assert!(store.load(&key(number)).unwrap().is_some(), "result {number}");
     }
-    assert_eq!(std::fs::read_dir(root.path().join("layers")).unwrap().count(), 75);
+    assert_eq!(fs_err::read_dir(root.path().join("layers")).unwrap().count(), 75);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn locks_and_locked_mounts_of_another_process_are_waited_for_and_the_wait_can_be
         waiting.join().unwrap().unwrap();
     });
     assert!(store.try_lock("step").unwrap().is_some());
-    assert_eq!(std::fs::read_dir(root.path().join("mounts")).unwrap().count(), 1);
+    assert_eq!(fs_err::read_dir(root.path().join("mounts")).unwrap().count(), 1);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn mounts_are_shared_as_their_mode_says_and_emptied_on_reset() {
     assert_eq!(one.path, two.path);
     let private = take(&store, Sharing::Private);
     assert_ne!(private.path, one.path);
-    std::fs::write(one.path.join("f"), "kept").unwrap();
+    fs_err::write(one.path.join("f"), "kept").unwrap();
     let path = one.path.clone();
     drop((one, two, private));
     let again = take(&store, Sharing::Locked);
@@ -266,7 +266,7 @@ fn a_store_of_another_encoding_or_version_is_refused() {
     )
     .unwrap_err();
     assert!(error.is_machine() && error.to_string().contains("whiteouts"), "{error}");
-    std::fs::write(root.path().join("format"), "bricklayer store 9\n").unwrap();
+    fs_err::write(root.path().join("format"), "bricklayer store 9\n").unwrap();
     let error = Store::open(root.path(), options(remote)).unwrap_err();
     assert!(error.to_string().contains("another version"), "{error}");
 }

@@ -1,8 +1,8 @@
 //! A store in a temporary folder, layers to put into it, and a provider that counts.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test file uses its part")]
 
+use fs_err as fs;
 use std::collections::HashMap;
-use std::fs;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
