@@ -36,6 +36,10 @@ pub(crate) fn demo(top: &Path, tool: &Path) -> Result<(), String> {
     run(as_root(tool).arg("images").arg(format!("--root={}", state.display())))?;
     println!("\nfirst build {first:.2} s, from cache {second:.3} s");
     println!("builder:   {}", tool.display());
-    println!("OCI image: {} (try `skopeo inspect oci-archive:{}`)", archive.display(), archive.display());
+    println!(
+        "OCI image: {} (try `skopeo inspect oci-archive:{}`)",
+        archive.display(),
+        archive.display()
+    );
     Ok(())
 }

@@ -130,11 +130,19 @@ impl World {
         if !layout.join("index.json").exists() {
             println!("making a Debian base in {}", layout.display());
             let _ = fs::remove_dir_all(&layout);
-            fs::create_dir_all(layout.parent().unwrap_or(Path::new("/"))).map_err(|error| error.to_string())?;
+            fs::create_dir_all(layout.parent().unwrap_or(Path::new("/")))
+                .map_err(|error| error.to_string())?;
             check(Command::new(self.top.join("bench/make-base.sh")).arg(&layout), "make-base.sh")?;
         }
-        let (from, to) = (format!("oci:{}:latest", layout.display()), format!("docker://{}/library/debian:bookworm", self.host()));
-        check(Command::new("skopeo").args(["copy", "-q", "--dest-tls-verify=false", &from, &to]), "skopeo copy").map(drop)
+        let (from, to) = (
+            format!("oci:{}:latest", layout.display()),
+            format!("docker://{}/library/debian:bookworm", self.host()),
+        );
+        check(
+            Command::new("skopeo").args(["copy", "-q", "--dest-tls-verify=false", &from, &to]),
+            "skopeo copy",
+        )
+        .map(drop)
     }
 
     /// A build of `context`: what it printed, and how long it took.
@@ -173,17 +181,25 @@ impl World {
         let (printed, warm) = self.build(example.name, &context, &root)?;
         let again = steps_run(&printed);
         if !again.is_empty() {
-            return Err(format!("{}: nothing changed, but these steps ran: {again:?}\n{printed}", example.name));
+            return Err(format!(
+                "{}: nothing changed, but these steps ran: {again:?}\n{printed}",
+                example.name
+            ));
         }
         let file = context.join(example.edit);
         let text = fs::read_to_string(&file).map_err(|error| error.to_string())?;
-        fs::write(&file, text.replace(example.from, example.to)).map_err(|error| error.to_string())?;
+        fs::write(&file, text.replace(example.from, example.to))
+            .map_err(|error| error.to_string())?;
         let (printed, changed) = self.build(example.name, &context, &root)?;
         let again = steps_run(&printed);
-        let missing = example.runs_again.iter().find(|step| !again.iter().any(|name| name.contains(*step)));
+        let missing =
+            example.runs_again.iter().find(|step| !again.iter().any(|name| name.contains(*step)));
         let extra = example.stays.iter().find(|step| again.iter().any(|name| name.contains(*step)));
         if let Some(step) = missing.or(extra) {
-            return Err(format!("{}: after an edit of {}, `{step}` is wrong in {again:?}", example.name, example.edit));
+            return Err(format!(
+                "{}: after an edit of {}, `{step}` is wrong in {again:?}",
+                example.name, example.edit
+            ));
         }
         self.expect_output(example, example.prints_after_edit)?;
         println!(
@@ -205,18 +221,26 @@ impl World {
         let image = format!("docker://{}/example/{}:1", self.host(), example.name);
         let layout = place.join("layout");
         let target = format!("oci:{}:1", layout.display());
-        check(Command::new("skopeo").args(["copy", "-q", "--src-tls-verify=false", &image, &target]), "skopeo copy")?;
+        check(
+            Command::new("skopeo").args(["copy", "-q", "--src-tls-verify=false", &image, &target]),
+            "skopeo copy",
+        )?;
         let bundle = place.join("bundle");
         let unpack = ["unpack", "--image", &format!("{}:1", layout.display())];
         check(Command::new("umoci").args(unpack).arg(&bundle), "umoci unpack")?;
         let config = bundle.join("config.json");
         let text = fs::read_to_string(&config).map_err(|error| error.to_string())?;
-        let mut json: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let mut json: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| error.to_string())?;
         json["process"]["terminal"] = false.into();
-        json["process"]["args"] = example.arguments.iter().map(|word| serde_json::Value::from(*word)).collect();
+        json["process"]["args"] =
+            example.arguments.iter().map(|word| serde_json::Value::from(*word)).collect();
         fs::write(&config, json.to_string()).map_err(|error| error.to_string())?;
         let id = format!("realworld-{}-{}", example.name, std::process::id());
-        let printed = check(Command::new("runc").args(["run", "--bundle"]).arg(&bundle).arg(&id), "runc run")?;
+        let printed = check(
+            Command::new("runc").args(["run", "--bundle"]).arg(&bundle).arg(&id),
+            "runc run",
+        )?;
         let _ = fs::remove_dir_all(&place);
         if printed.contains(expect) {
             return Ok(());
@@ -229,13 +253,19 @@ impl World {
 fn crash(world: &World) -> Outcome<()> {
     let example = &EXAMPLES[1];
     let (context, root) = (world.scratch.join("crash"), world.scratch.join("crash-state"));
-    check(Command::new("cp").arg("-r").arg(world.top.join("testdata/realworld/node")).arg(&context), "cp")?;
-    let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |now| now.subsec_nanos());
+    check(
+        Command::new("cp").arg("-r").arg(world.top.join("testdata/realworld/node")).arg(&context),
+        "cp",
+    )?;
+    let seed = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(1, |now| now.subsec_nanos());
     let mut random = u64::from(seed) | 1;
     println!("crash test, seed {seed}");
     for round in 0..10 {
         // Each round has a new nonce in an early layer, so that there is something to kill.
-        fs::write(context.join("package.json.nonce"), round.to_string()).map_err(|error| error.to_string())?;
+        fs::write(context.join("package.json.nonce"), round.to_string())
+            .map_err(|error| error.to_string())?;
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
@@ -252,7 +282,10 @@ fn crash(world: &World) -> Outcome<()> {
         let ended = child.try_wait().map_err(|error| error.to_string())?;
         let _ = child.kill();
         let _ = child.wait();
-        println!("round {round}: killed after {moment:?}{}", if ended.is_some() { " (it had ended)" } else { "" });
+        println!(
+            "round {round}: killed after {moment:?}{}",
+            if ended.is_some() { " (it had ended)" } else { "" }
+        );
     }
     world.build(example.name, &context, &root)?;
     world.expect_output(example, example.prints)?;
@@ -269,7 +302,10 @@ fn steps_run(printed: &str) -> Vec<String> {
     let mut names = std::collections::BTreeMap::new();
     let mut ran = Vec::new();
     for line in printed.lines() {
-        let Some((number, rest)) = line.strip_prefix('#').and_then(|line| line.split_once(' ')) else { continue };
+        let Some((number, rest)) = line.strip_prefix('#').and_then(|line| line.split_once(' '))
+        else {
+            continue;
+        };
         if rest.starts_with('[') && !rest.starts_with("[internal]") {
             names.entry(number.to_owned()).or_insert_with(|| rest.to_owned());
         } else if rest.starts_with("DONE")
@@ -283,10 +319,15 @@ fn steps_run(printed: &str) -> Vec<String> {
 }
 
 fn check(command: &mut Command, what: &str) -> Outcome<String> {
-    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{what}: {error}"))?;
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|error| format!("{what}: {error}"))?;
     let mut printed = String::from_utf8_lossy(&output.stdout).into_owned();
     printed.push_str(&String::from_utf8_lossy(&output.stderr));
-    if output.status.success() { Ok(printed) } else { Err(format!("{what} failed ({}):\n{printed}", output.status)) }
+    if output.status.success() {
+        Ok(printed)
+    } else {
+        Err(format!("{what} failed ({}):\n{printed}", output.status))
+    }
 }
 
 fn free_port() -> Outcome<u16> {

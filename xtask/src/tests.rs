@@ -28,7 +28,10 @@ const NEEDED: [(&str, &str); 10] = [
 const CARGO_DENY: &str = "0.20.2";
 
 /// Runs every test; `tool` is the builder as the tests' profile makes it.
-pub(crate) fn test(top: &Path, dist: impl Fn() -> Result<std::path::PathBuf, String>) -> Result<(), String> {
+pub(crate) fn test(
+    top: &Path,
+    dist: impl Fn() -> Result<std::path::PathBuf, String>,
+) -> Result<(), String> {
     let began = Instant::now();
     install()?;
     let cargo = || {
@@ -39,7 +42,15 @@ pub(crate) fn test(top: &Path, dist: impl Fn() -> Result<std::path::PathBuf, Str
     step("format", || run(cargo().args(["fmt", "--all", "--check"])))?;
     step("unit, property, snapshot and end-to-end tests", || {
         let mut command = cargo();
-        command.args(["test", "--profile", "ci", "--workspace", "--no-fail-fast", "--", "--show-output"]);
+        command.args([
+            "test",
+            "--profile",
+            "ci",
+            "--workspace",
+            "--no-fail-fast",
+            "--",
+            "--show-output",
+        ]);
         let skips = run_counting_skips(&mut command)?;
         if !skips.is_empty() && is_root() {
             return Err(format!("tests were skipped that can run here:\n{}", skips.join("\n")));
@@ -48,10 +59,25 @@ pub(crate) fn test(top: &Path, dist: impl Fn() -> Result<std::path::PathBuf, Str
     })?;
     step("conformance cases", || conformance(top, &dist()?))?;
     step("lints", || {
-        run(cargo().args(["clippy", "--profile", "ci", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+        run(cargo().args([
+            "clippy",
+            "--profile",
+            "ci",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ]))
     })?;
     step("documentation", || {
-        run(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--profile", "ci", "--workspace", "--no-deps"]))
+        run(cargo().env("RUSTDOCFLAGS", "-D warnings").args([
+            "doc",
+            "--profile",
+            "ci",
+            "--workspace",
+            "--no-deps",
+        ]))
     })?;
     step("licences and sources of dependencies", || deny(top))?;
     println!("\nall checks passed in {} s", began.elapsed().as_secs());
@@ -67,20 +93,26 @@ fn step(name: &str, work: impl FnOnce() -> Result<(), String>) -> Result<(), Str
 }
 
 fn install() -> Result<(), String> {
-    let missing: Vec<&str> = NEEDED.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> =
+        NEEDED.iter().filter(|(program, _)| !has(program)).map(|(_, package)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }
     println!("== installing {}", missing.join(", "));
     let apt = Path::new("/usr/bin/apt-get");
     run(as_root(apt).args(["update", "-qq"]))?;
-    run(as_root(apt).env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-y", "-qq", "--no-install-recommends"]).args(missing))
+    run(as_root(apt)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .args(["install", "-y", "-qq", "--no-install-recommends"])
+        .args(missing))
 }
 
 /// Runs a command, passing its output on, and returns its lines that report a skip.
 fn run_counting_skips(command: &mut Command) -> Result<Vec<String>, String> {
-    let mut child =
-        command.stdout(Stdio::piped()).spawn().map_err(|error| format!("{}: {error}", line(command)))?;
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{}: {error}", line(command)))?;
     let mut skips = Vec::new();
     if let Some(output) = child.stdout.take() {
         let mut reader = BufReader::new(output);
@@ -92,7 +124,16 @@ fn run_counting_skips(command: &mut Command) -> Result<Vec<String>, String> {
                 skips.push(text.to_owned());
             }
             // What passing tests print is of interest only when it is a skip.
-            let is_report = ["test ", "running ", "failures", "error", "thread", "   Doc-tests", "SKIP:", "    "];
+            let is_report = [
+                "test ",
+                "running ",
+                "failures",
+                "error",
+                "thread",
+                "   Doc-tests",
+                "SKIP:",
+                "    ",
+            ];
             if is_report.iter().any(|start| text.starts_with(start)) && !text.ends_with("... ok") {
                 println!("{text}");
             }
@@ -119,7 +160,8 @@ fn conformance(top: &Path, tool: &Path) -> Result<(), String> {
         .arg(kit.join("cases"))
         .status()
         .map_err(|error| format!("python3: {error}"))?;
-    let text = std::fs::read_to_string(&result).map_err(|error| format!("{}: {error}", result.display()))?;
+    let text = std::fs::read_to_string(&result)
+        .map_err(|error| format!("{}: {error}", result.display()))?;
     let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let cases = json.as_object().ok_or("the result is no object")?;
     let failed: Vec<&str> = cases
@@ -127,9 +169,13 @@ fn conformance(top: &Path, tool: &Path) -> Result<(), String> {
         .filter(|(_, bad)| bad.as_array().is_none_or(|bad| !bad.is_empty()))
         .map(|(name, _)| name.as_str())
         .collect();
-    let known = std::fs::read_to_string(top.join("testdata/conformance/known-failures.txt")).unwrap_or_default();
-    let known: Vec<&str> =
-        known.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+    let known = std::fs::read_to_string(top.join("testdata/conformance/known-failures.txt"))
+        .unwrap_or_default();
+    let known: Vec<&str> = known
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
     let new: Vec<&&str> = failed.iter().filter(|name| !known.contains(name)).collect();
     let mended: Vec<&&str> = known.iter().filter(|name| !failed.contains(name)).collect();
     if !new.is_empty() {
@@ -141,13 +187,20 @@ fn conformance(top: &Path, tool: &Path) -> Result<(), String> {
     if status.success() != failed.is_empty() {
         return Err("the runner and its result file disagree".to_owned());
     }
-    println!("{} of {} cases pass, {} are known to fail", cases.len() - failed.len(), cases.len(), failed.len());
+    println!(
+        "{} of {} cases pass, {} are known to fail",
+        cases.len() - failed.len(),
+        cases.len(),
+        failed.len()
+    );
     Ok(())
 }
 
 fn deny(top: &Path) -> Result<(), String> {
     if !has("cargo-deny") && !has_cargo_deny() {
-        run(Command::new("cargo").args(["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY]).current_dir("/"))?;
+        run(Command::new("cargo")
+            .args(["install", "cargo-deny", "--locked", "--debug", "--version", CARGO_DENY])
+            .current_dir("/"))?;
     }
     let check = |what: &[&str]| {
         let mut command = Command::new("cargo");
@@ -160,7 +213,9 @@ fn deny(top: &Path) -> Result<(), String> {
     let printed = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
         println!("advisories: none");
-    } else if printed.contains("failed to fetch advisory database") || printed.contains("failed to load advisory database") {
+    } else if printed.contains("failed to fetch advisory database")
+        || printed.contains("failed to load advisory database")
+    {
         println!("advisories: not checked, their database cannot be reached from here");
     } else {
         return Err(format!("cargo deny check advisories:\n{printed}"));
@@ -169,6 +224,7 @@ fn deny(top: &Path) -> Result<(), String> {
 }
 
 fn has_cargo_deny() -> bool {
-    let home = std::env::var("CARGO_HOME").or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
+    let home = std::env::var("CARGO_HOME")
+        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cargo")));
     home.is_ok_and(|home| Path::new(&home).join("bin/cargo-deny").is_file())
 }
