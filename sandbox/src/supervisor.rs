@@ -199,7 +199,9 @@ impl Watch<'_> {
         };
         let Ok(reply) = Reply::decode(&bytes) else { return Ok(Next::Lost) };
         if reply == Reply::Started {
-            self.step = fd;
+            // A descriptor goes missing when the process can have no more. The error closes the
+            // socket, by which the zygote knows that the step is given up.
+            self.step = Some(fd.ok_or(Errno::MFILE)?);
         }
         Ok(Next::Reply(reply))
     }

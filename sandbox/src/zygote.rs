@@ -11,6 +11,7 @@
 //! Invariants:
 //! - It ends when the builder does: the socket comes to its end, or the death signal comes. Before
 //!   it ends it kills every step; if it is killed itself, the steps get their own death signal.
+//! - A step whose supervising side has closed its reply socket is killed.
 //! - It waits for every child it makes, and tells the end to whoever asked for the step.
 
 use std::ffi::CString;
@@ -125,6 +126,8 @@ fn serve(
     loop {
         let mut fds = vec![PollFd::new(control, PollFlags::IN), PollFd::new(death, PollFlags::IN)];
         fds.extend(children.iter().map(|child| PollFd::new(&child.process, PollFlags::IN)));
+        // Nothing is ever sent here from the other side; what can be seen is that it is closed.
+        fds.extend(children.iter().map(|child| PollFd::new(&child.reply, PollFlags::empty())));
         match poll(&mut fds, None) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,
@@ -135,8 +138,13 @@ fn serve(
         if ready[1] {
             return Ok(());
         }
+        let (ended, given_up) = ready[2..].split_at(children.len());
+        for (child, _) in children.iter().zip(given_up).filter(|(_, given_up)| **given_up) {
+            // Nobody waits for this step any more.
+            let _ = pidfd_send_signal(&child.process, Signal::KILL);
+        }
         // From the back, so that the indices before stay what they are.
-        for at in (0..children.len()).rev().filter(|at| ready[at + 2]) {
+        for at in (0..children.len()).rev().filter(|at| ended[*at]) {
             reap(&children.swap_remove(at));
         }
         if ready[0] {
