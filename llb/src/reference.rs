@@ -131,7 +131,7 @@ impl Reference {
             _ => &self.repository,
         };
         // A folder such as `localhost` would be taken for a host when it is read again.
-        if split_host(short).0 == DEFAULT_HOST { short.to_owned() } else { self.name() }
+        if split_host(short) == (DEFAULT_HOST, short) { short.to_owned() } else { self.name() }
     }
 
     /// The whole reference the way users write it, such as `alpine:3.20`.
@@ -288,6 +288,16 @@ mod tests {
         check("localhost:5000/a/b:1", "localhost:5000/a/b:1", "localhost:5000/a/b:1");
         check("ghcr.io/o/r", "ghcr.io/o/r:latest", "ghcr.io/o/r:latest");
         check("[::1]:5000/app", "[::1]:5000/app:latest", "[::1]:5000/app:latest");
+        check(
+            "docker.io/docker.io/a",
+            "docker.io/docker.io/a:latest",
+            "docker.io/docker.io/a:latest",
+        );
+        check(
+            "docker.io/localhost/a",
+            "docker.io/localhost/a:latest",
+            "docker.io/localhost/a:latest",
+        );
         check("Host/app", "Host/app:latest", "Host/app:latest");
         check("a__b/c--d.e_f:V_1.x-y", "docker.io/a__b/c--d.e_f:V_1.x-y", "a__b/c--d.e_f:V_1.x-y");
     }
