@@ -93,38 +93,10 @@ impl<'d> Plan<'d> {
     /// # Errors
     /// All mistakes in `FROM` and `--from`, and circles.
     pub(crate) fn new(cx: &Context<'d>) -> Result<Self, Vec<FrontendError>> {
-        let mut plan =
-            Self { stages: Vec::new(), names: BTreeMap::new(), target: 0, is_single: false };
-        let mut errors = Vec::new();
-        for instruction in &cx.dockerfile.instructions {
-            match &instruction.kind {
-                InstructionKind::From(from) => {
-                    cx.enter(instruction);
-                    if let Err(error) = plan.add_stage(cx, from, Place::of(instruction)) {
-                        errors.push(error);
-                    }
-                }
-                _ => {
-                    if let Some(stage) = plan.stages.last_mut() {
-                        stage.steps.push(Step {
-                            instruction: Cow::Borrowed(instruction),
-                            place: Place::of(instruction),
-                            sources: Vec::new(),
-                        });
-                    }
-                }
-            }
-        }
-        if plan.stages.is_empty() && errors.is_empty() {
-            errors.push(FrontendError::at_start(ErrorKind::NoStages));
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
+        let mut plan = Self::collect(cx)?;
         plan.add_triggers_of_stages()?;
-        for id in 0..plan.stages.len() {
-            errors.extend(plan.find_sources(id).err());
-        }
+        let in_file = plan.stages.len();
+        let errors: Vec<_> = (0..in_file).filter_map(|id| plan.find_sources(id).err()).collect();
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -132,6 +104,27 @@ impl<'d> Plan<'d> {
         plan.is_single = plan.stages.len() == 1 && !plan.has_mounts();
         plan.target = plan.find_target(cx).map_err(|error| vec![error])?;
         Ok(plan)
+    }
+
+    /// The stages of the file with their bases and instructions.
+    fn collect(cx: &Context<'d>) -> Result<Self, Vec<FrontendError>> {
+        let mut plan =
+            Self { stages: Vec::new(), names: BTreeMap::new(), target: 0, is_single: false };
+        let mut errors = Vec::new();
+        for instruction in &cx.dockerfile.instructions {
+            let place = Place::of(instruction);
+            if let InstructionKind::From(from) = &instruction.kind {
+                cx.enter(instruction);
+                errors.extend(plan.add_stage(cx, from, place).err());
+            } else if let Some(stage) = plan.stages.last_mut() {
+                let instruction = Cow::Borrowed(instruction);
+                stage.steps.push(Step { instruction, place, sources: Vec::new() });
+            }
+        }
+        if plan.stages.is_empty() {
+            errors.push(FrontendError::at_start(ErrorKind::NoStages));
+        }
+        if errors.is_empty() { Ok(plan) } else { Err(errors) }
     }
 
     fn add_stage(

@@ -137,3 +137,19 @@ fn hostile_input_is_handled_in_time() {
         let _ = support::convert(text.as_bytes(), &support::options(&[], "/ctx"));
     }
 }
+
+/// Dockerfiles of real projects are converted as far as their images are known.
+#[test]
+fn real_dockerfiles_are_understood() {
+    let data = support::images().join("../..");
+    for path in [
+        "realworld/c/Dockerfile",
+        "realworld/node/Dockerfile",
+        "realworld/python/Dockerfile",
+        "demo/Dockerfile",
+    ] {
+        let text = fs_err::read(data.join(path)).unwrap();
+        let converted = support::convert(&text, &support::options(&[], "/ctx"));
+        assert!(converted.is_ok(), "{path}: {converted:?}");
+    }
+}
