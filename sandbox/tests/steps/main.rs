@@ -89,9 +89,13 @@ fn bench() {
         let change = |spec: &mut sandbox::Spec| spec.network = network;
         let steps: Vec<_> =
             (0..ROUNDS).map(|_| fixture::Step::exec(&["/bin/true"]).with(change)).collect();
+        let cancel = sandbox::Cancel::new().unwrap();
+        let null = || fs_err::OpenOptions::new().write(true).open("/dev/null").unwrap();
         let time = |step: &fixture::Step| {
+            let (stdout, stderr) = (null().into_parts().0.into(), null().into_parts().0.into());
             let begin = Instant::now();
-            step.run().ok();
+            let exit = fixture::fixture().sandbox.run(&step.spec, stdout, stderr, &cancel);
+            assert_eq!(exit.unwrap().code, 0);
             begin.elapsed()
         };
         let mut times: Vec<Duration> = steps.iter().map(time).collect();
