@@ -24,8 +24,9 @@ use crate::manifest::{self, Document, LARGEST_DOCUMENT};
 use crate::session::{Ask, Host, Shared};
 use crate::transport::{Request, bad_answer, broken, silent};
 
-/// Chunks that wait between the network and the reader. A chunk is what one read of the socket gave.
-const CHUNKS: usize = 32;
+/// Chunks that wait between the network and the reader. A chunk is what one read of the socket gave, at
+/// most about 400 KiB.
+const CHUNKS: usize = 8;
 
 /// Bytes that must arrive before an interruption counts as the first one again.
 const PROGRESS: u64 = 1 << 20;

@@ -24,6 +24,14 @@ pub(crate) const LONGEST_MESSAGE: usize = 16 << 10;
 /// The connections of a client.
 #[derive(Debug, Default)]
 pub(crate) struct Transport {
+    /// Through the proxies of the environment, where it names any.
+    remote: Connections,
+    /// To this machine: never through a proxy, to which it would mean another one.
+    local: Connections,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
     plain: OnceLock<reqwest::Client>,
     verified: OnceLock<reqwest::Client>,
     unverified: OnceLock<reqwest::Client>,
@@ -78,15 +86,17 @@ impl Transport {
         unverified: bool,
         options: &ClientOptions,
     ) -> Result<&reqwest::Client, Error> {
-        let (place, build): (_, fn(&ClientOptions) -> _) = match (url.scheme(), unverified) {
-            ("http", _) => (&self.plain, build_plain),
-            (_, false) => (&self.verified, build_verified),
-            (_, true) => (&self.unverified, build_unverified),
+        let local = url.host_str().is_some_and(is_loopback);
+        let connections = if local { &self.local } else { &self.remote };
+        let (place, build): (_, fn(_, &ClientOptions) -> _) = match (url.scheme(), unverified) {
+            ("http", _) => (&connections.plain, build_plain),
+            (_, false) => (&connections.verified, build_verified),
+            (_, true) => (&connections.unverified, build_unverified),
         };
         if let Some(client) = place.get() {
             return Ok(client);
         }
-        let client = build(options)?;
+        let client = build(&|| builder(local, options), options)?;
         Ok(place.get_or_init(|| client))
     }
 
@@ -181,8 +191,10 @@ pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
         && a.port_or_known_default() == b.port_or_known_default()
 }
 
-fn builder(options: &ClientOptions) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
+fn builder(local: bool, options: &ClientOptions) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder();
+    let builder = if local { builder.no_proxy() } else { builder };
+    builder
         .user_agent(options.user_agent.as_str())
         .connect_timeout(options.connect_timeout)
         .redirect(redirect::Policy::none())
@@ -192,25 +204,28 @@ fn builder(options: &ClientOptions) -> reqwest::ClientBuilder {
         .http2_adaptive_window(true)
 }
 
+/// Makes what all connections of a kind have in common.
+type Builder<'a> = &'a dyn Fn() -> reqwest::ClientBuilder;
+
 fn setup(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
     Error::Setup(error.into())
 }
 
-fn build_plain(options: &ClientOptions) -> Result<reqwest::Client, Error> {
-    builder(options).tls_certs_only([]).build().map_err(setup)
+fn build_plain(builder: Builder<'_>, _: &ClientOptions) -> Result<reqwest::Client, Error> {
+    builder().tls_certs_only([]).build().map_err(setup)
 }
 
-fn build_unverified(options: &ClientOptions) -> Result<reqwest::Client, Error> {
-    builder(options).tls_certs_only([]).tls_danger_accept_invalid_certs(true).build().map_err(setup)
+fn build_unverified(builder: Builder<'_>, _: &ClientOptions) -> Result<reqwest::Client, Error> {
+    builder().tls_certs_only([]).tls_danger_accept_invalid_certs(true).build().map_err(setup)
 }
 
 /// Trusts the system's authorities, or Mozilla's where the system has none, and those of the options.
-fn build_verified(options: &ClientOptions) -> Result<reqwest::Client, Error> {
+fn build_verified(builder: Builder<'_>, options: &ClientOptions) -> Result<reqwest::Client, Error> {
     let mut more = Vec::new();
     for pem in &options.certificate_authorities {
         more.extend(Certificate::from_pem_bundle(pem).map_err(setup)?);
     }
-    let mut system = builder(options);
+    let mut system = builder();
     if !more.is_empty() {
         system = system.tls_certs_merge(more.clone());
     }
@@ -220,10 +235,7 @@ fn build_verified(options: &ClientOptions) -> Result<reqwest::Client, Error> {
     let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
     let bundled: Result<Vec<_>, _> =
         bundled.map(|certificate| Certificate::from_der(certificate)).collect();
-    builder(options)
-        .tls_certs_only(bundled.map_err(setup)?.into_iter().chain(more))
-        .build()
-        .map_err(setup)
+    builder().tls_certs_only(bundled.map_err(setup)?.into_iter().chain(more)).build().map_err(setup)
 }
 
 /// An answer that the protocol does not allow.

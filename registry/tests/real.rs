@@ -150,6 +150,10 @@ fn round_trip(server: &Server, client: &Client) {
     let error = client.resolve(&missing).unwrap_err();
     assert_eq!(error.to_string(), format!("{missing}: not found"));
     assert!(matches!(client.head(&missing), Err(Error::NotFound { .. })));
+    // Names are resolved without the C library; this one also without any server.
+    let (_, port) = server.host.split_once(':').unwrap();
+    let named = Reference::parse(&format!("localhost:{port}/team/app:1.0")).unwrap();
+    assert!(!matches!(client.head(&named), Err(Error::Unreachable { .. })));
     assert!(matches!(
         client.blob(&app, &descriptor("", b"never pushed")),
         Err(Error::NotFound { .. })
