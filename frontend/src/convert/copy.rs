@@ -336,24 +336,7 @@ impl Converter<'_, '_> {
             let hint = Some("use a numeric id".to_owned());
             return Err(step.place.error_at(word.span, kind).with_hint(hint));
         }
-        let last = parts.len().saturating_sub(1);
-        let mut actions = Vec::new();
-        for (index, Part { tree, mut action }) in parts.into_iter().enumerate() {
-            let secondary_input = tree.map_or(FileInput::Scratch, |tree| {
-                let known = inputs.iter().position(|input| *input == tree);
-                FileInput::Input(known.unwrap_or_else(|| {
-                    inputs.push(tree);
-                    inputs.len() - 1
-                }))
-            });
-            action.owner.clone_from(&owner);
-            actions.push(FileAction {
-                input: if index == 0 { base_input } else { FileInput::Action(index - 1) },
-                secondary_input,
-                output: (index == last).then_some(0),
-                kind: FileActionKind::Copy(Box::new(action)),
-            });
-        }
+        let actions = actions(parts, base_input, owner.as_ref(), &mut inputs);
         if !link {
             self.state.note_result(self.cx);
         }
@@ -391,6 +374,34 @@ impl Converter<'_, '_> {
             });
         }
     }
+}
+
+/// One action after the other on the tree `base`; what they copy from joins `inputs`.
+fn actions(
+    parts: Vec<Part>,
+    base: FileInput,
+    owner: Option<&Owner>,
+    inputs: &mut Vec<Edge>,
+) -> Vec<FileAction> {
+    let last = parts.len().saturating_sub(1);
+    let mut actions = Vec::new();
+    for (index, Part { tree, mut action }) in parts.into_iter().enumerate() {
+        let secondary_input = tree.map_or(FileInput::Scratch, |tree| {
+            let known = inputs.iter().position(|input| *input == tree);
+            FileInput::Input(known.unwrap_or_else(|| {
+                inputs.push(tree);
+                inputs.len() - 1
+            }))
+        });
+        action.owner = owner.cloned();
+        actions.push(FileAction {
+            input: if index == 0 { base } else { FileInput::Action(index - 1) },
+            secondary_input,
+            output: (index == last).then_some(0),
+            kind: FileActionKind::Copy(Box::new(action)),
+        });
+    }
+    actions
 }
 
 fn has_name(owner: &Owner) -> bool {

@@ -49,37 +49,47 @@ pub(super) fn state(
             state.edge = Some(local_source(cx, definition, source, Some(context)));
             state.local = Some(source.clone());
         }
-        Start::Image(start) => {
-            let ImageStart { context, location, image: resolved, platform } = &**start;
-            report_foreign_platform(cx, plan, id, resolved);
-            state.image = image::on_top_of(&resolved.config);
-            if plan.stages[id].has_triggers {
-                state.image.config.on_build.clear();
-            }
-            state.base_history_len = resolved.config.history.as_ref().map_or(0, Vec::len);
-            state.base_layers = resolve::layers(resolved);
-            state.base_image = Some(format!("{}@{}", resolved.reference, resolved.digest));
-            if !state.base_layers.is_empty() {
-                let name = image_name(context.as_deref(), resolved, names);
-                let source = image_source(location, resolved);
-                let sources = vec![plan.stages[id].place.source(&cx.info)];
-                let stage = plan.stages[id].name.clone();
-                let metadata = VertexMetadata { name, sources, stage, ..VertexMetadata::default() };
-                let vertex = definition.add(
-                    Op::Source(source),
-                    Vec::new(),
-                    Some(platform.clone()),
-                    metadata,
-                );
-                state.edge = Some(Edge { vertex, output: 0 });
-            }
-        }
+        Start::Image(start) => set_image(&mut state, cx, plan, definition, id, start, names),
     }
     image::ensure_path(&mut state.image, &state.platform.os);
     for (name, value) in Variables::from_lines(&state.image.config.env).iter() {
         state.env.set(name, value);
     }
     state
+}
+
+/// Puts an image into an empty state.
+fn set_image(
+    state: &mut StageState,
+    cx: &Context<'_>,
+    plan: &Plan<'_>,
+    definition: &mut Definition,
+    id: StageId,
+    start: &ImageStart<'_>,
+    names: &mut StepNames,
+) {
+    let stage = &plan.stages[id];
+    let image = start.image;
+    report_foreign_platform(cx, plan, id, image);
+    state.image = image::on_top_of(&image.config);
+    if stage.has_triggers {
+        state.image.config.on_build.clear();
+    }
+    state.base_history_len = image.config.history.as_ref().map_or(0, Vec::len);
+    state.base_layers = resolve::layers(image);
+    state.base_image = Some(format!("{}@{}", image.reference, image.digest));
+    if state.base_layers.is_empty() {
+        return;
+    }
+    let metadata = VertexMetadata {
+        name: image_name(start.context.as_deref(), image, names),
+        sources: vec![stage.place.source(&cx.info)],
+        stage: stage.name.clone(),
+        ..VertexMetadata::default()
+    };
+    let op = Op::Source(image_source(&start.location, image));
+    let vertex = definition.add(op, Vec::new(), Some(start.platform.clone()), metadata);
+    state.edge = Some(Edge { vertex, output: 0 });
 }
 
 /// Platform of the steps of stage `id`: its base stage's, its image's, else the one asked for.
