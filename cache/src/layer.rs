@@ -224,6 +224,21 @@ impl Layer {
         Ok(diff_id)
     }
 
+    /// Bytes of its uncompressed tar; `None` as long as nobody has asked for its diff id.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn size(&self) -> Result<Option<u64>, CacheError> {
+        self.0
+            .store
+            .0
+            .read(|db| {
+                db.prepare_cached("SELECT size FROM layer WHERE id = ?1")?
+                    .query_row([self.0.id.0], |row| row.get::<_, Option<i64>>(0))
+            })
+            .map(|size| size.map(i64::unsigned_abs))
+    }
+
     /// A blob of it in any compression: one in the store, else one that can be fetched, else a new one
     /// made with `codec`.
     ///

@@ -10,6 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use tree::draft::Draft;
 use tree::layer::LayerDir;
 
 use crate::error::{At, CacheError};
@@ -47,6 +48,14 @@ impl Workspace {
     /// What it was made over.
     pub fn parent(&self) -> &Ref {
         &self.parent
+    }
+
+    /// Builds the layer without mounting anything.
+    ///
+    /// # Errors
+    /// When a layer below has no folder and cannot be unpacked.
+    pub fn draft(&self) -> Result<Draft, CacheError> {
+        Ok(Draft::new(self.parent.stack()?, self.upper(), self.store.encoding()))
     }
 
     /// Makes the folder a layer of the store.

@@ -12,8 +12,8 @@ pub(crate) const COMMANDS: [&str; 6] = ["images", "inspect", "rmi", "prune", "pu
 
 /// Names kept for commands to come.
 pub(crate) const RESERVED: [&str; 16] = [
-    "bake", "run", "shell", "du", "history", "login", "logout", "pull", "load", "tag", "diff", "doctor", "cache",
-    "index", "graph", "analyze",
+    "bake", "run", "shell", "du", "history", "login", "logout", "pull", "load", "tag", "diff",
+    "doctor", "cache", "index", "graph", "analyze",
 ];
 
 /// Build an image from a Dockerfile
@@ -201,7 +201,9 @@ impl BuildArgs {
         let later = &self.later;
         let list = |values: &[String]| !values.is_empty();
         let is_off = |value: &Option<String>| {
-            value.as_deref().is_none_or(|value| matches!(value.to_ascii_lowercase().as_str(), "false" | "0" | "disabled=true"))
+            value.as_deref().is_none_or(|value| {
+                matches!(value.to_ascii_lowercase().as_str(), "false" | "0" | "disabled=true")
+            })
         };
         let isolation = later.isolation.as_deref().is_some_and(|value| {
             !matches!(value, "auto" | "root" | "default" | "process" | "hyperv")
@@ -237,7 +239,11 @@ impl BuildArgs {
 
     /// Flags that were given and do nothing, to be warned about.
     pub(crate) fn without_effect(&self) -> Vec<&'static str> {
-        let warned = self.later.isolation.as_deref().is_some_and(|value| matches!(value, "default" | "process" | "hyperv"));
+        let warned = self
+            .later
+            .isolation
+            .as_deref()
+            .is_some_and(|value| matches!(value, "default" | "process" | "hyperv"));
         [
             ("--isolation", warned),
             ("--squash", self.ignored.squash),

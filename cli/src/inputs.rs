@@ -32,7 +32,10 @@ pub(crate) fn dockerfile(context: &Path, file: Option<&str>) -> Result<Dockerfil
     if file == Some("-") {
         let mut text = Vec::new();
         io::stdin().lock().take(MAX_TEXT).read_to_end(&mut text).map_err(|error| {
-            Failure::new(Exit::Machine, format!("could not read the Dockerfile from standard input: {error}"))
+            Failure::new(
+                Exit::Machine,
+                format!("could not read the Dockerfile from standard input: {error}"),
+            )
         })?;
         return Ok(DockerfileText { name: "Dockerfile".to_owned(), path: None, text });
     }
@@ -44,15 +47,25 @@ pub(crate) fn dockerfile(context: &Path, file: Option<&str>) -> Result<Dockerfil
     let text = read_limited(&path).map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound {
             let name = file.unwrap_or("Dockerfile");
-            Failure::new(Exit::Build, format!("failed to read dockerfile: open {name}: no such file or directory"))
-                .hint(format!("looked for `{}`; name another one with -f", path.display()))
+            Failure::new(
+                Exit::Build,
+                format!("failed to read dockerfile: open {name}: no such file or directory"),
+            )
+            .hint(format!("looked for `{}`; name another one with -f", path.display()))
         } else {
             Failure::new(Exit::Build, format!("failed to read dockerfile: {error}"))
         }
     })?;
     let name = file.map_or_else(
-        || path.file_name().map_or_else(|| "Dockerfile".to_owned(), |name| name.to_string_lossy().into_owned()),
-        |file| Path::new(file).file_name().map_or(file.to_owned(), |name| name.to_string_lossy().into_owned()),
+        || {
+            path.file_name()
+                .map_or_else(|| "Dockerfile".to_owned(), |name| name.to_string_lossy().into_owned())
+        },
+        |file| {
+            Path::new(file)
+                .file_name()
+                .map_or(file.to_owned(), |name| name.to_string_lossy().into_owned())
+        },
     );
     Ok(DockerfileText { name, path: Some(path), text })
 }
@@ -66,7 +79,10 @@ fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_TEXT {
-        return Err(io::Error::other(format!("`{}` is larger than {MAX_TEXT} bytes", path.display())));
+        return Err(io::Error::other(format!(
+            "`{}` is larger than {MAX_TEXT} bytes",
+            path.display()
+        )));
     }
     Ok(bytes)
 }
@@ -82,7 +98,12 @@ pub(crate) fn ignore_file(context: &Path, dockerfile: Option<&Path>) -> Result<V
         match read_limited(&path) {
             Ok(bytes) => return Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Failure::new(Exit::Build, format!("failed to read ignore file: {error}"))),
+            Err(error) => {
+                return Err(Failure::new(
+                    Exit::Build,
+                    format!("failed to read ignore file: {error}"),
+                ));
+            }
         }
     }
     Ok(Vec::new())
@@ -98,14 +119,18 @@ pub(crate) enum SecretSource {
 }
 
 /// Parses `--secret id=ID[,src=PATH|,env=VAR][,type=file|env]` (`spec/cli-and-outputs.md` §5).
-pub(crate) fn secret(spec: &str, is_set: impl Fn(&str) -> bool) -> Result<(String, SecretSource), Failure> {
+pub(crate) fn secret(
+    spec: &str,
+    is_set: impl Fn(&str) -> bool,
+) -> Result<(String, SecretSource), Failure> {
     let usage = |message: String| {
         Failure::new(Exit::Usage, message).hint("want --secret id=ID[,src=PATH|,env=VARIABLE]")
     };
     let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
     for field in spec.split(',') {
-        let (key, value) =
-            field.split_once('=').ok_or_else(|| usage(format!("invalid secret field `{field}`: want key=value")))?;
+        let (key, value) = field
+            .split_once('=')
+            .ok_or_else(|| usage(format!("invalid secret field `{field}`: want key=value")))?;
         match key.trim().to_ascii_lowercase().as_str() {
             "id" => id = Some(value.to_owned()),
             "src" | "source" => source = Some(value.to_owned()),
@@ -117,7 +142,9 @@ pub(crate) fn secret(spec: &str, is_set: impl Fn(&str) -> bool) -> Result<(Strin
     }
     let id = id.filter(|id| !id.is_empty()).ok_or_else(|| usage("secret missing ID".to_owned()))?;
     let found = match (kind.as_deref(), source, variable) {
-        (Some("env"), source, variable) => SecretSource::Variable(variable.or(source).unwrap_or_else(|| id.clone())),
+        (Some("env"), source, variable) => {
+            SecretSource::Variable(variable.or(source).unwrap_or_else(|| id.clone()))
+        }
         (_, Some(path), _) => SecretSource::File(path.into()),
         (_, None, Some(variable)) => SecretSource::Variable(variable),
         (None, None, None) if is_set(&id) => SecretSource::Variable(id.clone()),
@@ -126,7 +153,10 @@ pub(crate) fn secret(spec: &str, is_set: impl Fn(&str) -> bool) -> Result<(Strin
     if let SecretSource::File(path) = &found
         && let Err(error) = fs::metadata(path)
     {
-        return Err(Failure::new(Exit::Usage, format!("failed to stat `{}` of secret `{id}`: {error}", path.display())));
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("failed to stat `{}` of secret `{id}`: {error}", path.display()),
+        ));
     }
     Ok((id, found))
 }
@@ -144,13 +174,28 @@ impl Given {
     }
 
     /// Adds a folder with its ignore file; `cache` is where hashes of its files are kept.
-    pub(crate) fn add_context(&mut self, name: &str, folder: &Path, ignore: &[u8], cache: &Path) -> Result<(), Failure> {
-        let patterns = Patterns::parse_ignore_file(ignore)
-            .map_err(|error| Failure::new(Exit::Build, format!("bad ignore file of `{}`: {}", folder.display(), chain(&error))))?;
-        let real = fs::canonicalize(folder).map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    pub(crate) fn add_context(
+        &mut self,
+        name: &str,
+        folder: &Path,
+        ignore: &[u8],
+        cache: &Path,
+    ) -> Result<(), Failure> {
+        let patterns = Patterns::parse_ignore_file(ignore).map_err(|error| {
+            Failure::new(
+                Exit::Build,
+                format!("bad ignore file of `{}`: {}", folder.display(), chain(&error)),
+            )
+        })?;
+        let real = fs::canonicalize(folder)
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         let hash_file = cache.join(cache_name(&real));
-        let context = Context::open(&real, patterns, Some(&hash_file))
-            .map_err(|error| Failure::new(Exit::Build, format!("cannot read context `{}`: {error}", folder.display())))?;
+        let context = Context::open(&real, patterns, Some(&hash_file)).map_err(|error| {
+            Failure::new(
+                Exit::Build,
+                format!("cannot read context `{}`: {error}", folder.display()),
+            )
+        })?;
         self.contexts.insert(name.to_owned(), (Arc::new(context), real));
         Ok(())
     }
@@ -175,15 +220,17 @@ impl solver::Session for Given {
     }
 
     fn is_ignored(&self, name: &str, path: &str) -> bool {
-        self.contexts
-            .get(name)
-            .is_some_and(|(_, folder)| folder.join(path.trim_start_matches('/')).symlink_metadata().is_ok())
+        self.contexts.get(name).is_some_and(|(_, folder)| {
+            folder.join(path.trim_start_matches('/')).symlink_metadata().is_ok()
+        })
     }
 
     fn secret(&self, id: &str) -> io::Result<Option<Vec<u8>>> {
         let Some(source) = self.secrets.get(id) else { return Ok(None) };
         let value = match source {
-            SecretSource::Variable(name) => std::env::var_os(name).unwrap_or_default().into_encoded_bytes(),
+            SecretSource::Variable(name) => {
+                std::env::var_os(name).unwrap_or_default().into_encoded_bytes()
+            }
             SecretSource::File(path) => {
                 let mut value = Vec::new();
                 fs::File::open(path)?.take(MAX_SECRET + 1).read_to_end(&mut value)?;
@@ -191,7 +238,9 @@ impl solver::Session for Given {
             }
         };
         if value.len() as u64 > MAX_SECRET {
-            return Err(io::Error::other(format!("secret `{id}` is larger than {MAX_SECRET} bytes")));
+            return Err(io::Error::other(format!(
+                "secret `{id}` is larger than {MAX_SECRET} bytes"
+            )));
         }
         Ok(Some(value))
     }

@@ -53,7 +53,14 @@ const MOST: usize = 20;
 impl Failure {
     /// A failure that is only a message.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), hint: None, log: None, sources: Vec::new(), before: Vec::new() }
+        Self {
+            exit,
+            message: message.into(),
+            hint: None,
+            log: None,
+            sources: Vec::new(),
+            before: Vec::new(),
+        }
     }
 
     /// Several failures as one; the last decides the exit code.
@@ -119,7 +126,8 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 /// The lines of a source file around a range, the range marked with `>>>`.
 pub(crate) fn source_block(range: &SourceRange) -> String {
-    let lines: Vec<&str> = range.info.text.split('\n').map(|line| line.trim_end_matches('\r')).collect();
+    let lines: Vec<&str> =
+        range.info.text.split('\n').map(|line| line.trim_end_matches('\r')).collect();
     let (start, end) = (range.start.clamp(1, lines.len()), range.end.clamp(1, lines.len()));
     let end = end.max(start);
     let (first, last) = padded(start, end, lines.len());
@@ -144,7 +152,11 @@ fn padded(start: usize, end: usize, count: usize) -> (usize, usize) {
     let most = left / 2;
     let (mut used_before, mut used_after) = (0, 0);
     while left > 0 && failed < 2 {
-        let moved = if before { first > 1 && used_before < most } else { last < count && used_after < most };
+        let moved = if before {
+            first > 1 && used_before < most
+        } else {
+            last < count && used_after < most
+        };
         if moved {
             if before {
                 first -= 1;

@@ -31,7 +31,11 @@ fn two_stages() -> Place {
 fn tool(program: &str, words: &[&str]) -> String {
     let output = Command::new(program).args(words).output().unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{program} {words:?}:\n{printed}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program} {words:?}:\n{printed}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     printed
 }
 
@@ -43,7 +47,12 @@ fn run_image(place: &Place, layout: &str) -> String {
     tool("umoci", &["unpack", "--image", layout, bundle.to_str().unwrap()]);
     let config = bundle.join("config.json");
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("\"terminal\": true", "\"terminal\": false").replace("\"terminal\":true", "\"terminal\":false")).unwrap();
+    std::fs::write(
+        &config,
+        text.replace("\"terminal\": true", "\"terminal\": false")
+            .replace("\"terminal\":true", "\"terminal\":false"),
+    )
+    .unwrap();
     let id = format!("bricklayer-test-{}-{}", std::process::id(), layout.len());
     tool("runc", &["run", "--bundle", bundle.to_str().unwrap(), &id])
 }
@@ -55,10 +64,15 @@ fn second_build_runs_nothing() {
     }
     let place = two_stages();
     let first = place.build(&["--progress=plain", "-t", "app:1"]).ok();
-    assert!(first.stderr.contains("RUN --mount=type=cache") && !first.stderr.contains("CACHED"), "{}", first.stderr);
+    assert!(
+        first.stderr.contains("RUN --mount=type=cache") && !first.stderr.contains("CACHED"),
+        "{}",
+        first.stderr
+    );
     let second = place.build(&["--progress=plain", "-t", "app:1"]).ok();
     assert_eq!(second.stderr.matches(" CACHED\n").count(), 5, "{}", second.stderr);
-    let ids: Vec<String> = (0..2).map(|_| place.build(&["-q", "-t", "app:1"]).ok().stdout).collect();
+    let ids: Vec<String> =
+        (0..2).map(|_| place.build(&["-q", "-t", "app:1"]).ok().stdout).collect();
     assert!(ids[0] == ids[1] && ids[0].starts_with("sha256:"), "{ids:?}");
 }
 
@@ -74,7 +88,11 @@ fn stages_run_at_the_same_time() {
              for i in $(seq 200); do [ -e /m/{other} ] && exit 0; usleep 50000; done; exit 9\n"
         )
     };
-    let dockerfile = format!("{}{}FROM scratch\nCOPY --from=a /etc/passwd /a\nCOPY --from=b /etc/passwd /b\n", wait("a", "b"), wait("b", "a"));
+    let dockerfile = format!(
+        "{}{}FROM scratch\nCOPY --from=a /etc/passwd /a\nCOPY --from=b /etc/passwd /b\n",
+        wait("a", "b"),
+        wait("b", "a")
+    );
     Place::new(&[("Dockerfile", &dockerfile)]).build(&["--progress=plain"]).ok();
 }
 
@@ -85,7 +103,18 @@ fn every_exporter_writes_what_other_tools_accept() {
     }
     let place = two_stages();
     place
-        .build(&["-t", "app:1", "-o", "type=oci,dest=app.oci", "-o", "type=docker,dest=app.docker", "-o", "type=tar,dest=app.tar", "-o", "type=local,dest=app.dir"])
+        .build(&[
+            "-t",
+            "app:1",
+            "-o",
+            "type=oci,dest=app.oci",
+            "-o",
+            "type=docker,dest=app.docker",
+            "-o",
+            "type=tar,dest=app.tar",
+            "-o",
+            "type=local,dest=app.dir",
+        ])
         .ok();
     for (kind, file) in [("oci-archive", "app.oci"), ("docker-archive", "app.docker")] {
         let from = format!("{kind}:{}", place.path(file).display());
@@ -97,7 +126,10 @@ fn every_exporter_writes_what_other_tools_accept() {
     }
     let listed = tool("tar", &["tvf", place.path("app.tar").to_str().unwrap()]);
     assert!(listed.contains("-rwsr-xr-x 0/0") && listed.contains("app/link -> out"), "{listed}");
-    assert_eq!(std::fs::read_to_string(place.path("app.dir/app/link")).unwrap(), "HELLO FROM A STEP\n");
+    assert_eq!(
+        std::fs::read_to_string(place.path("app.dir/app/link")).unwrap(),
+        "HELLO FROM A STEP\n"
+    );
 }
 
 #[test]
@@ -108,9 +140,15 @@ fn the_same_result_exported_twice_is_the_same_file() {
     let place = two_stages();
     for kind in ["oci", "docker", "tar"] {
         for compression in ["gzip", "zstd", "uncompressed"] {
-            let attribute = if kind == "tar" { String::new() } else { format!(",compression={compression},force-compression=true") };
+            let attribute = if kind == "tar" {
+                String::new()
+            } else {
+                format!(",compression={compression},force-compression=true")
+            };
             let read = |file: &str| {
-                place.build(&["-t", "app:1", "-o", &format!("type={kind},dest={file}{attribute}")]).ok();
+                place
+                    .build(&["-t", "app:1", "-o", &format!("type={kind},dest={file}{attribute}")])
+                    .ok();
                 std::fs::read(place.path(file)).unwrap()
             };
             assert!(read("one") == read("two"), "{kind} {compression}");
@@ -136,7 +174,12 @@ impl Registry {
         );
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .arg("serve")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let process = command.spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
         while TcpStream::connect(&host).is_err() {
@@ -162,17 +205,42 @@ fn a_pushed_image_comes_back_identical_and_serves_as_base() {
     let place = two_stages();
     let registry = Registry::start(&place);
     let name = format!("{}/team/app:1", registry.host);
-    place.build(&["-t", &name, "--push", "--metadata-file", "meta.json", "-o", "type=oci,dest=app.oci"]).ok();
-    let meta: serde_json::Value = serde_json::from_slice(&std::fs::read(place.path("meta.json")).unwrap()).unwrap();
-    let pushed = tool("skopeo", &["inspect", "--tls-verify=false", "--format={{.Digest}}", &format!("docker://{name}")]);
+    place
+        .build(&[
+            "-t",
+            &name,
+            "--push",
+            "--metadata-file",
+            "meta.json",
+            "-o",
+            "type=oci,dest=app.oci",
+        ])
+        .ok();
+    let meta: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(place.path("meta.json")).unwrap()).unwrap();
+    let pushed = tool(
+        "skopeo",
+        &["inspect", "--tls-verify=false", "--format={{.Digest}}", &format!("docker://{name}")],
+    );
     assert_eq!(meta["containerimage.digest"], pushed.trim());
-    let archived = tool("skopeo", &["inspect", "--format={{.Digest}}", &format!("oci-archive:{}", place.path("app.oci").display())]);
+    let archived = tool(
+        "skopeo",
+        &[
+            "inspect",
+            "--format={{.Digest}}",
+            &format!("oci-archive:{}", place.path("app.oci").display()),
+        ],
+    );
     assert_eq!(archived, pushed);
     // Another machine builds upon it.
-    let other = Place::new(&[("Dockerfile", &format!("FROM {name}\nRUN test \"$(cat /app/out)\" = \"HELLO FROM A STEP\"\n"))]);
+    let other = Place::new(&[(
+        "Dockerfile",
+        &format!("FROM {name}\nRUN test \"$(cat /app/out)\" = \"HELLO FROM A STEP\"\n"),
+    )]);
     other.build(&["--progress=plain"]).ok();
     drop(registry);
-    let down = Place::new(&[("Dockerfile", &format!("FROM {name}\n"))]).build(&["--progress=plain"]);
+    let down =
+        Place::new(&[("Dockerfile", &format!("FROM {name}\n"))]).build(&["--progress=plain"]);
     assert_eq!(down.code, Some(3), "{}", down.stderr);
 }
 
@@ -187,7 +255,10 @@ fn an_image_that_the_registry_does_not_have_is_named() {
     let ran = place.build(&["--progress=plain"]);
     let report = ran.report().replace(&registry.host, "[registry]");
     assert!(report.starts_with("exit 3\nDockerfile:1\n"), "{report}");
-    assert!(report.contains("failed to resolve source metadata for [registry]/team/absent:7"), "{report}");
+    assert!(
+        report.contains("failed to resolve source metadata for [registry]/team/absent:7"),
+        "{report}"
+    );
     assert!(report.contains("[registry]/team/absent:7: not found"), "{report}");
 }
 
@@ -203,7 +274,8 @@ fn store_commands_list_show_save_push_and_free() {
     let id = std::fs::read_to_string(place.path("iid")).unwrap();
     let listed = place.run(&["images"]).ok().stdout;
     assert!(listed.contains("app") && listed.contains(&id["sha256:".len()..][..12]), "{listed}");
-    let shown: serde_json::Value = serde_json::from_str(&place.run(&["inspect", "app:1"]).ok().stdout).unwrap();
+    let shown: serde_json::Value =
+        serde_json::from_str(&place.run(&["inspect", "app:1"]).ok().stdout).unwrap();
     assert!(shown.to_string().contains(&id), "{shown}");
     place.run(&["save", "-o", "saved.tar", "app:1"]).ok();
     tool("skopeo", &["inspect", &format!("docker-archive:{}", place.path("saved.tar").display())]);
@@ -211,7 +283,10 @@ fn store_commands_list_show_save_push_and_free() {
     tool("skopeo", &["inspect", "--tls-verify=false", &format!("docker://{remote}")]);
     place.run(&["rmi", "app:1", &remote]).ok();
     let gone = place.run(&["inspect", "app:1"]);
-    assert_eq!((gone.code, gone.stderr.as_str()), (Some(1), "ERROR: no such image: `app:1`\n  help: `build images` lists what is there\n"));
+    assert_eq!(
+        (gone.code, gone.stderr.as_str()),
+        (Some(1), "ERROR: no such image: `app:1`\n  help: `build images` lists what is there\n")
+    );
     let pruned = place.run(&["prune", "--all", "--force"]).ok().stdout;
     assert!(pruned.contains("Total:"), "{pruned}");
     let layers = std::fs::read_dir(place.path("state/layers")).map(Iterator::count).unwrap_or(0);
@@ -222,7 +297,11 @@ fn store_commands_list_show_save_push_and_free() {
 fn sleeping_build(place: &Place) -> (Child, u32) {
     let images = support::repository().join("testdata/conformance/images/busybox");
     let mut child = place
-        .command(&["--progress=plain", &format!("--build-context=busybox=oci-layout://{}:latest", images.display()), "ctx"])
+        .command(&[
+            "--progress=plain",
+            &format!("--build-context=busybox=oci-layout://{}:latest", images.display()),
+            "ctx",
+        ])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
@@ -238,7 +317,8 @@ fn traces(place: &Place) -> Vec<String> {
     let state = place.path("state");
     let state = state.to_str().unwrap();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let mut found: Vec<String> = mounts.lines().filter(|line| line.contains(state)).map(str::to_owned).collect();
+    let mut found: Vec<String> =
+        mounts.lines().filter(|line| line.contains(state)).map(str::to_owned).collect();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
         if String::from_utf8_lossy(&environ).contains(state) {
@@ -258,7 +338,10 @@ fn signals_stop_everything_within_a_second() {
         return;
     }
     for signal in ["INT", "TERM"] {
-        let place = Place::new(&[("Dockerfile", "FROM busybox\nRUN echo started; touch /half; sleep 98765\n")]);
+        let place = Place::new(&[(
+            "Dockerfile",
+            "FROM busybox\nRUN echo started; touch /half; sleep 98765\n",
+        )]);
         let (mut child, id) = sleeping_build(&place);
         let began = Instant::now();
         tool("kill", &[&format!("-{signal}"), &id.to_string()]);
@@ -275,7 +358,8 @@ fn a_killed_build_leaves_a_store_that_works() {
     if !can_run() {
         return;
     }
-    let place = Place::new(&[("Dockerfile", "FROM busybox\nRUN echo started; touch /half; sleep 98765\n")]);
+    let place =
+        Place::new(&[("Dockerfile", "FROM busybox\nRUN echo started; touch /half; sleep 98765\n")]);
     let (mut child, _) = sleeping_build(&place);
     child.kill().unwrap();
     child.wait().unwrap();
@@ -302,8 +386,22 @@ fn secrets_reach_the_step_and_nothing_else() {
                       RUN --mount=type=secret,id=tok,env=TOK test \"$TOK\" = canary-4711 && ! ls /run/secrets\n";
     let place = Place::new(&[("Dockerfile", dockerfile)]);
     std::fs::write(place.path("token"), "canary-4711").unwrap();
-    place.build(&["--progress=plain", "--secret=id=tok,src=token", "-t", "x", "-o", "type=oci,dest=x.tar,compression=uncompressed"]).ok();
-    let found = Command::new("grep").args(["-rl", "canary-4711"]).arg(place.path("state")).arg(place.path("x.tar")).output().unwrap();
+    place
+        .build(&[
+            "--progress=plain",
+            "--secret=id=tok,src=token",
+            "-t",
+            "x",
+            "-o",
+            "type=oci,dest=x.tar,compression=uncompressed",
+        ])
+        .ok();
+    let found = Command::new("grep")
+        .args(["-rl", "canary-4711"])
+        .arg(place.path("state"))
+        .arg(place.path("x.tar"))
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 }
 
@@ -312,13 +410,20 @@ fn many_builds_share_one_store() {
     if !can_run() {
         return;
     }
-    let place = Place::new(&[("Dockerfile", "FROM busybox\nRUN --mount=type=cache,target=/c echo run >> /c/log; sleep 0.3\nRUN --mount=type=cache,target=/c wc -l < /c/log > /count\n")]);
+    let place = Place::new(&[(
+        "Dockerfile",
+        "FROM busybox\nRUN --mount=type=cache,target=/c echo run >> /c/log; sleep 0.3\nRUN --mount=type=cache,target=/c wc -l < /c/log > /count\n",
+    )]);
     let images = support::repository().join("testdata/conformance/images/busybox");
     let context = format!("--build-context=busybox=oci-layout://{}:latest", images.display());
     let children: Vec<Child> = (0..6)
         .map(|number| {
             let output = format!("type=local,dest=out{number}");
-            place.command(&["--progress=plain", "-o", &output, &context, "ctx"]).stderr(Stdio::piped()).spawn().unwrap()
+            place
+                .command(&["--progress=plain", "-o", &output, &context, "ctx"])
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
         })
         .collect();
     for child in children {

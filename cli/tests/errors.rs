@@ -50,7 +50,11 @@ fn missing_copy_source_is_named() {
 
 #[test]
 fn source_hidden_by_the_ignore_file_says_so() {
-    let place = Place::new(&[("Dockerfile", "FROM busybox\nCOPY a.log /\n"), ("a.log", "x"), (".dockerignore", "*.log\n")]);
+    let place = Place::new(&[
+        ("Dockerfile", "FROM busybox\nCOPY a.log /\n"),
+        ("a.log", "x"),
+        (".dockerignore", "*.log\n"),
+    ]);
     check_in(
         &place,
         &[],
@@ -134,12 +138,25 @@ fn folder_that_cannot_be_written_says_what_to_do() {
     let state = place.path("state");
     std::fs::create_dir(&state).unwrap();
     std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::set_permissions(place.folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(
+        place.folder.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
     // The executable may be in a folder that others cannot enter.
     let tool = place.path("tool");
     std::fs::copy(env!("CARGO_BIN_EXE_bricklayer"), &tool).unwrap();
     let output = std::process::Command::new("runuser")
-        .args(["-u", "nobody", "--", "env", "BRICKLAYER_ROOT=state", "./tool", "--progress=plain", "ctx"])
+        .args([
+            "-u",
+            "nobody",
+            "--",
+            "env",
+            "BRICKLAYER_ROOT=state",
+            "./tool",
+            "--progress=plain",
+            "ctx",
+        ])
         .current_dir(place.folder.path())
         .output()
         .unwrap();
@@ -173,7 +190,11 @@ fn full_disk_is_reported_and_the_store_survives() {
     place.write("big", &"x".repeat(32 << 20));
     let copy = place.build(&["--progress=plain"]);
     std::process::Command::new("umount").arg("-l").arg(&state).status().unwrap();
-    assert!(full.code == Some(1) && full.stderr.contains("No space left on device"), "{}", full.stderr);
+    assert!(
+        full.code == Some(1) && full.stderr.contains("No space left on device"),
+        "{}",
+        full.stderr
+    );
     small.ok();
     assert_eq!(copy.code, Some(4), "{}", copy.stderr);
     assert!(copy.stderr.contains("the disk is full: free some space"), "{}", copy.stderr);
@@ -189,7 +210,10 @@ fn flags_to_come_are_refused_by_name() {
         (&["--provenance=mode=max", "ctx"], "--provenance"),
     ] {
         let ran = place.run(words);
-        assert_eq!((ran.code, ran.stderr), (Some(2), format!("ERROR: {flag} is not supported yet\n")));
+        assert_eq!(
+            (ran.code, ran.stderr),
+            (Some(2), format!("ERROR: {flag} is not supported yet\n"))
+        );
     }
     let ran = place.run(&["bake"]);
     assert_eq!(ran.code, Some(2));

@@ -7,8 +7,8 @@
 
 use cache::{Key, KeyBuilder};
 use llb::op::{
-    CacheSharing, ContentCache, CopyAction, ExecOp, FileAction, FileActionKind, FileInput, FileOp, Mount, MountKind,
-    NetworkMode, Owner, SecurityMode, UserId,
+    CacheSharing, ContentCache, CopyAction, ExecOp, FileAction, FileActionKind, FileInput, FileOp,
+    Mount, MountKind, NetworkMode, Owner, SecurityMode, UserId,
 };
 use llb::{Op, Platform, Vertex};
 use tree::content::Selection;
@@ -41,14 +41,20 @@ pub(crate) fn cache_map(vertex: &Vertex) -> CacheMap {
         Op::Exec(exec) => exec_map(exec, vertex.platform.as_ref(), vertex.inputs.len()),
         Op::File(file) => file_map(file, vertex.inputs.len()),
         Op::Merge => by_definition(KeyBuilder::new("merge.v1").finish(), vertex.inputs.len()),
-        Op::Diff { lower, upper } => {
-            by_definition(KeyBuilder::new("diff.v1").bool(*lower).bool(*upper).finish(), vertex.inputs.len())
-        }
+        Op::Diff { lower, upper } => by_definition(
+            KeyBuilder::new("diff.v1").bool(*lower).bool(*upper).finish(),
+            vertex.inputs.len(),
+        ),
     }
 }
 
 fn by_definition(op: Key, inputs: usize) -> CacheMap {
-    CacheMap { op, inputs: (0..inputs).map(|_| InputMap { selector: no_selector(), content: Vec::new() }).collect() }
+    CacheMap {
+        op,
+        inputs: (0..inputs)
+            .map(|_| InputMap { selector: no_selector(), content: Vec::new() })
+            .collect(),
+    }
 }
 
 fn no_selector() -> Key {
@@ -64,14 +70,16 @@ fn file_map(file: &FileOp, inputs: usize) -> CacheMap {
         .map(|input| {
             let here = FileInput::Input(input);
             let is_base = file.actions.iter().any(|action| action.input == here);
-            let copies: Vec<&CopyAction> = file.actions.iter().filter_map(|action| copy_from(action, here)).collect();
+            let copies: Vec<&CopyAction> =
+                file.actions.iter().filter_map(|action| copy_from(action, here)).collect();
             let mut sources: Vec<&str> = copies.iter().map(|copy| copy.src.as_str()).collect();
             sources.sort_unstable_by(|a, b| b.cmp(a));
             let mut selector = KeyBuilder::new("selector.v1");
             for source in sources {
                 selector = selector.str(source);
             }
-            let content = if is_base { Vec::new() } else { copies.into_iter().map(copy_selection).collect() };
+            let content =
+                if is_base { Vec::new() } else { copies.into_iter().map(copy_selection).collect() };
             InputMap { selector: selector.finish(), content }
         })
         .collect();
@@ -107,7 +115,10 @@ fn file_action(key: KeyBuilder, action: &FileAction) -> KeyBuilder {
     let key = key.u64(action.output.map_or(0, |output| output as u64 + 1));
     match &action.kind {
         FileActionKind::Copy(copy) => {
-            let key = owner(key.str("copy").str(base_name(&copy.src)).str(&copy.dest), copy.owner.as_ref());
+            let key = owner(
+                key.str("copy").str(base_name(&copy.src)).str(&copy.dest),
+                copy.owner.as_ref(),
+            );
             key.i64(i64::from(copy.mode))
                 .str(&copy.mode_str)
                 .bool(copy.follow_symlink)
@@ -117,17 +128,25 @@ fn file_action(key: KeyBuilder, action: &FileAction) -> KeyBuilder {
                 .bool(copy.allow_wildcard)
                 .bool(copy.allow_empty_wildcard)
                 .i64(copy.timestamp)
-                .list(&copy.include_patterns)
-                .list(&copy.exclude_patterns)
+                .strs(&copy.include_patterns)
+                .strs(&copy.exclude_patterns)
                 .bool(copy.always_replace_existing_dest_paths)
-                .list(&copy.required_paths)
+                .strs(&copy.required_paths)
         }
         FileActionKind::Mkfile(make) => owner(
-            key.str("mkfile").str(&make.path).i64(i64::from(make.mode)).bytes(&make.data).i64(make.timestamp),
+            key.str("mkfile")
+                .str(&make.path)
+                .i64(i64::from(make.mode))
+                .bytes(&make.data)
+                .i64(make.timestamp),
             make.owner.as_ref(),
         ),
         FileActionKind::Mkdir(make) => owner(
-            key.str("mkdir").str(&make.path).i64(i64::from(make.mode)).bool(make.make_parents).i64(make.timestamp),
+            key.str("mkdir")
+                .str(&make.path)
+                .i64(i64::from(make.mode))
+                .bool(make.make_parents)
+                .i64(make.timestamp),
             make.owner.as_ref(),
         ),
         FileActionKind::Rm(remove) => {
@@ -164,8 +183,8 @@ fn exec_map(exec: &ExecOp, platform: Option<&Platform>, inputs: usize) -> CacheM
     let meta = &exec.meta;
     let mut key = KeyBuilder::new("exec.v1")
         .str(&platform.map(ToString::to_string).unwrap_or_default())
-        .list(&meta.args)
-        .list(&meta.env)
+        .strs(&meta.args)
+        .strs(&meta.env)
         .str(&meta.cwd)
         .str(&meta.user)
         .str(&meta.hostname)
@@ -242,7 +261,8 @@ fn mount_key(key: KeyBuilder, mount: &Mount) -> KeyBuilder {
 }
 
 fn exec_input(exec: &ExecOp, input: usize) -> InputMap {
-    let mounts: Vec<&Mount> = exec.mounts.iter().filter(|mount| mount.input == Some(input)).collect();
+    let mounts: Vec<&Mount> =
+        exec.mounts.iter().filter(|mount| mount.input == Some(input)).collect();
     let mut selectors: Vec<&str> = mounts.iter().map(|mount| mount.selector.as_str()).collect();
     selectors.sort_unstable();
     selectors.dedup();
@@ -256,7 +276,10 @@ fn exec_input(exec: &ExecOp, input: usize) -> InputMap {
         ContentCache::Default => mount.dest != "/" && (mount.readonly || mount.output.is_none()),
     });
     let content = if by_content {
-        let paths = selectors.into_iter().map(|path| if path.is_empty() { "/" } else { path }.to_owned()).collect();
+        let paths = selectors
+            .into_iter()
+            .map(|path| if path.is_empty() { "/" } else { path }.to_owned())
+            .collect();
         vec![Selection { paths, follow_links: true, ..Selection::default() }]
     } else {
         Vec::new()

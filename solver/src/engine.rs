@@ -50,7 +50,8 @@ impl Engine {
     pub fn open(options: EngineOptions) -> Result<Self, OpError> {
         let registry = Arc::new(registry::Client::new(options.registry.clone()));
         let provider = Arc::new(Providers { registry: Arc::clone(&registry) });
-        let store = Store::open(&options.root, StoreOptions { provider, encoding: Encoding::default() })?;
+        let store =
+            Store::open(&options.root, StoreOptions { provider, encoding: Encoding::default() })?;
         Ok(Self {
             inner: Arc::new(EngineInner {
                 options,
@@ -73,7 +74,12 @@ impl Engine {
     }
 
     /// Begins a job.
-    pub fn job(&self, session: Arc<dyn Session>, events: Arc<dyn EventSink>, cancel: Cancel) -> Job {
+    pub fn job(
+        &self,
+        session: Arc<dyn Session>,
+        events: Arc<dyn EventSink>,
+        cancel: Cancel,
+    ) -> Job {
         Job { inner: JobInner { engine: Arc::clone(&self.inner), session, events, cancel } }
     }
 }
@@ -120,7 +126,11 @@ impl Job {
     ///
     /// # Errors
     /// The first vertex that failed.
-    pub fn solve(&self, definition: &Definition, targets: &[Edge]) -> Result<Vec<Ref>, Box<SolveError>> {
+    pub fn solve(
+        &self,
+        definition: &Definition,
+        targets: &[Edge],
+    ) -> Result<Vec<Ref>, Box<SolveError>> {
         let values = Solve::new(&self.inner, definition, targets).run(targets).map_err(Box::new)?;
         let mut trees = Vec::new();
         for (value, target) in values.iter().zip(targets) {
@@ -141,14 +151,17 @@ impl Job {
 impl JobInner {
     /// Waits until no other process runs the step with this key.
     pub(crate) fn lock(&self, key: &Key) -> Result<StepLock, OpError> {
-        let name = format!("step {}", llb::Digest::from_bytes(*key.as_bytes()).hex());
+        let name = format!("step {key}");
         if let Some(lock) = self.engine.store.try_lock(&name)? {
             return Ok(StepLock { _lock: lock, waited: false });
         }
-        let lock = self.engine.store.lock(&name, &|| self.cancel.is_cancelled()).map_err(|error| match error {
-            cache::CacheError::Cancelled(_) => OpError::Canceled,
-            error => error.into(),
-        })?;
+        let lock =
+            self.engine.store.lock(&name, &|| self.cancel.is_cancelled()).map_err(|error| {
+                match error {
+                    cache::CacheError::Cancelled(_) => OpError::Canceled,
+                    error => error.into(),
+                }
+            })?;
         Ok(StepLock { _lock: lock, waited: true })
     }
 }

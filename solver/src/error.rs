@@ -34,7 +34,9 @@ pub enum OpError {
         code: Option<i32>,
     },
     /// A path that a COPY, ADD or bind mount names is not there.
-    #[error("failed to compute cache key: failed to calculate checksum of ref {reference}: {message}")]
+    #[error(
+        "failed to compute cache key: failed to calculate checksum of ref {reference}: {message}"
+    )]
     Checksum {
         /// What was looked into: the name of a context or a vertex.
         reference: String,
@@ -46,6 +48,9 @@ pub enum OpError {
     /// A file action failed.
     #[error(transparent)]
     File(#[from] tree::TreeError),
+    /// An owner could not be looked up.
+    #[error(transparent)]
+    Passwd(tree::passwd::PasswdError),
     /// Something of the definition that this builder cannot do.
     #[error("{0} is not supported yet")]
     NotSupported(String),

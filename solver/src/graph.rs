@@ -6,7 +6,8 @@ use petgraph::graph::{DiGraph, NodeIndex};
 
 /// The definition as a graph whose edges run from an input to its user; node `n` is vertex `n`.
 pub(crate) fn graph(definition: &Definition) -> DiGraph<(), ()> {
-    let mut graph = DiGraph::with_capacity(definition.vertices().len(), definition.vertices().len());
+    let mut graph =
+        DiGraph::with_capacity(definition.vertices().len(), definition.vertices().len());
     for _ in definition.vertices() {
         graph.add_node(());
     }
@@ -23,7 +24,9 @@ pub(crate) fn dependencies(definition: &Definition) -> Vec<Vec<usize>> {
     let graph = graph(definition);
     graph
         .node_indices()
-        .map(|node| graph.neighbors_directed(node, Direction::Incoming).map(NodeIndex::index).collect())
+        .map(|node| {
+            graph.neighbors_directed(node, Direction::Incoming).map(NodeIndex::index).collect()
+        })
         .collect()
 }
 

@@ -82,7 +82,9 @@ impl Job {
         pull: bool,
     ) -> Result<ResolvedImage, OpError> {
         match location {
-            ImageLocation::Layout { name, path, pick } => self.resolve_layout(name, path, pick, platform),
+            ImageLocation::Layout { name, path, pick } => {
+                self.resolve_layout(name, path, pick, platform)
+            }
             ImageLocation::Registry(reference) => {
                 if !pull && let Some(image) = self.resolve_stored(reference, platform)? {
                     return Ok(image);
@@ -113,7 +115,11 @@ impl Job {
         Ok(ResolvedImage { digest: image.digest, config })
     }
 
-    fn resolve_stored(&self, reference: &Reference, platform: &Platform) -> Result<Option<ResolvedImage>, OpError> {
+    fn resolve_stored(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Option<ResolvedImage>, OpError> {
         let images = self.inner.engine.store.images();
         let Some(image) = images.by_name(reference)? else { return Ok(None) };
         let wanted = platform.to_string();
@@ -122,11 +128,19 @@ impl Job {
         };
         let config = parse_config(&reference.to_string(), &images.config(variant)?)?;
         let layers = images.reference(variant)?;
-        self.insert(format!("{IMAGE}{reference}@{}", image.id), platform, facts(image.id, layers, &diff_ids(&config)));
+        self.insert(
+            format!("{IMAGE}{reference}@{}", image.id),
+            platform,
+            facts(image.id, layers, &diff_ids(&config)),
+        );
         Ok(Some(ResolvedImage { digest: image.id, config }))
     }
 
-    fn resolve_registry(&self, reference: &Reference, platform: &Platform) -> Result<ResolvedImage, OpError> {
+    fn resolve_registry(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, OpError> {
         let registry_error =
             |source| OpError::Registry { reference: reference.to_string(), source };
         let engine = &self.inner.engine;
@@ -135,7 +149,10 @@ impl Job {
             Some(blob) => blob.read()?,
             None => {
                 let config = &image.manifest.config;
-                let bytes = engine.registry.small_blob(reference, config, MAX_CONFIG).map_err(registry_error)?;
+                let bytes = engine
+                    .registry
+                    .small_blob(reference, config, MAX_CONFIG)
+                    .map_err(registry_error)?;
                 engine.store.put_blob(&bytes)?;
                 bytes
             }
@@ -144,7 +161,14 @@ impl Job {
         let config = parse_config(&reference.to_string(), &config)?;
         let origin = format!("{IMAGE}{reference}");
         let pinned = format!("{IMAGE}{reference}@{digest}");
-        self.remember(pinned, platform, image.document.descriptor.digest, &image.manifest, &config, origin)?;
+        self.remember(
+            pinned,
+            platform,
+            image.document.descriptor.digest,
+            &image.manifest,
+            &config,
+            origin,
+        )?;
         Ok(ResolvedImage { digest, config })
     }
 
@@ -163,12 +187,22 @@ impl Job {
         if descriptors.len() != diff_ids.len() {
             return Err(OpError::Layout {
                 name: identifier,
-                message: format!("the manifest has {} layers, the config {}", descriptors.len(), diff_ids.len()),
+                message: format!(
+                    "the manifest has {} layers, the config {}",
+                    descriptors.len(),
+                    diff_ids.len()
+                ),
             });
         }
         let mut layers = Ref::scratch();
         for (descriptor, diff_id) in descriptors.into_iter().zip(&diff_ids) {
-            layers = layers.push(self.inner.engine.store.base_layer(*diff_id, &descriptor, origin.clone())?);
+            let layer = self.inner.engine.store.base_layer_over(
+                &layers,
+                *diff_id,
+                &descriptor,
+                origin.clone(),
+            )?;
+            layers = layers.push(layer);
         }
         self.insert(identifier, platform, facts(digest, layers, &diff_ids));
         Ok(())
@@ -188,7 +222,10 @@ fn facts(digest: Digest, layers: Ref, diff_ids: &[DiffId]) -> ImageFacts {
         Some(chain) => KeyBuilder::new("chain.v1").str(&chain.to_string()).finish(),
         None => KeyBuilder::new("chain.v1").str("").finish(),
     };
-    ImageFacts { layers, keys: vec![chain, KeyBuilder::new("image.v1").str(&digest.to_string()).finish()] }
+    ImageFacts {
+        layers,
+        keys: vec![chain, KeyBuilder::new("image.v1").str(&digest.to_string()).finish()],
+    }
 }
 
 fn diff_ids(config: &ImageConfig) -> Vec<DiffId> {
@@ -196,6 +233,8 @@ fn diff_ids(config: &ImageConfig) -> Vec<DiffId> {
 }
 
 fn parse_config(name: &str, bytes: &[u8]) -> Result<ImageConfig, OpError> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| OpError::Layout { name: name.to_owned(), message: format!("bad image config: {error}") })
+    serde_json::from_slice(bytes).map_err(|error| OpError::Layout {
+        name: name.to_owned(),
+        message: format!("bad image config: {error}"),
+    })
 }

@@ -54,7 +54,11 @@ pub(crate) struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    pub(crate) fn new(definition: &'a Definition, records: &'a dyn Records, targets: &[Edge]) -> Self {
+    pub(crate) fn new(
+        definition: &'a Definition,
+        records: &'a dyn Records,
+        targets: &[Edge],
+    ) -> Self {
         let vertices = definition.vertices();
         let mut outputs = vec![1; vertices.len()];
         let uses = vertices.iter().flat_map(|vertex| &vertex.inputs).chain(targets);
@@ -76,19 +80,19 @@ impl<'a> Known<'a> {
         self.maps[vertex].get_or_init(|| cache_map(self.definition.vertex(vertex)))
     }
 
-    /// Number of outputs that somebody uses.
-    pub(crate) fn outputs(&self, vertex: usize) -> usize {
-        self.outputs[vertex]
-    }
-
     /// Keys of a vertex, as far as they can be known without building anything.
     ///
     /// # Errors
     /// When a file that the vertex or one below it selects is not there; with the vertex that wants it.
-    pub(crate) fn early(&self, vertex: usize, facts: &dyn Facts) -> Result<&VertexKeys, (usize, OpError)> {
+    pub(crate) fn early(
+        &self,
+        vertex: usize,
+        facts: &dyn Facts,
+    ) -> Result<&VertexKeys, (usize, OpError)> {
         for below in self.ancestors(vertex) {
             if self.keys(below).is_none() {
-                let keys = self.compute(below, facts, &|edge, map| facts.content_key(below, edge, map));
+                let keys =
+                    self.compute(below, facts, &|edge, map| facts.content_key(below, edge, map));
                 let keys = keys.map_err(|error| (below, error))?;
                 let _ = self.early[below].set(keys);
             }
@@ -147,8 +151,14 @@ impl<'a> Known<'a> {
         // For each input: keys under which this vertex may be found, and keys under which it is saved.
         let (mut lookup, mut save) = (Vec::new(), Vec::new());
         for (edge, input) in vertex.inputs.iter().zip(&map.inputs) {
-            let keys = self.keys(edge.vertex).and_then(|keys| keys.outputs.get(edge.output)).cloned().unwrap_or_default();
-            let with_selector = |keys: Vec<Key>| keys.into_iter().map(|key| (key, input.selector)).collect::<Vec<_>>();
+            let keys = self
+                .keys(edge.vertex)
+                .and_then(|keys| keys.outputs.get(edge.output))
+                .cloned()
+                .unwrap_or_default();
+            let with_selector = |keys: Vec<Key>| {
+                keys.into_iter().map(|key| (key, input.selector)).collect::<Vec<_>>()
+            };
             let (mut find, mut keep) = (with_selector(keys.lookup), with_selector(keys.save));
             if !input.content.is_empty()
                 && let Some(key) = content(*edge, input)?
@@ -175,13 +185,13 @@ impl<'a> Known<'a> {
         save: &[Vec<(Key, Key)>],
         ignores: bool,
     ) -> Result<OutputKeys, OpError> {
-        let mut own = KeyBuilder::new("vertex.v1").bytes(map.op.as_bytes()).u64(output as u64);
+        let mut own = KeyBuilder::new("vertex.v1").key(&map.op).u64(output as u64);
         for parents in save {
             let Some((key, selector)) = parents.first() else {
                 // An input that is not known yet: its content will say.
                 return Ok(OutputKeys::default());
             };
-            own = own.bytes(key.as_bytes()).bytes(selector.as_bytes());
+            own = own.key(key).key(selector);
         }
         let own = own.finish();
         let found = if ignores { Vec::new() } else { self.linked(map, output, lookup)? };
@@ -197,14 +207,26 @@ impl<'a> Known<'a> {
     }
 
     /// Keys to which, for every input, some link leads.
-    fn linked(&self, map: &CacheMap, output: usize, lookup: &[Vec<(Key, Key)>]) -> Result<Vec<Key>, OpError> {
+    fn linked(
+        &self,
+        map: &CacheMap,
+        output: usize,
+        lookup: &[Vec<(Key, Key)>],
+    ) -> Result<Vec<Key>, OpError> {
         let mut common: Option<Vec<Key>> = None;
         for (number, parents) in lookup.iter().enumerate() {
             let mut here = Vec::new();
             for (parent, selector) in parents {
-                let found =
-                    self.records.query(&map.op, output as u32, number as u32, std::slice::from_ref(parent), selector)?;
-                here.extend(found.into_iter().filter(|key| !here.contains(key)).collect::<Vec<_>>());
+                let found = self.records.query(
+                    &map.op,
+                    output as u32,
+                    number as u32,
+                    std::slice::from_ref(parent),
+                    selector,
+                )?;
+                here.extend(
+                    found.into_iter().filter(|key| !here.contains(key)).collect::<Vec<_>>(),
+                );
             }
             common = Some(match common {
                 None => here,

@@ -43,24 +43,38 @@ pub(crate) struct Layout<'a> {
 
 impl Layout<'_> {
     /// Finds the image that was picked, for a platform.
-    pub(crate) fn image(&self, pick: &LayoutPick, platform: &Platform) -> Result<LayoutImage, OpError> {
+    pub(crate) fn image(
+        &self,
+        pick: &LayoutPick,
+        platform: &Platform,
+    ) -> Result<LayoutImage, OpError> {
         let index_path = self.path.join("index.json");
         let index: Index = self.parse(&self.read(&index_path)?, &index_path)?;
         let found = match pick {
             LayoutPick::Digest(digest) => {
-                index.manifests.iter().find(|descriptor| descriptor.digest == *digest).cloned().or_else(|| {
-                    // A digest may also name a manifest inside one of the indexes.
-                    self.blob_path(digest).exists().then(|| Descriptor::new("", *digest, 0))
-                })
+                index
+                    .manifests
+                    .iter()
+                    .find(|descriptor| descriptor.digest == *digest)
+                    .cloned()
+                    .or_else(|| {
+                        // A digest may also name a manifest inside one of the indexes.
+                        self.blob_path(digest).exists().then(|| Descriptor::new("", *digest, 0))
+                    })
             }
             LayoutPick::Tag(tag) => {
                 let is_tagged = |descriptor: &&Descriptor| {
                     let annotations = descriptor.annotations.as_ref();
-                    annotations.and_then(|all| all.get("org.opencontainers.image.ref.name")) == Some(tag)
+                    annotations.and_then(|all| all.get("org.opencontainers.image.ref.name"))
+                        == Some(tag)
                 };
                 let mut tagged = index.manifests.iter().filter(is_tagged);
                 tagged.next().cloned().or_else(|| match &index.manifests[..] {
-                    [only] if only.annotations.as_ref().is_none_or(|all| !all.contains_key("org.opencontainers.image.ref.name")) => {
+                    [only]
+                        if only.annotations.as_ref().is_none_or(|all| {
+                            !all.contains_key("org.opencontainers.image.ref.name")
+                        }) =>
+                    {
                         Some(only.clone())
                     }
                     _ => None,
@@ -77,7 +91,12 @@ impl Layout<'_> {
         self.follow(&descriptor, platform, 0)
     }
 
-    fn follow(&self, descriptor: &Descriptor, platform: &Platform, depth: usize) -> Result<LayoutImage, OpError> {
+    fn follow(
+        &self,
+        descriptor: &Descriptor,
+        platform: &Platform,
+        depth: usize,
+    ) -> Result<LayoutImage, OpError> {
         if depth > MAX_DEPTH {
             return Err(self.error("indexes are nested too deeply".to_owned()));
         }
@@ -87,7 +106,10 @@ impl Layout<'_> {
         if value.get("manifests").is_some() {
             let index: Index = self.parse(&bytes, &path)?;
             let best = choose(&index.manifests, platform).ok_or_else(|| {
-                self.error(format!("no image for platform `{platform}` in `{}`", self.path.display()))
+                self.error(format!(
+                    "no image for platform `{platform}` in `{}`",
+                    self.path.display()
+                ))
             })?;
             return self.follow(best, platform, depth + 1);
         }
@@ -112,15 +134,24 @@ impl Layout<'_> {
     fn read(&self, path: &Path) -> Result<Vec<u8>, OpError> {
         let mut bytes = Vec::new();
         let file = fs::File::open(path).map_err(|error| self.error(error.to_string()))?;
-        file.take(MAX_DOCUMENT + 1).read_to_end(&mut bytes).map_err(|error| self.error(error.to_string()))?;
+        file.take(MAX_DOCUMENT + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| self.error(error.to_string()))?;
         if bytes.len() as u64 > MAX_DOCUMENT {
-            return Err(self.error(format!("`{}` is larger than {MAX_DOCUMENT} bytes", path.display())));
+            return Err(
+                self.error(format!("`{}` is larger than {MAX_DOCUMENT} bytes", path.display()))
+            );
         }
         Ok(bytes)
     }
 
-    fn parse<T: serde::de::DeserializeOwned>(&self, bytes: &[u8], path: &Path) -> Result<T, OpError> {
-        serde_json::from_slice(bytes).map_err(|error| self.error(format!("`{}`: {error}", path.display())))
+    fn parse<T: serde::de::DeserializeOwned>(
+        &self,
+        bytes: &[u8],
+        path: &Path,
+    ) -> Result<T, OpError> {
+        serde_json::from_slice(bytes)
+            .map_err(|error| self.error(format!("`{}`: {error}", path.display())))
     }
 
     fn error(&self, message: String) -> OpError {

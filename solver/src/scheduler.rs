@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 
 /// Something that happened to a vertex, by its index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
+pub(crate) enum Input {
     /// A lookup found a result.
     Hit(usize),
     /// A lookup found nothing.
@@ -42,7 +42,7 @@ pub enum Input {
 
 /// Something to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Look for a result by definition, before anything is known of the inputs' contents.
     Lookup(usize),
     /// Look again, with all inputs at hand.
@@ -67,7 +67,7 @@ enum State {
 
 /// The state of all vertices of one solve.
 #[derive(Debug, Clone)]
-pub struct Scheduler {
+pub(crate) struct Scheduler {
     inputs: Vec<Vec<usize>>,
     users: Vec<Vec<usize>>,
     states: Vec<State>,
@@ -83,7 +83,7 @@ impl Scheduler {
     /// A machine for vertices whose inputs are given by index, each list without repeats.
     ///
     /// At most `places` of the vertices marked `limited` run at the same time; `None` means no limit.
-    pub fn new(inputs: Vec<Vec<usize>>, limited: Vec<bool>, places: Option<usize>) -> Self {
+    pub(crate) fn new(inputs: Vec<Vec<usize>>, limited: Vec<bool>, places: Option<usize>) -> Self {
         let mut users = vec![Vec::new(); inputs.len()];
         for (vertex, its) in inputs.iter().enumerate() {
             for &input in its {
@@ -103,14 +103,14 @@ impl Scheduler {
     }
 
     /// Asks for the result of a vertex; the beginning of everything.
-    pub fn demand(&mut self, vertex: usize) -> Vec<Action> {
+    pub(crate) fn demand(&mut self, vertex: usize) -> Vec<Action> {
         let mut actions = Vec::new();
         self.start(vertex, &mut actions);
         actions
     }
 
     /// Takes what happened and says what to do.
-    pub fn step(&mut self, input: Input) -> Vec<Action> {
+    pub(crate) fn step(&mut self, input: Input) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
             Input::Hit(vertex) => {
@@ -140,17 +140,18 @@ impl Scheduler {
     }
 
     /// Whether nothing is under way any more.
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.under_way == 0
     }
 
     /// Whether the vertex has a result.
-    pub fn is_done(&self, vertex: usize) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_done(&self, vertex: usize) -> bool {
         self.states[vertex] == State::Done
     }
 
     /// Whether nobody has asked for the vertex.
-    pub fn is_idle(&self, vertex: usize) -> bool {
+    pub(crate) fn is_idle(&self, vertex: usize) -> bool {
         self.states[vertex] == State::Idle
     }
 
@@ -266,9 +267,15 @@ mod tests {
             }
             let more = machine.step(outcome(action));
             stops += more.iter().filter(|action| **action == Action::Stop).count();
-            assert!(stops == 0 || !more.iter().any(|action| matches!(action, Action::Execute(_) | Action::Lookup(_))));
+            assert!(
+                stops == 0
+                    || !more
+                        .iter()
+                        .any(|action| matches!(action, Action::Execute(_) | Action::Lookup(_)))
+            );
             under_way.extend(more.into_iter().filter(|action| *action != Action::Stop));
-            let running = under_way.iter().filter(|action| matches!(action, Action::Execute(_))).count();
+            let running =
+                under_way.iter().filter(|action| matches!(action, Action::Execute(_))).count();
             assert!(running <= places.unwrap_or(usize::MAX), "{running} run at once");
         }
         assert!(machine.is_over() && stops <= 1);
@@ -285,20 +292,30 @@ mod tests {
 
     #[test]
     fn a_hit_on_the_target_touches_nothing_else() {
-        let (machine, executed) = drive(&[vec![], vec![0], vec![1]], None, |_| 0, |action| match action {
-            Action::Lookup(2) => Input::Hit(2),
-            other => panic!("{other:?}"),
-        });
+        let (machine, executed) = drive(
+            &[vec![], vec![0], vec![1]],
+            None,
+            |_| 0,
+            |action| match action {
+                Action::Lookup(2) => Input::Hit(2),
+                other => panic!("{other:?}"),
+            },
+        );
         assert!(executed.is_empty() && machine.is_idle(0) && machine.is_idle(1));
     }
 
     #[test]
     fn a_failure_starts_nothing_new() {
         let inputs = [vec![], vec![], vec![0, 1]];
-        let (machine, executed) = drive(&inputs, None, |_| 0, |action| match action {
-            Action::Execute(0) => Input::Failed(0),
-            other => miss_all(other),
-        });
+        let (machine, executed) = drive(
+            &inputs,
+            None,
+            |_| 0,
+            |action| match action {
+                Action::Execute(0) => Input::Failed(0),
+                other => miss_all(other),
+            },
+        );
         assert!(!machine.is_done(2) && !executed.contains(&2));
     }
 
@@ -310,12 +327,17 @@ mod tests {
         let mut seen = 0;
         while let Some(prefix) = orders.pop() {
             let (mut at, mut widths) = (0, Vec::new());
-            let (_, executed) = drive(&inputs, None, |width| {
-                let pick = prefix.get(at).copied().unwrap_or(0);
-                widths.push(width);
-                at += 1;
-                pick
-            }, miss_all);
+            let (_, executed) = drive(
+                &inputs,
+                None,
+                |width| {
+                    let pick = prefix.get(at).copied().unwrap_or(0);
+                    widths.push(width);
+                    at += 1;
+                    pick
+                },
+                miss_all,
+            );
             assert_eq!(executed.len(), 4);
             seen += 1;
             for position in prefix.len()..widths.len() {
@@ -331,18 +353,23 @@ mod tests {
     }
 
     fn graph() -> impl Strategy<Value = Vec<Vec<usize>>> {
-        proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..4), 1..12).prop_map(|rows| {
-            rows.iter()
-                .enumerate()
-                .map(|(vertex, row)| {
-                    let mut inputs: Vec<usize> =
-                        row.iter().filter(|_| vertex > 0).map(|&byte| usize::from(byte) % vertex.max(1)).collect();
-                    inputs.sort_unstable();
-                    inputs.dedup();
-                    inputs
-                })
-                .collect()
-        })
+        proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..4), 1..12).prop_map(
+            |rows| {
+                rows.iter()
+                    .enumerate()
+                    .map(|(vertex, row)| {
+                        let mut inputs: Vec<usize> = row
+                            .iter()
+                            .filter(|_| vertex > 0)
+                            .map(|&byte| usize::from(byte) % vertex.max(1))
+                            .collect();
+                        inputs.sort_unstable();
+                        inputs.dedup();
+                        inputs
+                    })
+                    .collect()
+            },
+        )
     }
 
     proptest! {

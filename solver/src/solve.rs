@@ -64,7 +64,12 @@ impl<'a> Solve<'a> {
     /// Gets the targets' values.
     pub(crate) fn run(self, targets: &[Edge]) -> Result<Vec<Value>, SolveError> {
         let inputs = graph::dependencies(self.definition);
-        let limited = self.definition.vertices().iter().map(|vertex| matches!(vertex.op, Op::Exec(_))).collect();
+        let limited = self
+            .definition
+            .vertices()
+            .iter()
+            .map(|vertex| matches!(vertex.op, Op::Exec(_)))
+            .collect();
         let mut scheduler = Scheduler::new(inputs, limited, self.job.engine.options.jobs);
         let (sender, receiver) = channel();
         std::thread::scope(|scope| {
@@ -94,8 +99,10 @@ impl<'a> Solve<'a> {
                 spawn(scheduler.step(input));
             }
         });
-        let values: Option<Vec<Value>> =
-            targets.iter().map(|target| self.values[target.vertex].get()?.get(target.output).cloned()).collect();
+        let values: Option<Vec<Value>> = targets
+            .iter()
+            .map(|target| self.values[target.vertex].get()?.get(target.output).cloned())
+            .collect();
         match (self.failure.into_inner(), values) {
             (None, Some(values)) => Ok(values),
             (Some(failure), _) => Err(failure),
@@ -110,10 +117,9 @@ impl<'a> Solve<'a> {
 
     /// The value of an input; the scheduler has seen to it that it is there.
     pub(crate) fn value(&self, edge: Edge) -> Result<&Value, OpError> {
-        self.values[edge.vertex]
-            .get()
-            .and_then(|values| values.get(edge.output))
-            .ok_or_else(|| OpError::NotSupported("an output that its vertex does not make".to_owned()))
+        self.values[edge.vertex].get().and_then(|values| values.get(edge.output)).ok_or_else(|| {
+            OpError::NotSupported("an output that its vertex does not make".to_owned())
+        })
     }
 
     fn perform(&self, action: Action) -> Input {
@@ -141,7 +147,11 @@ impl<'a> Solve<'a> {
     fn fail(&self, failure: Failure) {
         let vertex = self.definition.vertex(failure.vertex);
         let canceled = failure.error.is_canceled();
-        let error = if canceled { VertexError::Canceled } else { VertexError::Failed(failure.error.to_string()) };
+        let error = if canceled {
+            VertexError::Canceled
+        } else {
+            VertexError::Failed(failure.error.to_string())
+        };
         self.started(failure.vertex);
         self.completed(failure.vertex, false, Some(error));
         if !canceled {
@@ -206,7 +216,12 @@ impl<'a> Solve<'a> {
             records.save(&links, None)?;
         }
         self.started(vertex);
-        self.finish(vertex, values.into_iter().map(|(_, value)| value).collect(), Some(settled), true);
+        self.finish(
+            vertex,
+            values.into_iter().map(|(_, value)| value).collect(),
+            Some(settled),
+            true,
+        );
         Ok(true)
     }
 
@@ -240,8 +255,12 @@ impl<'a> Solve<'a> {
         for (output, value) in keys.outputs.iter().zip(values) {
             if let (Some(key), Value::Tree(reference)) = (output.save.first(), value) {
                 let why = self.definition.vertex(vertex).metadata.name.as_bytes().to_vec();
-                let result =
-                    NewResult { key: *key, reference: reference.clone(), created: SystemTime::now(), why };
+                let result = NewResult {
+                    key: *key,
+                    reference: reference.clone(),
+                    created: SystemTime::now(),
+                    why,
+                };
                 self.job.engine.store.save(&links, Some(&result))?;
             }
         }
@@ -281,7 +300,8 @@ impl<'a> Solve<'a> {
 
     /// Hash of what is selected of an input that is there.
     fn hash(&self, user: usize, edge: Edge, map: &InputMap) -> Result<Key, OpError> {
-        let value = match self.values[edge.vertex].get().and_then(|values| values.get(edge.output)) {
+        let value = match self.values[edge.vertex].get().and_then(|values| values.get(edge.output))
+        {
             Some(value) => value.clone(),
             None => match &self.definition.vertex(edge.vertex).op {
                 Op::Source(source) => self.source_value(edge.vertex, source)?,
@@ -314,7 +334,11 @@ impl<'a> Solve<'a> {
         let its = self.definition.vertex(vertex);
         self.job.events.send(Event::VertexStarted {
             vertex: its.digest,
-            inputs: its.inputs.iter().map(|edge| self.definition.vertex(edge.vertex).digest).collect(),
+            inputs: its
+                .inputs
+                .iter()
+                .map(|edge| self.definition.vertex(edge.vertex).digest)
+                .collect(),
             name: its.metadata.name.clone(),
             at: SystemTime::now(),
         });
@@ -322,7 +346,12 @@ impl<'a> Solve<'a> {
 
     fn completed(&self, vertex: usize, cached: bool, error: Option<VertexError>) {
         let vertex = self.definition.vertex(vertex).digest;
-        self.job.events.send(Event::VertexCompleted { vertex, cached, error, at: SystemTime::now() });
+        self.job.events.send(Event::VertexCompleted {
+            vertex,
+            cached,
+            error,
+            at: SystemTime::now(),
+        });
     }
 }
 
@@ -338,7 +367,9 @@ impl Facts for Solve<'_> {
 
     fn content_key(&self, user: usize, edge: Edge, map: &InputMap) -> Result<Option<Key>, OpError> {
         match &self.definition.vertex(edge.vertex).op {
-            Op::Source(source) if source.identifier.starts_with("local://") => self.hash(user, edge, map).map(Some),
+            Op::Source(source) if source.identifier.starts_with("local://") => {
+                self.hash(user, edge, map).map(Some)
+            }
             _ => Ok(None),
         }
     }

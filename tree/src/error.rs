@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::passwd::PasswdError;
 use crate::path::absolute;
 use crate::pattern::PatternError;
 
@@ -49,6 +50,9 @@ pub enum TreeError {
     /// A malformed pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),
+    /// A user or group cannot be found out.
+    #[error(transparent)]
+    Passwd(#[from] PasswdError),
     /// The file system failed.
     #[error("cannot {action} `{}`", path.display())]
     Io {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use frontend::{Build, FrontendError, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode, ResolvedImages};
+use frontend::{
+    Build, FrontendError, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode,
+    ResolvedImages,
+};
 use llb::event::VertexError;
 use llb::{Digest, Event, EventSink, Reference, SourceInfo, SourceRange};
 use parser::Dockerfile;
@@ -63,8 +66,9 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
 
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
     let cancel = cancel()?;
-    let interrupted = signals::watch(cancel.clone())
-        .map_err(|error| Failure::new(Exit::Machine, format!("cannot watch for signals: {error}")))?;
+    let interrupted = signals::watch(cancel.clone()).map_err(|error| {
+        Failure::new(Exit::Machine, format!("cannot watch for signals: {error}"))
+    })?;
     let progress = Arc::new(Progress::start(mode));
     let given = Arc::new(given);
     let job = engine.job(Arc::clone(&given) as _, Arc::clone(&progress) as _, cancel);
@@ -92,7 +96,8 @@ fn build(
 ) -> Result<(Build, Exported), Failure> {
     let build = convert(job, tree, options, events, info)?;
     let edges: Vec<_> = build.targets.iter().filter_map(|target| target.result).collect();
-    let mut trees = job.solve(&build.definition, &edges).map_err(|error| solve_failure(&error))?.into_iter();
+    let mut trees =
+        job.solve(&build.definition, &edges).map_err(|error| solve_failure(&error))?.into_iter();
     let mut results = Vec::new();
     for target in &build.targets {
         let tree = match target.result {
@@ -115,11 +120,17 @@ fn progress_mode(args: &BuildArgs) -> Result<Mode, Failure> {
         return Err(Failure::new(Exit::Usage, "--progress=rawjson is not supported yet"));
     }
     let mode = Mode::parse(given).ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("invalid progress mode `{given}`: want auto, plain, tty, quiet or none"))
+        Failure::new(
+            Exit::Usage,
+            format!("invalid progress mode `{given}`: want auto, plain, tty, quiet or none"),
+        )
     })?;
     match (args.quiet, given) {
         (true, "auto" | "quiet") => Ok(Mode::Quiet),
-        (true, _) => Err(Failure::new(Exit::Usage, format!("progress={given} and quiet cannot be used together"))),
+        (true, _) => Err(Failure::new(
+            Exit::Usage,
+            format!("progress={given} and quiet cannot be used together"),
+        )),
         (false, _) => Ok(mode),
     }
 }
@@ -127,23 +138,36 @@ fn progress_mode(args: &BuildArgs) -> Result<Mode, Failure> {
 /// The context as a folder; other kinds are known by name.
 fn context_folder(args: &BuildArgs) -> Result<PathBuf, Failure> {
     let Some(text) = args.context.as_deref() else {
-        return Err(Failure::new(Exit::Usage, "`build` requires exactly one argument: the build context")
-            .hint("usage: build [OPTIONS] CONTEXT; the current folder is `.`"));
+        return Err(Failure::new(
+            Exit::Usage,
+            "`build` requires exactly one argument: the build context",
+        )
+        .hint("usage: build [OPTIONS] CONTEXT; the current folder is `.`"));
     };
     if text == "-" {
-        return Err(Failure::new(Exit::Usage, "a context from standard input (`-`) is not supported yet"));
+        return Err(Failure::new(
+            Exit::Usage,
+            "a context from standard input (`-`) is not supported yet",
+        ));
     }
     let path = PathBuf::from(text);
     if path.is_dir() {
         return Ok(path);
     }
-    let is_remote = text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
+    let is_remote =
+        text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
     if is_remote {
-        return Err(Failure::new(Exit::Usage, format!("the remote context `{text}` is not supported yet")));
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("the remote context `{text}` is not supported yet"),
+        ));
     }
     if path.exists() {
-        return Err(Failure::new(Exit::Usage, format!("unable to prepare context: path \"{text}\" is not a folder"))
-            .hint("the argument is the build context; name the Dockerfile with -f"));
+        return Err(Failure::new(
+            Exit::Usage,
+            format!("unable to prepare context: path \"{text}\" is not a folder"),
+        )
+        .hint("the argument is the build context; name the Dockerfile with -f"));
     }
     Err(Failure::new(Exit::Usage, format!("unable to prepare context: path \"{text}\" not found")))
 }
@@ -164,7 +188,10 @@ fn secrets(given: &[String]) -> Result<BTreeMap<String, crate::inputs::SecretSou
 fn ignore_lines(ignore: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(ignore);
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    text.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty()).map(|line| line.trim().to_owned()).collect()
+    text.lines()
+        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+        .map(|line| line.trim().to_owned())
+        .collect()
 }
 
 fn add_named_contexts(
@@ -191,7 +218,8 @@ fn parse(source: &DockerfileText) -> Result<(Dockerfile, Arc<SourceInfo>), Failu
     let info = Arc::new(SourceInfo { filename: source.name.clone(), text });
     let tree = parser::parse(&source.text).map_err(|errors| {
         let failures = errors.errors.iter().map(|error| {
-            let mut failure = Failure::new(Exit::Build, format!("failed to solve: {}", error.message()));
+            let mut failure =
+                Failure::new(Exit::Build, format!("failed to solve: {}", error.message()));
             failure.hint.clone_from(&error.help);
             let range = |start, end| SourceRange { info: Arc::clone(&info), start, end };
             failure.sources.extend(error.lines.map(|lines| range(lines.start, lines.end)));
@@ -247,11 +275,17 @@ fn frontend_failure(errors: &[FrontendError], info: &Arc<SourceInfo>) -> Failure
 }
 
 /// Resolves an image, shown as a step of its own.
-fn resolve(job: &Job, request: &ImageRequest, events: &dyn EventSink) -> Result<frontend::ResolvedImage, OpError> {
+fn resolve(
+    job: &Job,
+    request: &ImageRequest,
+    events: &dyn EventSink,
+) -> Result<frontend::ResolvedImage, OpError> {
     let (location, name) = match &request.location {
         ImageLocation::Registry(name) => {
-            let reference = Reference::parse(name)
-                .map_err(|error| OpError::Layout { name: name.clone(), message: error.to_string() })?;
+            let reference = Reference::parse(name).map_err(|error| OpError::Layout {
+                name: name.clone(),
+                message: error.to_string(),
+            })?;
             (solver::ImageLocation::Registry(reference), name.clone())
         }
         ImageLocation::OciLayout { context, path, tag, digest } => {
@@ -259,13 +293,22 @@ fn resolve(job: &Job, request: &ImageRequest, events: &dyn EventSink) -> Result<
                 Some(digest) => LayoutPick::Digest(*digest),
                 None => LayoutPick::Tag(tag.clone().unwrap_or_else(|| "latest".to_owned())),
             };
-            (solver::ImageLocation::Layout { name: context.clone(), path: path.into(), pick }, context.clone())
+            (
+                solver::ImageLocation::Layout { name: context.clone(), path: path.into(), pick },
+                context.clone(),
+            )
         }
     };
     let title = format!("[internal] load metadata for {name}");
     let vertex = Digest::of(format!("{title} {}", request.platform).as_bytes());
-    events.send(Event::VertexStarted { vertex, inputs: Vec::new(), name: title, at: SystemTime::now() });
-    let outcome = job.resolve_image(&location, &request.platform, request.mode == ResolveMode::ForcePull);
+    events.send(Event::VertexStarted {
+        vertex,
+        inputs: Vec::new(),
+        name: title,
+        at: SystemTime::now(),
+    });
+    let outcome =
+        job.resolve_image(&location, &request.platform, request.mode == ResolveMode::ForcePull);
     let error = outcome.as_ref().err().map(|error| VertexError::Failed(chain(error)));
     events.send(Event::VertexCompleted { vertex, cached: false, error, at: SystemTime::now() });
     let image = outcome?;
@@ -303,10 +346,18 @@ fn report_warnings(build: &Build, mode: Mode) {
     }
 }
 
+/// Writes a file so that it is there in full or not at all.
+fn write_aside(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(format!(".{}.partial", std::process::id()));
+    fs_err::write(&aside, text)?;
+    fs_err::rename(&aside, path)
+}
+
 /// Prints and writes what identifies the result.
 fn finish(args: &BuildArgs, mode: Mode, exported: &Exported) -> Result<Exit, Failure> {
     let write = |path: &Path, text: &[u8]| {
-        exporters::write_file(path, text).map_err(|error| Failure::new(Exit::Machine, chain(&error)))
+        write_aside(path, text).map_err(|error| Failure::new(Exit::Machine, error.to_string()))
     };
     if let Some(path) = &args.iidfile {
         write(path, exported.id.map(|id| id.to_string()).unwrap_or_default().as_bytes())?;

@@ -34,8 +34,14 @@ impl Call {
             match field.split_once('=') {
                 Some(("ignorestatus", value)) => ignore_status = matches!(value, "true" | "1"),
                 Some(("format", "text")) => {}
-                Some(("format", format)) => return Err(usage(format!("--call with format={format} is not supported yet"))),
-                _ => return Err(usage(format!("invalid field `{field}` in --call: want format= or ignorestatus="))),
+                Some(("format", format)) => {
+                    return Err(usage(format!("--call with format={format} is not supported yet")));
+                }
+                _ => {
+                    return Err(usage(format!(
+                        "invalid field `{field}` in --call: want format= or ignorestatus="
+                    )));
+                }
             }
         }
         match method {
@@ -43,14 +49,22 @@ impl Call {
             "build" | "" => Ok(None),
             "check" | "lint" => Ok(Some(Self::Check { ignore_status })),
             "targets" => Ok(Some(Self::Targets)),
-            "outline" | "subrequests.describe" => Err(usage(format!("--call={method} is not supported yet"))),
-            _ => Err(usage(format!("unknown method `{method}` for --call: want build, check or targets"))),
+            "outline" | "subrequests.describe" => {
+                Err(usage(format!("--call={method} is not supported yet")))
+            }
+            _ => Err(usage(format!(
+                "unknown method `{method}` for --call: want build, check or targets"
+            ))),
         }
     }
 }
 
 /// Prints the answer.
-pub(crate) fn answer(call: Call, converted: Result<Build, Failure>, info: &Arc<SourceInfo>) -> Result<Exit, Failure> {
+pub(crate) fn answer(
+    call: Call,
+    converted: Result<Build, Failure>,
+    info: &Arc<SourceInfo>,
+) -> Result<Exit, Failure> {
     let build = converted?;
     match call {
         Call::Targets => {
@@ -69,7 +83,12 @@ pub(crate) fn answer(call: Call, converted: Result<Build, Failure>, info: &Arc<S
                 count => println!("Check complete, {count} warnings have been found!"),
             }
             for warning in &build.warnings {
-                println!("\nWARNING: {} - {}\n{}\n", warning.rule, warning.rule.url(), warning.message);
+                println!(
+                    "\nWARNING: {} - {}\n{}\n",
+                    warning.rule,
+                    warning.rule.url(),
+                    warning.message
+                );
                 let (start, end) = (warning.lines.start, warning.lines.end);
                 print!("{}", source_block(&SourceRange { info: Arc::clone(info), start, end }));
             }

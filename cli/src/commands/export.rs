@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use exporters::layout::{self, Flavor};
-use exporters::{Annotations, Content, Destination, ExportError, ImageResult, Kind, Output, PlatformResult, Target};
+use exporters::{
+    Annotations, Content, Destination, ExportError, ImageResult, Kind, Output, PlatformResult,
+    Target,
+};
 use frontend::Options;
 use llb::event::VertexError;
 use llb::{Digest, Event, EventSink, Reference};
@@ -38,13 +41,18 @@ impl Exported {
     pub(crate) fn metadata_json(&self) -> String {
         let empty = || String::from("{}");
         let mut metadata = self.metadata.clone();
-        let build = Digest::of(format!("{:?} {}", SystemTime::now(), std::process::id()).as_bytes()).hex();
-        metadata.insert("buildx.build.ref".to_owned(), format!("bricklayer/local/{}", &build[..25]).into());
+        let build =
+            Digest::of(format!("{:?} {}", SystemTime::now(), std::process::id()).as_bytes()).hex();
+        metadata.insert(
+            "buildx.build.ref".to_owned(),
+            format!("bricklayer/local/{}", &build[..25]).into(),
+        );
         serde_json::to_string_pretty(&metadata).unwrap_or_else(|_| empty())
     }
 
     fn take(&mut self, exported: &exporters::Exported) {
-        let mut put = |key: &str, value: serde_json::Value| self.metadata.insert(key.to_owned(), value);
+        let mut put =
+            |key: &str, value: serde_json::Value| self.metadata.insert(key.to_owned(), value);
         if let Some(config) = exported.config {
             put("containerimage.config.digest", config.to_string().into());
         }
@@ -63,12 +71,14 @@ impl Exported {
 pub(crate) fn export_failure(error: &ExportError) -> Failure {
     let message = chain(error);
     match error {
-        ExportError::Store(error) => store_failure(error, message),
+        ExportError::Cache(error) => store_failure(error, message),
         ExportError::Push { source, .. } => match source.downcast_ref::<registry::Error>() {
             Some(error) => registry_failure(error, message),
             None => Failure::new(Exit::Network, message),
         },
-        ExportError::Write { .. } | ExportError::Archive(_) if super::is_disk_full(error) => super::disk_full(message),
+        ExportError::Write { .. } | ExportError::Archive(_) if super::is_disk_full(error) => {
+            super::disk_full(message)
+        }
         ExportError::Write { .. } | ExportError::Archive(_) => Failure::new(Exit::Machine, message),
         ExportError::InvalidOutput { .. }
         | ExportError::InvalidAnnotation { .. }
@@ -86,7 +96,11 @@ pub(crate) fn export_failure(error: &ExportError) -> Failure {
 
 impl Outputs {
     /// Reads the flags; everything that can be wrong without a result is found here.
-    pub(crate) fn parse(args: &BuildArgs, names: &[Reference], options: &Options) -> Result<Self, Failure> {
+    pub(crate) fn parse(
+        args: &BuildArgs,
+        names: &[Reference],
+        options: &Options,
+    ) -> Result<Self, Failure> {
         let mut outputs = Vec::new();
         for text in &args.outputs {
             outputs.push(Output::parse(text).map_err(|error| export_failure(&error))?);
@@ -107,7 +121,9 @@ impl Outputs {
         }
         let mut annotations = Annotations::default();
         for text in &args.annotations {
-            annotations.0.extend(Annotations::parse_flag(text).map_err(|error| export_failure(&error))?.0);
+            annotations
+                .0
+                .extend(Annotations::parse_flag(text).map_err(|error| export_failure(&error))?.0);
         }
         let all = Self {
             outputs,
@@ -121,7 +137,10 @@ impl Outputs {
 
     fn check(&self) -> Result<(), Failure> {
         let usage = |message: &str| Err(Failure::new(Exit::Usage, message));
-        let to_stdout = |output: &&Output| matches!(output.dest, Some(Target::Stdout)) || (output.kind == Kind::Tar && output.dest.is_none());
+        let to_stdout = |output: &&Output| {
+            matches!(output.dest, Some(Target::Stdout))
+                || (output.kind == Kind::Tar && output.dest.is_none())
+        };
         if self.outputs.iter().filter(to_stdout).count() > 1 {
             return usage("two outputs cannot both be written to standard output");
         }
@@ -134,14 +153,22 @@ impl Outputs {
                 Kind::Local if !matches!(output.dest, Some(Target::Path(_))) => {
                     return usage("dest is required for local output, and must be a folder");
                 }
-                Kind::Oci if output.dest.is_none() => return usage("dest is required for oci output"),
+                Kind::Oci if output.dest.is_none() => {
+                    return usage("dest is required for oci output");
+                }
                 Kind::Docker if output.dest.is_none() => {
-                    return Err(Failure::new(Exit::Usage, "loading into a running Docker is not supported yet")
-                        .hint("give dest=FILE, or name the image with -t for the local image store"));
+                    return Err(Failure::new(
+                        Exit::Usage,
+                        "loading into a running Docker is not supported yet",
+                    )
+                    .hint("give dest=FILE, or name the image with -t for the local image store"));
                 }
                 Kind::Image if output.push.enabled && self.names_of(output).is_empty() => {
-                    return Err(Failure::new(Exit::Usage, "tag is needed when pushing to registry")
-                        .hint("name the image with -t REGISTRY/NAME:TAG"));
+                    return Err(Failure::new(
+                        Exit::Usage,
+                        "tag is needed when pushing to registry",
+                    )
+                    .hint("name the image with -t REGISTRY/NAME:TAG"));
                 }
                 _ => {}
             }
@@ -152,7 +179,10 @@ impl Outputs {
     /// Refuses an image id file when there is no image.
     pub(crate) fn check_iidfile(&self) -> Result<(), Failure> {
         if self.outputs.iter().any(|output| matches!(output.kind, Kind::Local | Kind::Tar)) {
-            return Err(Failure::new(Exit::Usage, "local and tar exporters are incompatible with image ID file"));
+            return Err(Failure::new(
+                Exit::Usage,
+                "local and tar exporters are incompatible with image ID file",
+            ));
         }
         Ok(())
     }
@@ -203,10 +233,20 @@ impl Outputs {
                 (kind, _) => format!("exporting to {kind} image format"),
             };
             let vertex = Digest::of(format!("{title} {:?}", output.dest).as_bytes());
-            events.send(Event::VertexStarted { vertex, inputs: Vec::new(), name: title, at: SystemTime::now() });
+            events.send(Event::VertexStarted {
+                vertex,
+                inputs: Vec::new(),
+                name: title,
+                at: SystemTime::now(),
+            });
             let outcome = export_one(engine, &result, output);
             let error = outcome.as_ref().err().map(|error| VertexError::Failed(chain(error)));
-            events.send(Event::VertexCompleted { vertex, cached: false, error, at: SystemTime::now() });
+            events.send(Event::VertexCompleted {
+                vertex,
+                cached: false,
+                error,
+                at: SystemTime::now(),
+            });
             let one = outcome.map_err(|error| export_failure(&error))?;
             if let Some(one) = one {
                 exported.take(&one);
@@ -252,13 +292,23 @@ fn export_one(
             let mut exported = None;
             if output.push.enabled {
                 let image = exporters::assemble(store, result, &output.image, Content::Elsewhere)?;
-                exported =
-                    Some(exporters::push::push(engine.registry(), store, &image, &result.names, output.push)?);
+                exported = Some(exporters::push::push(
+                    engine.registry(),
+                    store,
+                    &image,
+                    &result.names,
+                    output.push,
+                )?);
                 pushed = Some(image);
             }
             if output.store {
-                let stored =
-                    exporters::store::put(store, result, &output.image, &result.names, pushed.as_ref())?;
+                let stored = exporters::store::put(
+                    store,
+                    result,
+                    &output.image,
+                    &result.names,
+                    pushed.as_ref(),
+                )?;
                 exported.get_or_insert(stored);
             }
             Ok(exported)

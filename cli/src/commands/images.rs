@@ -24,7 +24,8 @@ pub(crate) struct ImagesArgs {
 /// Prints one line for each name of each image.
 pub(crate) fn run(args: &ImagesArgs) -> Result<Exit, Failure> {
     let engine = args.root.engine()?;
-    let images = engine.store().images().list().map_err(|error| store_failure(&error, chain(&error)))?;
+    let images =
+        engine.store().images().list().map_err(|error| store_failure(&error, chain(&error)))?;
     if args.quiet {
         images.iter().for_each(|image| println!("{}", image.id));
         return Ok(Exit::Done);
@@ -34,7 +35,9 @@ pub(crate) fn run(args: &ImagesArgs) -> Result<Exit, Failure> {
         println!("{:<40} {:<16} {:<14} {:<22} SIZE", "REPOSITORY", "TAG", "IMAGE ID", "CREATED");
     }
     for image in &images {
-        let created = jiff::Timestamp::try_from(image.created).map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default();
+        let created = jiff::Timestamp::try_from(image.created)
+            .map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+            .unwrap_or_default();
         let size = size(&engine, image)?;
         for (repository, tag) in names(image) {
             if table {
@@ -58,7 +61,9 @@ fn names(image: &Image) -> Vec<(String, String)> {
         return vec![(none(), none())];
     }
     let split = |name: &String| match Reference::parse(name) {
-        Ok(reference) => (reference.familiar_name(), reference.tag().map_or_else(none, str::to_owned)),
+        Ok(reference) => {
+            (reference.familiar_name(), reference.tag().map_or_else(none, str::to_owned))
+        }
         Err(_) => (name.clone(), none()),
     };
     image.names.iter().map(split).collect()
@@ -70,8 +75,13 @@ fn size(engine: &solver::Engine, image: &Image) -> Result<u64, Failure> {
     let mut sum = 0;
     for id in image.variants.iter().flat_map(|variant| &variant.layers) {
         if seen.insert(*id) {
-            let layer = engine.store().layer(id).map_err(|error| store_failure(&error, chain(&error)))?;
-            sum += layer.and_then(|layer| layer.size()).unwrap_or(0);
+            let layer =
+                engine.store().layer(id).map_err(|error| store_failure(&error, chain(&error)))?;
+            let size = layer
+                .map(|layer| layer.size())
+                .transpose()
+                .map_err(|error| store_failure(&error, chain(&error)))?;
+            sum += size.flatten().unwrap_or(0);
         }
     }
     Ok(sum)

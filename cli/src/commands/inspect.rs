@@ -24,15 +24,18 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         let mut variants = Vec::new();
         for variant in &image.variants {
             let config = images.config(variant).map_err(|error| image_failure(&error, name))?;
-            let config: serde_json::Value = serde_json::from_slice(&config)
-                .map_err(|error| Failure::new(Exit::Machine, format!("the config of `{name}` is damaged: {error}")))?;
+            let config: serde_json::Value = serde_json::from_slice(&config).map_err(|error| {
+                Failure::new(Exit::Machine, format!("the config of `{name}` is damaged: {error}"))
+            })?;
             variants.push(serde_json::json!({
                 "Platform": variant.platform,
                 "ConfigDigest": variant.config.to_string(),
                 "Config": config,
             }));
         }
-        let created = jiff::Timestamp::try_from(image.created).map(|time| time.to_string()).unwrap_or_default();
+        let created = jiff::Timestamp::try_from(image.created)
+            .map(|time| time.to_string())
+            .unwrap_or_default();
         shown.push(serde_json::json!({
             "Id": image.id.to_string(), "RepoTags": image.names, "Created": created, "Variants": variants,
         }));

@@ -68,7 +68,10 @@ fn default_root() -> PathBuf {
         return PathBuf::from("/var/lib/bricklayer");
     }
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute()).or_else(home);
+    let data = std::env::var_os("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute())
+        .or_else(home);
     data.unwrap_or_else(|| PathBuf::from("/var/tmp")).join("bricklayer")
 }
 
@@ -88,10 +91,12 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         }
         OpError::Canceled => Failure::new(Exit::Interrupted, "canceled"),
         OpError::File(error) if is_disk_full(error) => disk_full(message),
-        OpError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => disk_full(message),
-        OpError::SecretNotFound { id } => {
-            Failure::new(Exit::Build, message).hint(format!("give it with --secret id={id},src=PATH or --secret id={id},env=VARIABLE"))
+        OpError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            disk_full(message)
         }
+        OpError::SecretNotFound { id } => Failure::new(Exit::Build, message).hint(format!(
+            "give it with --secret id={id},src=PATH or --secret id={id},env=VARIABLE"
+        )),
         _ => Failure::new(Exit::Build, message),
     }
 }
@@ -128,8 +133,9 @@ pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
         return disk_full(message);
     }
     match error {
-        CacheError::Permission { .. } => Failure::new(Exit::Machine, message)
-            .hint("choose a folder that you may write with --root or BRICKLAYER_ROOT, or run as root"),
+        CacheError::Permission { .. } => Failure::new(Exit::Machine, message).hint(
+            "choose a folder that you may write with --root or BRICKLAYER_ROOT, or run as root",
+        ),
         CacheError::NoSpace { .. } => disk_full(message),
         _ => Failure::new(Exit::Machine, message),
     }
@@ -154,9 +160,12 @@ pub(crate) fn registry_failure(error: &registry::Error, message: String) -> Fail
 pub(crate) fn image_failure(error: &CacheError, name: &str) -> Failure {
     match error {
         CacheError::UnknownImage(_) => {
-            Failure::new(Exit::Build, format!("no such image: `{name}`")).hint("`build images` lists what is there")
+            Failure::new(Exit::Build, format!("no such image: `{name}`"))
+                .hint("`build images` lists what is there")
         }
-        CacheError::AmbiguousImage { .. } => Failure::new(Exit::Build, chain(error)).hint("give more digits of the id"),
+        CacheError::AmbiguousImage { .. } => {
+            Failure::new(Exit::Build, chain(error)).hint("give more digits of the id")
+        }
         _ => store_failure(error, chain(error)),
     }
 }
@@ -172,8 +181,9 @@ pub(crate) fn stored_result(
     for variant in &image.variants {
         let fail = |error| image_failure(&error, &image.id.to_string());
         let config = images.config(variant).map_err(fail)?;
-        let config = llb::image::ImageConfig::from_json(&config)
-            .map_err(|error| Failure::new(Exit::Machine, format!("the config of {} is damaged: {error}", image.id)))?;
+        let config = llb::image::ImageConfig::from_json(&config).map_err(|error| {
+            Failure::new(Exit::Machine, format!("the config of {} is damaged: {error}", image.id))
+        })?;
         let platform = llb::Platform::parse(&variant.platform)
             .map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
         platforms.push(exporters::PlatformResult {

@@ -39,7 +39,9 @@ pub(crate) fn frontend_options(args: &BuildArgs) -> Result<Options, Failure> {
         entitlements: entitlements(args)?,
         resolve_mode: if args.pull { ResolveMode::ForcePull } else { ResolveMode::PreferLocal },
         source_date_epoch,
-        multi_platform: build_args.get("BUILDKIT_MULTI_PLATFORM").is_some_and(|value| matches!(value.as_str(), "1" | "true")),
+        multi_platform: build_args
+            .get("BUILDKIT_MULTI_PLATFORM")
+            .is_some_and(|value| matches!(value.as_str(), "1" | "true")),
         build_args,
         ..Options::default()
     })
@@ -95,7 +97,9 @@ fn labels(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
 
 fn no_cache(args: &BuildArgs) -> Result<NoCache, Failure> {
     match (args.no_cache, args.no_cache_filter.is_empty()) {
-        (true, false) => Err(usage("--no-cache and --no-cache-filter cannot be used together".to_owned())),
+        (true, false) => {
+            Err(usage("--no-cache and --no-cache-filter cannot be used together".to_owned()))
+        }
         (true, true) => Ok(NoCache::All),
         (false, false) => Ok(NoCache::Stages(args.no_cache_filter.clone())),
         (false, true) => Ok(NoCache::None),
@@ -107,7 +111,9 @@ fn network(given: Option<&str>) -> Result<NetworkMode, Failure> {
         None | Some("" | "default") => Ok(NetworkMode::Unset),
         Some("none") => Ok(NetworkMode::None),
         Some("host") => Ok(NetworkMode::Host),
-        Some(other) => Err(usage(format!("network mode `{other}` not supported: want default, none or host"))),
+        Some(other) => {
+            Err(usage(format!("network mode `{other}` not supported: want default, none or host")))
+        }
     }
 }
 
@@ -117,7 +123,10 @@ fn entitlements(args: &BuildArgs) -> Result<BTreeSet<Entitlement>, Failure> {
         match text {
             "network.host" => all.insert(Entitlement::NetworkHost),
             "security.insecure" => all.insert(Entitlement::SecurityInsecure),
-            _ if text == "device" || text.starts_with("device=") || text == "buildx.local.delete" => {
+            _ if text == "device"
+                || text.starts_with("device=")
+                || text == "buildx.local.delete" =>
+            {
                 return Err(usage(format!("--allow {text} is not supported yet")));
             }
             _ => return Err(usage(format!("unknown entitlement `{text}`"))),
@@ -132,8 +141,10 @@ fn entitlements(args: &BuildArgs) -> Result<BTreeSet<Entitlement>, Failure> {
 fn extra_hosts(given: &[String]) -> Result<Vec<HostIp>, Failure> {
     let mut all = Vec::new();
     for text in given {
-        let (host, ips) =
-            text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(|| usage(format!("invalid host `{text}`")))?;
+        let (host, ips) = text
+            .split_once('=')
+            .or_else(|| text.split_once(':'))
+            .ok_or_else(|| usage(format!("invalid host `{text}`")))?;
         for ip in ips.split(',') {
             let bare = ip.strip_prefix('[').and_then(|ip| ip.strip_suffix(']')).unwrap_or(ip);
             if bare == "host-gateway" {
@@ -149,8 +160,21 @@ fn extra_hosts(given: &[String]) -> Result<Vec<HostIp>, Failure> {
 }
 
 const ULIMITS: [&str; 15] = [
-    "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime",
-    "sigpending", "stack",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 fn ulimits(given: &[String]) -> Result<Vec<Ulimit>, Failure> {
@@ -159,10 +183,14 @@ fn ulimits(given: &[String]) -> Result<Vec<Ulimit>, Failure> {
         let bad = || usage(format!("invalid ulimit `{text}`: want name=soft[:hard]"));
         let (name, limits) = text.split_once('=').ok_or_else(bad)?;
         if !ULIMITS.contains(&name) {
-            return Err(usage(format!("invalid ulimit type `{name}`: want one of {}", ULIMITS.join(", "))));
+            return Err(usage(format!(
+                "invalid ulimit type `{name}`: want one of {}",
+                ULIMITS.join(", ")
+            )));
         }
         let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-        let (soft, hard): (i64, i64) = (soft.parse().map_err(|_| bad())?, hard.parse().map_err(|_| bad())?);
+        let (soft, hard): (i64, i64) =
+            (soft.parse().map_err(|_| bad())?, hard.parse().map_err(|_| bad())?);
         if hard != -1 && (soft == -1 || soft > hard) {
             return Err(usage(format!("ulimit soft limit of `{text}` is above its hard limit")));
         }
@@ -191,8 +219,8 @@ pub(crate) fn size(text: &str) -> Result<i64, Failure> {
 pub(crate) fn tags(given: &[String]) -> Result<Vec<Reference>, Failure> {
     let mut all: Vec<Reference> = Vec::new();
     for text in given {
-        let name =
-            Reference::parse(text).map_err(|error| usage(format!("invalid tag \"{text}\": {error}")))?;
+        let name = Reference::parse(text)
+            .map_err(|error| usage(format!("invalid tag \"{text}\": {error}")))?;
         if name.digest().is_some() {
             return Err(usage(format!("invalid tag \"{text}\": a name cannot have a digest")));
         }
@@ -213,7 +241,9 @@ pub(crate) fn named_context(text: &str) -> Result<(String, NamedContext), Failur
     if let Some(place) = value.strip_prefix("oci-layout://") {
         let (path, tag, digest) = match place.split_once('@') {
             Some((path, digest)) => {
-                let digest = digest.parse().map_err(|error: llb::digest::InvalidDigest| usage(error.to_string()))?;
+                let digest = digest
+                    .parse()
+                    .map_err(|error: llb::digest::InvalidDigest| usage(error.to_string()))?;
                 (path, None, Some(digest))
             }
             None => match place.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) {
@@ -231,7 +261,9 @@ pub(crate) fn named_context(text: &str) -> Result<(String, NamedContext), Failur
         ));
     } else {
         if !std::path::Path::new(value).is_dir() {
-            return Err(usage(format!("failed to get build context {name}: `{value}` is not a folder")));
+            return Err(usage(format!(
+                "failed to get build context {name}: `{value}` is not a folder"
+            )));
         }
         NamedContext::Local { name: key.clone() }
     };
@@ -255,13 +287,10 @@ mod tests {
 
     #[test]
     fn sizes_take_units() {
-        assert_eq!(["64", "64k", "1.5m", "2GB", "1gib"].map(|text| size(text).unwrap()), [
-            64,
-            64 << 10,
-            3 << 19,
-            2 << 30,
-            1 << 30
-        ]);
+        assert_eq!(
+            ["64", "64k", "1.5m", "2GB", "1gib"].map(|text| size(text).unwrap()),
+            [64, 64 << 10, 3 << 19, 2 << 30, 1 << 30]
+        );
         assert_eq!(size("12q").unwrap_err().message, "invalid size `12q`");
     }
 
@@ -269,9 +298,16 @@ mod tests {
     fn contexts_are_told_apart() {
         let (name, context) = named_context("base:latest=oci-layout:///a/b:1.0").unwrap();
         assert_eq!(name, "base");
-        let expect = NamedContext::OciLayout { path: "/a/b".to_owned(), tag: Some("1.0".to_owned()), digest: None };
+        let expect = NamedContext::OciLayout {
+            path: "/a/b".to_owned(),
+            tag: Some("1.0".to_owned()),
+            digest: None,
+        };
         assert_eq!(context, expect);
         let error = named_context("x=https://example.com/x.git").unwrap_err();
-        assert_eq!(error.message, "the build context `https://example.com/x.git` is not supported yet");
+        assert_eq!(
+            error.message,
+            "the build context `https://example.com/x.git` is not supported yet"
+        );
     }
 }

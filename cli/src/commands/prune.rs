@@ -52,7 +52,8 @@ pub(crate) fn run(args: &PruneArgs) -> Result<Exit, Failure> {
     if !args.force && !confirmed()? {
         return Ok(Exit::Done);
     }
-    let freed = engine.store().prune(&options).map_err(|error| store_failure(&error, chain(&error)))?;
+    let freed =
+        engine.store().prune(&options).map_err(|error| store_failure(&error, chain(&error)))?;
     println!(
         "Removed {} results, {} layers, {} blobs, {} cache mounts.\nTotal: {}",
         freed.results,
@@ -68,9 +69,17 @@ fn until(filters: &[String]) -> Result<Option<Duration>, Failure> {
     let mut longest = None;
     for filter in filters {
         let text = filter.strip_prefix("until=").ok_or_else(|| {
-            Failure::new(Exit::Usage, format!("the filter `{filter}` is not supported yet: want until=DURATION"))
+            Failure::new(
+                Exit::Usage,
+                format!("the filter `{filter}` is not supported yet: want until=DURATION"),
+            )
         })?;
-        let bad = || Failure::new(Exit::Usage, format!("invalid duration `{text}`: want a number and s, m, h or d"));
+        let bad = || {
+            Failure::new(
+                Exit::Usage,
+                format!("invalid duration `{text}`: want a number and s, m, h or d"),
+            )
+        };
         let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let factor = match &text[digits.len()..] {
             "s" => 1,
@@ -87,12 +96,15 @@ fn until(filters: &[String]) -> Result<Option<Duration>, Failure> {
 
 fn confirmed() -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Exit::Usage, "nobody is there to confirm").hint("give --force to prune without asking"));
+        return Err(Failure::new(Exit::Usage, "nobody is there to confirm")
+            .hint("give --force to prune without asking"));
     }
     print!("This removes all build cache that no image needs. Are you sure? [y/N] ");
     // A prompt that cannot be shown is answered blindly, which is the user's choice.
     let _ = std::io::stdout().flush();
     let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -25,20 +25,24 @@ pub(crate) struct PushArgs {
 
 /// Pushes the image and prints its digest.
 pub(crate) fn run(args: &PushArgs) -> Result<Exit, Failure> {
-    let name = Reference::parse(&args.image)
-        .map_err(|error| Failure::new(Exit::Usage, format!("invalid name \"{}\": {error}", args.image)))?;
+    let name = Reference::parse(&args.image).map_err(|error| {
+        Failure::new(Exit::Usage, format!("invalid name \"{}\": {error}", args.image))
+    })?;
     let mut options = args.root.options();
     if args.insecure {
         options.registry.hosts.insert(name.host().to_owned(), HostOptions { insecure: Some(true) });
     }
     let engine = Engine::open(options).map_err(|error| op_failure(&error))?;
     let store = engine.store();
-    let image = store.images().get(&args.image).map_err(|error| image_failure(&error, &args.image))?;
+    let image =
+        store.images().get(&args.image).map_err(|error| image_failure(&error, &args.image))?;
     let result = stored_result(store, &image, vec![name.clone()])?;
     let fail = |error| export_failure(&error);
-    let assembled = assemble(store, &result, &ImageOptions::default(), Content::Elsewhere).map_err(fail)?;
+    let assembled =
+        assemble(store, &result, &ImageOptions::default(), Content::Elsewhere).map_err(fail)?;
     let options = PushOptions { enabled: true, insecure: args.insecure, by_digest: false };
-    let pushed = push::push(engine.registry(), store, &assembled, &[name], options).map_err(fail)?;
+    let pushed =
+        push::push(engine.registry(), store, &assembled, &[name], options).map_err(fail)?;
     if let Some(descriptor) = pushed.descriptor {
         println!("{}", descriptor.digest);
     }

@@ -21,8 +21,11 @@ pub(crate) struct RmiArgs {
 pub(crate) fn run(args: &RmiArgs) -> Result<Exit, Failure> {
     let engine = args.root.engine()?;
     for name in &args.images {
-        let removed =
-            engine.store().images().remove(name, args.force).map_err(|error| image_failure(&error, name))?;
+        let removed = engine
+            .store()
+            .images()
+            .remove(name, args.force)
+            .map_err(|error| image_failure(&error, name))?;
         removed.untagged.iter().for_each(|name| println!("Untagged: {name}"));
         if let Some(id) = removed.deleted {
             println!("Deleted: {id}");

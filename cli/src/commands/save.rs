@@ -40,12 +40,14 @@ pub(crate) fn run(args: &SaveArgs) -> Result<Exit, Failure> {
     };
     let engine = args.root.engine()?;
     let store = engine.store();
-    let image = store.images().get(&args.image).map_err(|error| image_failure(&error, &args.image))?;
+    let image =
+        store.images().get(&args.image).map_err(|error| image_failure(&error, &args.image))?;
     let names = image.names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
     let result = stored_result(store, &image, names)?;
     let flavor = if args.format == "oci" { Flavor::Oci } else { Flavor::Docker };
     let fail = |error| export_failure(&error);
-    let assembled = assemble(store, &result, &ImageOptions::default(), Content::Here).map_err(fail)?;
+    let assembled =
+        assemble(store, &result, &ImageOptions::default(), Content::Here).map_err(fail)?;
     write_tar(store, &assembled, &result.names, flavor, destination).map_err(fail)?;
     Ok(Exit::Done)
 }

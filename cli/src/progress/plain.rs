@@ -45,12 +45,23 @@ impl Plain<'_> {
     fn take(&mut self, event: Event) {
         match event {
             Event::VertexStarted { vertex, name, at, .. } => self.start(vertex, name, at),
-            Event::VertexCompleted { vertex, cached, error, at } => self.complete(vertex, cached, error, at),
-            Event::Log { vertex, stream, data, at } => self.log(vertex, usize::from(stream == 2), &data, at),
+            Event::VertexCompleted { vertex, cached, error, at } => {
+                self.complete(vertex, cached, error, at)
+            }
+            Event::Log { vertex, stream, data, at } => {
+                self.log(vertex, usize::from(stream == 2), &data, at)
+            }
             Event::Status { vertex, id, current, total, started, completed } => {
                 if let Some(end) = completed {
-                    let amount = if total > 0 { format!("{} / {}", bytes(current), bytes(total)) } else { bytes(current) };
-                    self.line(vertex, &format!("{id} {amount} {} done", seconds(since(started, end))));
+                    let amount = if total > 0 {
+                        format!("{} / {}", bytes(current), bytes(total))
+                    } else {
+                        bytes(current)
+                    };
+                    self.line(
+                        vertex,
+                        &format!("{id} {amount} {} done", seconds(since(started, end))),
+                    );
                 }
             }
             Event::Warning { .. } => {}
@@ -64,7 +75,13 @@ impl Plain<'_> {
             return;
         }
         self.numbers += 1;
-        let shown = Shown { number: self.numbers, name, started: at, partial: [Vec::new(), Vec::new()], completed: false };
+        let shown = Shown {
+            number: self.numbers,
+            name,
+            started: at,
+            partial: [Vec::new(), Vec::new()],
+            completed: false,
+        };
         self.vertices.insert(vertex, shown);
         self.focus(vertex);
     }
@@ -92,9 +109,18 @@ impl Plain<'_> {
         }
     }
 
-    fn complete(&mut self, vertex: Digest, cached: bool, error: Option<VertexError>, at: SystemTime) {
+    fn complete(
+        &mut self,
+        vertex: Digest,
+        cached: bool,
+        error: Option<VertexError>,
+        at: SystemTime,
+    ) {
         for stream in 0..2 {
-            let rest = self.vertices.get_mut(&vertex).map(|shown| std::mem::take(&mut shown.partial[stream]));
+            let rest = self
+                .vertices
+                .get_mut(&vertex)
+                .map(|shown| std::mem::take(&mut shown.partial[stream]));
             if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
                 self.log_line(vertex, &rest, at);
             }
@@ -186,7 +212,12 @@ mod tests {
     }
 
     fn log(name: &str, text: &str, millis: u64) -> Event {
-        Event::Log { vertex: Digest::of(name.as_bytes()), stream: 1, data: text.into(), at: at(millis) }
+        Event::Log {
+            vertex: Digest::of(name.as_bytes()),
+            stream: 1,
+            data: text.into(),
+            at: at(millis),
+        }
     }
 
     fn end(name: &str, cached: bool, error: Option<VertexError>) -> Event {
@@ -197,8 +228,13 @@ mod tests {
     fn blocks_switch_and_lines_are_joined() {
         check(
             vec![
-                start("a"), log("a", "one\ntw", 12), start("b"), log("b", "x\n", 20), log("a", "o\nrest", 30),
-                end("a", false, None), end("b", true, None),
+                start("a"),
+                log("a", "one\ntw", 12),
+                start("b"),
+                log("b", "x\n", 20),
+                log("a", "o\nrest", 30),
+                end("a", false, None),
+                end("b", true, None),
             ],
             "#1 a\n#1 0.012 one\n#1 ...\n\n#2 b\n#2 0.020 x\n#2 ...\n\n#1 a\n#1 0.030 two\n#1 1.500 rest\n#1 DONE 1.5s\n\n#2 b\n#2 CACHED\n",
         );
@@ -207,14 +243,21 @@ mod tests {
     #[test]
     fn failures_are_told_apart_from_cancels() {
         check(
-            vec![start("a"), end("a", false, Some(VertexError::Failed("exit code: 3".into()))), start("b"),
-                 end("b", false, Some(VertexError::Canceled))],
+            vec![
+                start("a"),
+                end("a", false, Some(VertexError::Failed("exit code: 3".into()))),
+                start("b"),
+                end("b", false, Some(VertexError::Canceled)),
+            ],
             "#1 a\n#1 ERROR: exit code: 3\n\n#2 b\n#2 CANCELED\n",
         );
     }
 
     #[test]
     fn sizes_are_read_in_thousands() {
-        assert_eq!((bytes(999), bytes(1050), bytes(3_100_000)), ("999B".into(), "1.05kB".into(), "3.10MB".into()));
+        assert_eq!(
+            (bytes(999), bytes(1050), bytes(3_100_000)),
+            ("999B".into(), "1.05kB".into(), "3.10MB".into())
+        );
     }
 }

@@ -24,7 +24,9 @@ pub(super) fn show(receiver: Receiver<Event>) {
     loop {
         match receiver.recv_timeout(Duration::from_millis(100)) {
             Ok(event) => take(event, &screen, &mut running),
-            Err(RecvTimeoutError::Timeout) => running.values().for_each(|shown| shown.bar.set_message(shown.text())),
+            Err(RecvTimeoutError::Timeout) => {
+                running.values().for_each(|shown| shown.bar.set_message(shown.text()))
+            }
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
@@ -34,7 +36,8 @@ pub(super) fn show(receiver: Receiver<Event>) {
 fn take(event: Event, screen: &MultiProgress, running: &mut HashMap<Digest, Running>) {
     match event {
         Event::VertexStarted { vertex, name, at, .. } => {
-            let style = ProgressStyle::with_template("{wide_msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style = ProgressStyle::with_template("{wide_msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
             let bar = screen.add(ProgressBar::new_spinner().with_style(style));
             let shown = Running { bar, name, started: at, last_line: String::new() };
             shown.bar.set_message(shown.text());
@@ -67,7 +70,11 @@ fn take(event: Event, screen: &MultiProgress, running: &mut HashMap<Digest, Runn
         Event::Status { vertex, id, current, total, .. } => {
             if let Some(shown) = running.get_mut(&vertex) {
                 let amount = super::plain::bytes(current);
-                shown.last_line = if total > 0 { format!("{id} {amount} / {}", super::plain::bytes(total)) } else { format!("{id} {amount}") };
+                shown.last_line = if total > 0 {
+                    format!("{id} {amount} / {}", super::plain::bytes(total))
+                } else {
+                    format!("{id} {amount}")
+                };
             }
         }
         Event::Warning { .. } => {}

@@ -85,7 +85,9 @@ impl Place {
         let images = repository().join("testdata/conformance/images");
         let contexts: Vec<String> = ["busybox", "onbuild", "nosh"]
             .iter()
-            .map(|name| format!("--build-context={name}=oci-layout://{}/{name}:latest", images.display()))
+            .map(|name| {
+                format!("--build-context={name}=oci-layout://{}/{name}:latest", images.display())
+            })
             .collect();
         let mut command = self.command(words);
         command.args(contexts).arg("ctx");
@@ -100,10 +102,15 @@ impl Place {
     /// Output with what differs from run to run masked.
     pub fn ran(&self, output: Output) -> Ran {
         let mask = |bytes: &[u8]| {
-            let text = String::from_utf8_lossy(bytes).replace(&*self.folder.path().to_string_lossy(), "[place]");
+            let text = String::from_utf8_lossy(bytes)
+                .replace(&*self.folder.path().to_string_lossy(), "[place]");
             text.replace(&*repository().to_string_lossy(), "[repository]")
         };
-        Ran { code: output.status.code(), stdout: mask(&output.stdout), stderr: mask(&output.stderr) }
+        Ran {
+            code: output.status.code(),
+            stdout: mask(&output.stdout),
+            stderr: mask(&output.stderr),
+        }
     }
 }
 
@@ -117,7 +124,10 @@ impl Ran {
 
     /// The report of a failure: everything behind the progress.
     pub fn report(&self) -> String {
-        let from = ["\n------\n", "\nDockerfile:", "\nERROR: "].iter().filter_map(|mark| self.stderr.find(mark)).min();
+        let from = ["\n------\n", "\nDockerfile:", "\nERROR: "]
+            .iter()
+            .filter_map(|mark| self.stderr.find(mark))
+            .min();
         let text = from.map_or(self.stderr.as_str(), |at| &self.stderr[at + 1..]);
         format!("exit {}\n{text}", self.code.unwrap_or(-1))
     }

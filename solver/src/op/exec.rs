@@ -10,8 +10,8 @@ use cache::{LayerMeta, Ref, Workspace};
 use llb::Edge;
 use llb::op::{ExecOp, MountKind, NetworkMode, SecurityMode};
 use sandbox::{
-    Credentials, Environment, ExecReason, Exit, Network, Proxies, ResolverOverrides, Resource, Rlimit, Root,
-    SandboxError, Security, Spec, Tier,
+    Credentials, Environment, ExecReason, Exit, Network, Proxies, ResolverOverrides, Resource,
+    Rlimit, Root, SandboxError, Security, Spec, Tier,
 };
 use tree::passwd::StepUser;
 
@@ -51,7 +51,11 @@ pub(crate) fn execute(
     let mut mounts = Vec::new();
     for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
         if let Some(ready) = prepare(solve, vertex, mount, &mut held)? {
-            let made = if ready.is_file { draft.ensure_file(&mount.dest) } else { draft.ensure_dir(&mount.dest) };
+            let made = if ready.is_file {
+                draft.ensure_file(&mount.dest)
+            } else {
+                draft.ensure_dir(&mount.dest)
+            };
             stubs.extend(made.map_err(OpError::File)?);
             mounts.push(ready.mount);
         }
@@ -67,18 +71,24 @@ pub(crate) fn execute(
         user: Credentials { uid: user.uid, gid: user.gid, groups: user.groups.clone() },
         hostname: hostname(exec).to_owned(),
         network: if exec.network == NetworkMode::None { Network::None } else { Network::Host },
-        security: if exec.security == SecurityMode::Insecure { Security::Insecure } else { Security::Sandbox },
+        security: if exec.security == SecurityMode::Insecure {
+            Security::Insecure
+        } else {
+            Security::Sandbox
+        },
         rlimits: rlimits(exec),
         shm_size: shm_size(exec),
         hosts: hosts(exec)?,
         resolv_conf: resolv_conf(exec.network == NetworkMode::Host)?,
     };
-    let exit = output::run(solve, vertex, &spec, log).map_err(|error| start_error(exec, error, log))?;
+    let exit =
+        output::run(solve, vertex, &spec, log).map_err(|error| start_error(exec, error, log))?;
     check_exit(exec, exit)?;
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
     drop(draft);
-    let layer = workspace.commit(&LayerMeta::now(&solve.definition.vertex(vertex).metadata.name))?;
+    let layer =
+        workspace.commit(&LayerMeta::now(&solve.definition.vertex(vertex).metadata.name))?;
     drop(held);
     Ok(vec![Value::Tree(parent.push(layer))])
 }
@@ -114,7 +124,10 @@ fn hostname(exec: &ExecOp) -> &str {
 fn hosts(exec: &ExecOp) -> Result<Vec<u8>, OpError> {
     let mut extra = Vec::new();
     for line in &exec.meta.extra_hosts {
-        let address = line.ip.parse().map_err(|_| OpError::NotSupported(format!("the address `{}` of a host", line.ip)))?;
+        let address = line
+            .ip
+            .parse()
+            .map_err(|_| OpError::NotSupported(format!("the address `{}` of a host", line.ip)))?;
         extra.push((line.host.clone(), address));
     }
     Ok(sandbox::hosts_file(hostname(exec), &extra))
@@ -150,7 +163,11 @@ fn rlimits(exec: &ExecOp) -> Vec<Rlimit> {
 }
 
 /// The environment of a step: what the Dockerfile says and what comes on top (`spec/sandbox.md` §3).
-fn environment(solve: &Solve<'_>, exec: &ExecOp, user: &StepUser) -> Result<Vec<OsString>, OpError> {
+fn environment(
+    solve: &Solve<'_>,
+    exec: &ExecOp,
+    user: &StepUser,
+) -> Result<Vec<OsString>, OpError> {
     let mut secrets = Vec::new();
     for secret in &exec.secret_env {
         let value = secret_value(solve, &secret.id, secret.optional)?.unwrap_or_default();
@@ -169,15 +186,22 @@ fn environment(solve: &Solve<'_>, exec: &ExecOp, user: &StepUser) -> Result<Vec<
             all: proxy.all_proxy,
         },
         secrets: &secrets,
-        home: Some(&user.home),
+        home: user.home.to_str(),
     }))
 }
 
 /// The value of a secret; `None` when it was not given and need not be.
-pub(crate) fn secret_value(solve: &Solve<'_>, id: &str, optional: bool) -> Result<Option<Vec<u8>>, OpError> {
+pub(crate) fn secret_value(
+    solve: &Solve<'_>,
+    id: &str,
+    optional: bool,
+) -> Result<Option<Vec<u8>>, OpError> {
     let value = solve.job.session.secret(id);
-    let value =
-        value.map_err(|source| OpError::Io { action: "read secret", path: PathBuf::from(id), source })?;
+    let value = value.map_err(|source| OpError::Io {
+        action: "read secret",
+        path: PathBuf::from(id),
+        source,
+    })?;
     if value.is_none() && !optional {
         return Err(OpError::SecretNotFound { id: id.to_owned() });
     }
@@ -214,7 +238,10 @@ fn start_error(exec: &ExecOp, error: OpError, log: &mut Vec<String>) -> OpError 
         OpError::Sandbox(error @ SandboxError::Exec { .. }) => {
             log.push(format!("unable to start container process: {error}"));
             if let SandboxError::Exec { reason: ExecReason::Format, .. } = error {
-                log.push("the program is not for this machine: emulation of its platform is missing".to_owned());
+                log.push(
+                    "the program is not for this machine: emulation of its platform is missing"
+                        .to_owned(),
+                );
             }
             process_error(exec, format!("exit code: 1: {error}"), Some(1))
         }
@@ -228,5 +255,9 @@ fn check_exit(exec: &ExecOp, exit: Exit) -> Result<(), OpError> {
         [] => code == 0,
         valid => valid.contains(&code),
     };
-    if is_valid { Ok(()) } else { Err(process_error(exec, format!("exit code: {code}"), Some(code))) }
+    if is_valid {
+        Ok(())
+    } else {
+        Err(process_error(exec, format!("exit code: {code}"), Some(code)))
+    }
 }

@@ -12,7 +12,11 @@ use crate::solve::Solve;
 use crate::value::Value;
 
 /// Runs the actions.
-pub(crate) fn execute(solve: &Solve<'_>, vertex: usize, file: &FileOp) -> Result<Vec<Value>, OpError> {
+pub(crate) fn execute(
+    solve: &Solve<'_>,
+    vertex: usize,
+    file: &FileOp,
+) -> Result<Vec<Value>, OpError> {
     let mut outputs: Vec<(usize, Value)> = Vec::new();
     for (index, action) in file.actions.iter().enumerate() {
         if let Some(output) = action.output {
@@ -24,12 +28,19 @@ pub(crate) fn execute(solve: &Solve<'_>, vertex: usize, file: &FileOp) -> Result
 }
 
 /// The tree that an action's input stands for.
-fn evaluate(solve: &Solve<'_>, vertex: usize, file: &FileOp, input: FileInput) -> Result<Value, OpError> {
+fn evaluate(
+    solve: &Solve<'_>,
+    vertex: usize,
+    file: &FileOp,
+    input: FileInput,
+) -> Result<Value, OpError> {
     let last = match input {
         FileInput::Scratch => return Ok(Value::Tree(cache::Ref::scratch())),
         FileInput::Input(index) => {
             let edge = solve.definition.vertex(vertex).inputs.get(index).copied();
-            let edge = edge.ok_or_else(|| OpError::NotSupported(format!("file input {index} of a vertex without it")))?;
+            let edge = edge.ok_or_else(|| {
+                OpError::NotSupported(format!("file input {index} of a vertex without it"))
+            })?;
             return solve.value(edge).cloned();
         }
         FileInput::Action(last) => last,
@@ -37,8 +48,13 @@ fn evaluate(solve: &Solve<'_>, vertex: usize, file: &FileOp, input: FileInput) -
     // The actions from the first of the chain to this one, and the tree below them.
     let (mut chain, mut base) = (Vec::new(), FileInput::Action(last));
     while let FileInput::Action(index) = base {
-        let action = file.actions.get(index).filter(|_| chain.last().is_none_or(|&(later, _)| index < later));
-        let action = action.ok_or_else(|| OpError::NotSupported("a file action that uses a later one".to_owned()))?;
+        let action = file
+            .actions
+            .get(index)
+            .filter(|_| chain.last().is_none_or(|&(later, _)| index < later));
+        let action = action.ok_or_else(|| {
+            OpError::NotSupported("a file action that uses a later one".to_owned())
+        })?;
         chain.push((index, action));
         base = action.input;
     }
@@ -52,7 +68,8 @@ fn evaluate(solve: &Solve<'_>, vertex: usize, file: &FileOp, input: FileInput) -
         apply(solve, vertex, file, action, &mut draft)?;
     }
     drop(draft);
-    let layer = workspace.commit(&LayerMeta::now(&solve.definition.vertex(vertex).metadata.name))?;
+    let layer =
+        workspace.commit(&LayerMeta::now(&solve.definition.vertex(vertex).metadata.name))?;
     Ok(Value::Tree(base.push(layer)))
 }
 
@@ -63,7 +80,8 @@ fn apply(
     action: &FileAction,
     draft: &mut Draft,
 ) -> Result<(), OpError> {
-    let owner = |draft: &Draft, owner: Option<&Owner>| resolve_owner(solve, vertex, file, draft, owner);
+    let owner =
+        |draft: &Draft, owner: Option<&Owner>| resolve_owner(solve, vertex, file, draft, owner);
     let outcome = match &action.kind {
         FileActionKind::Copy(copy) => {
             let source = evaluate(solve, vertex, file, action.secondary_input)?;
@@ -151,5 +169,5 @@ fn resolve_owner(
     };
     let (user, group) = (id(owner.user.as_ref())?, id(owner.group.as_ref())?);
     let ids = tree::passwd::owner(view.as_ref(), user.as_ref(), group.as_ref());
-    ids.map(Some).map_err(|error| OpError::File(error.into()))
+    ids.map(Some).map_err(OpError::Passwd)
 }

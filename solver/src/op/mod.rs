@@ -9,15 +9,23 @@ pub(crate) mod source;
 use llb::{Definition, Op};
 use tree::TreeError;
 
-use crate::error::OpError;
 use crate::engine::JobInner;
+use crate::error::OpError;
 use crate::solve::Solve;
 use crate::value::Value;
 
 /// Runs a vertex whose inputs are all there; `log` gets the last lines that it wrote.
-pub(crate) fn execute(solve: &Solve<'_>, vertex: usize, log: &mut Vec<String>) -> Result<Vec<Value>, OpError> {
+pub(crate) fn execute(
+    solve: &Solve<'_>,
+    vertex: usize,
+    log: &mut Vec<String>,
+) -> Result<Vec<Value>, OpError> {
     match &solve.definition.vertex(vertex).op {
-        Op::Source(source) => Ok(vec![source::value(solve.job, source, solve.definition.vertex(vertex).platform.as_ref())?]),
+        Op::Source(source) => Ok(vec![source::value(
+            solve.job,
+            source,
+            solve.definition.vertex(vertex).platform.as_ref(),
+        )?]),
         Op::Exec(exec) => exec::execute(solve, vertex, exec, log),
         Op::File(file) => file::execute(solve, vertex, file),
         Op::Merge => merge(solve, vertex),

@@ -38,18 +38,29 @@ pub(crate) fn prepare(
 ) -> Result<Option<Ready>, OpError> {
     let target = PathBuf::from(&mount.dest);
     let ready = |kind: sandbox::MountKind, readonly: bool, is_file: bool| {
-        Ok(Some(Ready { mount: sandbox::Mount { target: target.clone(), readonly, kind }, is_file }))
+        Ok(Some(Ready {
+            mount: sandbox::Mount { target: target.clone(), readonly, kind },
+            is_file,
+        }))
     };
     match &mount.kind {
         // The size of /dev/shm is part of the standard mounts.
         MountKind::Tmpfs { .. } if mount.dest == "/dev/shm" => Ok(None),
-        MountKind::Tmpfs { size } => {
-            ready(sandbox::MountKind::Tmpfs { size: u64::try_from(*size).unwrap_or(0) }, mount.readonly, false)
-        }
+        MountKind::Tmpfs { size } => ready(
+            sandbox::MountKind::Tmpfs { size: u64::try_from(*size).unwrap_or(0) },
+            mount.readonly,
+            false,
+        ),
         MountKind::Secret(secret) => {
-            let Some(contents) = secret_value(solve, &secret.id, secret.optional)? else { return Ok(None) };
-            let kind =
-                sandbox::MountKind::File { contents, mode: secret.mode, uid: secret.uid, gid: secret.gid };
+            let Some(contents) = secret_value(solve, &secret.id, secret.optional)? else {
+                return Ok(None);
+            };
+            let kind = sandbox::MountKind::File {
+                contents,
+                mode: secret.mode,
+                uid: secret.uid,
+                gid: secret.gid,
+            };
             ready(kind, true, true)
         }
         MountKind::Ssh(ssh) if ssh.optional => Ok(None),
@@ -86,14 +97,19 @@ fn bind_mount(
 ) -> Result<(sandbox::MountKind, bool), OpError> {
     let tree = mounted_tree(solve, vertex, mount)?;
     let stack = tree.stack()?;
-    let io = |source| OpError::Io { action: "open mount source", path: PathBuf::from(&mount.selector), source };
+    let io = |source| OpError::Io {
+        action: "open mount source",
+        path: PathBuf::from(&mount.selector),
+        source,
+    };
     let sub = tree::path::resolve(&stack, &tree::path::clean(&mount.selector), true).map_err(io)?;
     let found = stack.metadata(&sub).map_err(io)?;
     let Some(found) = found else {
         return Err(OpError::MountSource { path: Path::new("/").join(&sub) });
     };
     let workspace = solve.job.engine.store.workspace(&tree)?;
-    let lowers: Vec<PathBuf> = workspace.lowers()?.iter().map(|lower| lower.path().to_owned()).collect();
+    let lowers: Vec<PathBuf> =
+        workspace.lowers()?.iter().map(|lower| lower.path().to_owned()).collect();
     let is_file = found.kind != Kind::Dir;
     if mount.readonly && lowers.len() == 1 {
         return Ok((sandbox::MountKind::Bind { source: lowers[0].clone(), sub }, is_file));
@@ -135,10 +151,15 @@ fn cache_mount(
         None => Ok(()),
         Some(stack) => fill(stack, &mount.selector, folder),
     };
-    let request =
-        CacheMountRequest { identity: &identity, sharing, owners: "native", init: &init, cancelled: &cancelled };
+    let request = CacheMountRequest {
+        identity: &identity,
+        sharing,
+        owners: "native",
+        init: &init,
+        cancelled: &cancelled,
+    };
     let folder = store.cache_mount(&request).map_err(|error| match error {
-        cache::CacheError::Cancelled(_) => OpError::Canceled,
+        CacheError::Cancelled(_) => OpError::Canceled,
         error => error.into(),
     })?;
     let source = folder.path.clone();
@@ -149,7 +170,8 @@ fn cache_mount(
 /// Fills a new cache mount with what is at `selector` of its base.
 fn fill(base: &Stack, selector: &str, folder: &Path) -> Result<(), CacheError> {
     let failed = |source: std::io::Error| CacheError::Io { path: folder.to_owned(), source };
-    let mut draft = Draft::new(Stack::new(Vec::new()), LayerDir::new(folder.to_owned()), Encoding::default());
+    let mut draft =
+        Draft::new(Stack::new(Vec::new()), LayerDir::new(folder.to_owned()), Encoding::default());
     let options = CopyOptions {
         source: if selector.is_empty() { "/".to_owned() } else { selector.to_owned() },
         dest: "/".to_owned(),

@@ -20,7 +20,12 @@ const TAIL_LINES: usize = 200;
 const TAIL_LINE: usize = 4096;
 
 /// Runs `spec` to its end; `log` gets its last lines.
-pub(crate) fn run(solve: &Solve<'_>, vertex: usize, spec: &Spec, log: &mut Vec<String>) -> Result<Exit, OpError> {
+pub(crate) fn run(
+    solve: &Solve<'_>,
+    vertex: usize,
+    spec: &Spec,
+    log: &mut Vec<String>,
+) -> Result<Exit, OpError> {
     let sandbox = solve.job.engine.sandbox()?;
     let digest = solve.definition.vertex(vertex).digest;
     let tail = Mutex::new(Tail::default());
@@ -43,7 +48,12 @@ pub(crate) fn run(solve: &Solve<'_>, vertex: usize, spec: &Spec, log: &mut Vec<S
                     if let Ok(mut tail) = tail.lock() {
                         tail.take(stream, &data);
                     }
-                    solve.job.events.send(Event::Log { vertex: digest, stream, data, at: SystemTime::now() });
+                    solve.job.events.send(Event::Log {
+                        vertex: digest,
+                        stream,
+                        data,
+                        at: SystemTime::now(),
+                    });
                 }
             });
         }
@@ -90,7 +100,9 @@ impl Tail {
                 self.push(rest);
             }
         }
-        let text = |line: Vec<u8>| String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+        let text = |line: Vec<u8>| {
+            String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned()
+        };
         self.lines.into_iter().map(text).collect()
     }
 }

@@ -15,24 +15,37 @@ use crate::image::ImageFacts;
 use crate::value::Value;
 
 /// The tree that a source stands for; nothing is fetched or read yet.
-pub(crate) fn value(job: &JobInner, source: &SourceOp, platform: Option<&Platform>) -> Result<Value, OpError> {
+pub(crate) fn value(
+    job: &JobInner,
+    source: &SourceOp,
+    platform: Option<&Platform>,
+) -> Result<Value, OpError> {
     if let Some(name) = source.identifier.strip_prefix("local://") {
         let context = job.session.context(name);
-        let context = context.ok_or_else(|| OpError::Missing { kind: "build context", name: name.to_owned() })?;
+        let context = context
+            .ok_or_else(|| OpError::Missing { kind: "build context", name: name.to_owned() })?;
         return Ok(Value::Context(name.to_owned(), context));
     }
     Ok(Value::Tree(image(job, source, platform)?.layers.clone()))
 }
 
 /// Keys of a source; a folder has none, only its content counts.
-pub(crate) fn keys(job: &JobInner, source: &SourceOp, platform: Option<&Platform>) -> Result<Vec<Key>, OpError> {
+pub(crate) fn keys(
+    job: &JobInner,
+    source: &SourceOp,
+    platform: Option<&Platform>,
+) -> Result<Vec<Key>, OpError> {
     if source.identifier.starts_with("local://") {
         return Ok(Vec::new());
     }
     Ok(image(job, source, platform)?.keys.clone())
 }
 
-fn image(job: &JobInner, source: &SourceOp, platform: Option<&Platform>) -> Result<Arc<ImageFacts>, OpError> {
+fn image(
+    job: &JobInner,
+    source: &SourceOp,
+    platform: Option<&Platform>,
+) -> Result<Arc<ImageFacts>, OpError> {
     let scheme = source.identifier.split("://").next().unwrap_or_default();
     if !matches!(scheme, "docker-image" | "oci-layout") {
         return Err(OpError::NotSupported(format!("the source `{}`", source.identifier)));
@@ -50,14 +63,18 @@ fn image(job: &JobInner, source: &SourceOp, platform: Option<&Platform>) -> Resu
 /// The layer is kept under the hash of its content: an unchanged context is copied once.
 pub(crate) fn materialise(job: &JobInner, value: &Value, path: &str) -> Result<Ref, OpError> {
     let Value::Context(name, context) = value else {
-        return Err(OpError::NotSupported("copying a tree that is in the store already".to_owned()));
+        return Err(OpError::NotSupported(
+            "copying a tree that is in the store already".to_owned(),
+        ));
     };
-    let selection = Selection { paths: vec![path.to_owned()], follow_links: true, ..Selection::default() };
-    let digest = tree::content::digest(context.as_ref(), &selection).map_err(|error| OpError::Checksum {
-        reference: format!("build context `{name}`"),
-        message: error.to_string(),
-        hint: None,
-    })?;
+    let selection =
+        Selection { paths: vec![path.to_owned()], follow_links: true, ..Selection::default() };
+    let digest =
+        tree::content::digest(context.as_ref(), &selection).map_err(|error| OpError::Checksum {
+            reference: format!("build context `{name}`"),
+            message: error.to_string(),
+            hint: None,
+        })?;
     let key = KeyBuilder::new("context.v1").str(path).bytes(&digest).finish();
     let store = &job.engine.store;
     if let Some(found) = store.load(&key)? {
@@ -77,7 +94,8 @@ pub(crate) fn materialise(job: &JobInner, value: &Value, path: &str) -> Result<R
     drop(draft);
     let layer = workspace.commit(&LayerMeta::now(format!("build context {name}")))?;
     let tree = Ref::scratch().push(layer);
-    let result = NewResult { key, reference: tree.clone(), created: SystemTime::now(), why: Vec::new() };
+    let result =
+        NewResult { key, reference: tree.clone(), created: SystemTime::now(), why: Vec::new() };
     store.save(&[], Some(&result))?;
     Ok(tree)
 }
