@@ -17,7 +17,7 @@ use crate::challenge::{self, Challenge};
 use crate::credential::{self, Credential};
 use crate::options::is_loopback;
 use crate::session::{Host, Shared, clean, secret_header};
-use crate::transport::{Request, bad_answer};
+use crate::transport::{Request, bad_answer, bad_status};
 
 /// Largest answer of a token server, in bytes.
 const LARGEST_TOKEN: usize = 1 << 20;
@@ -172,6 +172,7 @@ impl Shared {
             host: host.name.clone(),
             asked: format!("token from `{}`", clean(realm)),
             answer,
+            status: None,
         })?;
         let local_or_tls =
             request.url.scheme() == "https" || request.url.host_str().is_some_and(is_loopback);
@@ -213,7 +214,7 @@ impl Shared {
                     message,
                 });
             }
-            status => return Err(bad_answer(&host.name, request, format!("answered {status}"))),
+            status => return Err(bad_status(&host.name, request, status, "")),
         }
         let bad = |problem: &str| bad_answer(&host.name, request, problem.to_owned());
         let body =

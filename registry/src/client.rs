@@ -160,6 +160,7 @@ impl Client {
                     host: reference.host().to_owned(),
                     asked: reference.to_string(),
                     answer,
+                    status: None,
                 })?;
                 let index = match parsed {
                     Parsed::Manifest(manifest) => {

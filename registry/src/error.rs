@@ -93,6 +93,8 @@ pub enum Error {
         asked: String,
         /// What came back.
         answer: String,
+        /// Status of the answer, when it is that which is wrong.
+        status: Option<u16>,
     },
     /// An image exists, but not for this platform.
     #[error("{what}: no match for platform `{platform}` in manifest{}", Offered(.offered))]
@@ -145,7 +147,7 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::RateLimited { .. } => true,
-            Self::BadAnswer { answer, .. } => answer.starts_with("answered 5"),
+            Self::BadAnswer { status: Some(status), .. } => *status == 408 || *status >= 500,
             _ => false,
         }
     }

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 
 use crate::auth::{Auth, Scopes};
 use crate::options::{Scheme, schemes};
-use crate::transport::{self, LONGEST_MESSAGE, Request, Transport, bad_answer};
+use crate::transport::{self, LONGEST_MESSAGE, Request, Transport, bad_status};
 use crate::{ClientOptions, Error};
 
 /// State that all clones of a client share.
@@ -214,8 +214,7 @@ pub(crate) async fn check_status(
         let action = ask.scopes.action();
         return Err(Error::Unauthorized { what: ask.what.to_owned(), action, message });
     }
-    let separator = if message.is_empty() { "" } else { ": " };
-    Err(bad_answer(&host.name, request, format!("answered {status}{separator}{message}")))
+    Err(bad_status(&host.name, request, status, &message))
 }
 
 /// When the server will answer again: `Retry-After` in seconds. Its other form, a date, is rare, and then

@@ -240,7 +240,23 @@ fn build_verified(builder: Builder<'_>, options: &ClientOptions) -> Result<reqwe
 
 /// An answer that the protocol does not allow.
 pub(crate) fn bad_answer(host: &str, request: &Request, answer: String) -> Error {
-    Error::BadAnswer { host: host.to_owned(), asked: request.asked(), answer }
+    Error::BadAnswer { host: host.to_owned(), asked: request.asked(), answer, status: None }
+}
+
+/// An answer whose status is no success, with the server's own words, if any.
+pub(crate) fn bad_status(
+    host: &str,
+    request: &Request,
+    status: StatusCode,
+    message: &str,
+) -> Error {
+    let separator = if message.is_empty() { "" } else { ": " };
+    Error::BadAnswer {
+        host: host.to_owned(),
+        asked: request.asked(),
+        answer: format!("answered {status}{separator}{message}"),
+        status: Some(status.as_u16()),
+    }
 }
 
 /// A server that said nothing for the read timeout.
