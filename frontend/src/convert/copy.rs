@@ -306,7 +306,7 @@ impl Converter<'_, '_> {
             self.report_unset(step.place, &expanded.unset);
             content = expanded.text;
         }
-        let src = format!("/{}", file.name);
+        let src = paths::clean(&file.name);
         let action = MkfileAction {
             path: src.clone(),
             mode: 0o644,

@@ -189,7 +189,7 @@ impl Converter<'_, '_> {
         let dest = if !options.target.is_empty() {
             self.mount_target(&options.target)?
         } else if options.env.is_none() {
-            format!("/run/secrets/{}", paths::base_name(&id))
+            self.mount_target(&format!("/run/secrets/{}", paths::base_name(&id)))?
         } else {
             return Ok(());
         };

@@ -11,12 +11,13 @@ use parser::{Command, Heredoc, Run, Security, ShellCommand, Word};
 use super::Converter;
 use super::mount::{Mounts, PlacedMount, plain};
 use crate::error::{ErrorKind, FrontendError};
+use crate::paths;
 use crate::place::Place;
 use crate::platform_args;
 use crate::stage::Step;
 
 /// Where scripts of heredocs are mounted.
-const SCRIPTS: &str = "/dev/pipes/";
+const SCRIPTS: &str = "/dev/pipes";
 
 impl Converter<'_, '_> {
     /// Runs a command on the file tree of the stage.
@@ -85,8 +86,9 @@ impl Converter<'_, '_> {
         let suffix = format!(" ({})", summary(&heredoc.body));
         let is_script = heredoc.body.starts_with("#!") && self.state.platform.os != "windows";
         let text = if is_script {
-            let path = format!("{SCRIPTS}{}", heredoc.name);
-            mounts.mounts.push(self.script(place, heredoc, path.clone()));
+            let script = self.script(place, heredoc);
+            let path = script.mount.dest.clone();
+            mounts.mounts.push(script);
             path
         } else {
             heredoc.content().into_owned()
@@ -95,8 +97,9 @@ impl Converter<'_, '_> {
     }
 
     /// Mounts the body of a heredoc as an executable file.
-    fn script(&mut self, place: Place, heredoc: &Heredoc, dest: String) -> PlacedMount {
-        let file = format!("/{}", heredoc.name);
+    fn script(&mut self, place: Place, heredoc: &Heredoc) -> PlacedMount {
+        let file = paths::clean(&heredoc.name);
+        let dest = format!("{SCRIPTS}{file}");
         let action = MkfileAction {
             path: file.clone(),
             mode: 0o755,
