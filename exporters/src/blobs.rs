@@ -59,9 +59,9 @@ impl LayerBlob {
 pub(crate) struct LayerBlobs(HashMap<LayerId, LayerBlob>);
 
 impl LayerBlobs {
-    /// The blob of one of the layers that were given to [`of_layers`].
-    pub(crate) fn get(&self, layer: &Layer) -> LayerBlob {
-        self.0[&layer.id()].clone()
+    /// The blobs of a chain whose layers were given to [`of_layers`], lowest first.
+    pub(crate) fn of(&self, chain: &cache::Ref) -> Vec<LayerBlob> {
+        chain.layers().iter().map(|layer| self.0[&layer.id()].clone()).collect()
     }
 }
 

@@ -86,6 +86,15 @@ pub enum ExportError {
     /// A time in the image config is no RFC 3339 time.
     #[error("invalid time `{0}` in the image config")]
     Time(String),
+    /// The config of an image in the store is none.
+    #[error("image {id} in the store is damaged")]
+    StoredImage {
+        /// The image.
+        id: Digest,
+        /// What is wrong with it.
+        #[source]
+        source: llb::image::InvalidDocument,
+    },
     /// A layer has a media type that is none of a layer.
     #[error("layer {digest} has unknown media type `{media_type}`")]
     LayerType {

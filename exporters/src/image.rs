@@ -172,9 +172,13 @@ pub fn assemble(
         }
         _ => annotations.of(AnnotationTarget::IndexDescriptor, None),
     };
-    let seconds = created.map_or(0, Timestamp::as_second);
-    let created = Timestamp::from_second(seconds).unwrap_or_default().to_string();
-    Ok(Image { manifests, index, created, top_annotations })
+    Ok(Image { manifests, index, created: in_seconds(created), top_annotations })
+}
+
+/// A time as annotations have it; the epoch stands for none.
+pub(crate) fn in_seconds(time: Option<Timestamp>) -> String {
+    let seconds = time.map_or(0, Timestamp::as_second);
+    Timestamp::from_second(seconds).unwrap_or_default().to_string()
 }
 
 fn check_annotations(
@@ -204,33 +208,51 @@ fn platform_image(
     annotations: &Annotations,
     options: &ImageOptions,
 ) -> Result<(PlatformImage, Option<Timestamp>), ExportError> {
-    let layers: Vec<LayerBlob> =
-        result.reference.layers().iter().map(|layer| layers.get(layer)).collect();
+    let layers = layers.of(&result.reference);
     let diff_ids = layers.iter().map(|layer| layer.diff_id).collect();
     let epoch = options.source_date_epoch.or(result.source_date_epoch);
     let config = finished_config(result, diff_ids, epoch)?;
     let created = history::parse(config.created.as_deref())?;
-    let config = Document::new(
-        if options.oci_types { media_type::OCI_CONFIG } else { media_type::DOCKER_CONFIG },
+    let annotations = annotations.of(AnnotationTarget::Manifest, Some(&result.platform));
+    let image = PlatformImage::new(
+        &result.platform,
         config.to_json(),
+        layers,
+        annotations,
+        options.oci_types,
     );
-    let kind =
-        if options.oci_types { media_type::OCI_MANIFEST } else { media_type::DOCKER_MANIFEST };
-    let descriptors: Vec<Descriptor> =
-        layers.iter().map(|layer| layer.descriptor.clone()).collect();
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: kind.to_owned(),
-        artifact_type: None,
-        config: config.descriptor.clone(),
-        layers: Some(descriptors).filter(|layers| !layers.is_empty()),
-        subject: None,
-        annotations: some(annotations.of(AnnotationTarget::Manifest, Some(&result.platform))),
-    };
-    let manifest = Document::new(kind, manifest.to_json());
     // An image without a single dated entry still belongs to an epoch.
     let time = epoch.and_then(|epoch| Timestamp::from_second(epoch).ok()).or(created);
-    Ok((PlatformImage { platform: result.platform.clone(), config, manifest, layers }, time))
+    Ok((image, time))
+}
+
+impl PlatformImage {
+    /// Makes the manifest for a config and its layers.
+    pub(crate) fn new(
+        platform: &Platform,
+        config: Vec<u8>,
+        layers: Vec<LayerBlob>,
+        annotations: BTreeMap<String, String>,
+        oci_types: bool,
+    ) -> Self {
+        let config_type =
+            if oci_types { media_type::OCI_CONFIG } else { media_type::DOCKER_CONFIG };
+        let kind = if oci_types { media_type::OCI_MANIFEST } else { media_type::DOCKER_MANIFEST };
+        let config = Document::new(config_type, config);
+        let descriptors: Vec<Descriptor> =
+            layers.iter().map(|layer| layer.descriptor.clone()).collect();
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: kind.to_owned(),
+            artifact_type: None,
+            config: config.descriptor.clone(),
+            layers: Some(descriptors).filter(|layers| !layers.is_empty()),
+            subject: None,
+            annotations: some(annotations),
+        };
+        let manifest = Document::new(kind, manifest.to_json());
+        Self { platform: platform.clone(), config, manifest, layers }
+    }
 }
 
 /// The config with layers and times filled in.
@@ -253,7 +275,8 @@ fn made_at(layer: &cache::Layer) -> Option<Timestamp> {
     if layer.is_base() { None } else { Timestamp::try_from(layer.created()).ok() }
 }
 
-fn index(
+/// The index that names these manifests.
+pub(crate) fn index(
     manifests: &[PlatformImage],
     annotations: &Annotations,
     options: &ImageOptions,

@@ -3,7 +3,7 @@
 //! ```text
 //! ImageResult ─▶ image ─▶ layout   OCI layout or Docker archive, as a tar or a folder
 //!                      ─▶ push     registry
-//!             ─▶ store             local image store
+//!             ─▶ store             local image store, and from there to an image again (`stored`)
 //!             ─▶ local, tar        the files themselves
 //! ```
 //!
@@ -23,6 +23,7 @@ pub mod local;
 pub mod options;
 pub mod push;
 pub mod store;
+mod stored;
 pub mod tar;
 
 use llb::image::Descriptor;
@@ -34,6 +35,7 @@ pub use destination::Destination;
 pub use error::ExportError;
 pub use image::{Image, ImageResult, PlatformResult, assemble};
 pub use options::{ImageOptions, Kind, Output, PushOptions, Target};
+pub use stored::assemble_stored;
 
 /// What is known of an image once it is exported, for the metadata file (`spec/cli-and-outputs.md` §7).
 #[derive(Debug, Clone, PartialEq, Eq)]

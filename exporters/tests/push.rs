@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use cache::Ref;
 use common::{Bench, platform_result, references, result, run, write};
 use exporters::push::push;
-use exporters::{Content, ExportError, ImageOptions, ImageResult, PushOptions, assemble, store};
+use exporters::{
+    Content, ExportError, ImageOptions, ImageResult, PushOptions, assemble, assemble_stored, store,
+};
 use fs_err as fs;
 use llb::Reference;
 use registry::{Client, ClientOptions};
@@ -177,4 +179,37 @@ fn an_image_stored_with_what_was_pushed_keeps_those_documents() {
         found.variants[1].manifest.as_deref(),
         Some(image.manifests[1].manifest.bytes.as_slice())
     );
+}
+
+#[test]
+fn a_stored_image_comes_out_as_it_went_in() {
+    let bench = Bench::new();
+    let mut result = two_platforms(&bench);
+    // What the base image says is kept, even where a new image would say something else.
+    let entry = &mut result.platforms[0].config.history.as_mut().unwrap()[0];
+    entry.created = Some("2030-01-01T00:00:00Z".to_owned());
+    result.platforms[0].base_history = 1;
+    let epoch = ImageOptions { source_date_epoch: Some(60), ..ImageOptions::default() };
+    let docker = ImageOptions { oci_types: false, ..epoch.clone() };
+    for options in [epoch, docker] {
+        let image = assemble(&bench.store, &result, &options, Content::Here).unwrap();
+        store::put(&bench.store, &result, &options, &references(&["app"]), Some(&image)).unwrap();
+        let stored = bench.store.images().get("app").unwrap();
+        let again = assemble_stored(&bench.store, &stored, &ImageOptions::default(), Content::Here)
+            .unwrap();
+        let texts = |image: &exporters::Image| -> Vec<Vec<u8>> {
+            image.documents().map(|document| document.bytes.clone()).collect()
+        };
+        assert!(texts(&again) == texts(&image));
+        assert_eq!(again.top().descriptor, image.top().descriptor);
+        assert_eq!(again.created, image.created);
+    }
+    // With other blobs the manifests cannot be the same, but the image is.
+    let zstd = exporters::Output::parse("type=image,compression=zstd,force-compression=true")
+        .unwrap()
+        .image;
+    let stored = bench.store.images().get("app").unwrap();
+    let other = assemble_stored(&bench.store, &stored, &zstd, Content::Here).unwrap();
+    assert_eq!(other.manifests[1].config.descriptor.digest, stored.variants[1].config);
+    assert_ne!(Some(&other.manifests[1].manifest.bytes), stored.variants[1].manifest.as_ref());
 }
