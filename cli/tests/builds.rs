@@ -43,11 +43,11 @@ fn tool(program: &str, words: &[&str]) -> String {
 #[track_caller]
 fn run_image(place: &Place, layout: &str) -> String {
     let bundle = place.path("bundle");
-    let _ = std::fs::remove_dir_all(&bundle);
+    let _ = fs_err::remove_dir_all(&bundle);
     tool("umoci", &["unpack", "--image", layout, bundle.to_str().unwrap()]);
     let config = bundle.join("config.json");
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(
+    let text = fs_err::read_to_string(&config).unwrap();
+    fs_err::write(
         &config,
         text.replace("\"terminal\": true", "\"terminal\": false")
             .replace("\"terminal\":true", "\"terminal\":false"),
@@ -127,7 +127,7 @@ fn every_exporter_writes_what_other_tools_accept() {
     let listed = tool("tar", &["tvf", place.path("app.tar").to_str().unwrap()]);
     assert!(listed.contains("-rwsr-xr-x 0/0") && listed.contains("app/link -> out"), "{listed}");
     assert_eq!(
-        std::fs::read_to_string(place.path("app.dir/app/link")).unwrap(),
+        fs_err::read_to_string(place.path("app.dir/app/link")).unwrap(),
         "HELLO FROM A STEP\n"
     );
 }
@@ -149,7 +149,7 @@ fn the_same_result_exported_twice_is_the_same_file() {
                 place
                     .build(&["-t", "app:1", "-o", &format!("type={kind},dest={file}{attribute}")])
                     .ok();
-                std::fs::read(place.path(file)).unwrap()
+                fs_err::read(place.path(file)).unwrap()
             };
             assert!(read("one") == read("two"), "{kind} {compression}");
         }
@@ -172,7 +172,7 @@ impl Registry {
             "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
             folder.display()
         );
-        std::fs::write(&config, text).unwrap();
+        fs_err::write(&config, text).unwrap();
         let mut command = Command::new("docker-registry");
         command
             .arg("serve")
@@ -217,7 +217,7 @@ fn a_pushed_image_comes_back_identical_and_serves_as_base() {
         ])
         .ok();
     let meta: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(place.path("meta.json")).unwrap()).unwrap();
+        serde_json::from_slice(&fs_err::read(place.path("meta.json")).unwrap()).unwrap();
     let pushed = tool(
         "skopeo",
         &["inspect", "--tls-verify=false", "--format={{.Digest}}", &format!("docker://{name}")],
@@ -271,7 +271,7 @@ fn store_commands_list_show_save_push_and_free() {
     let registry = Registry::start(&place);
     let remote = format!("{}/team/app:2", registry.host);
     place.build(&["-t", "app:1", "-t", &remote, "--iidfile", "iid"]).ok();
-    let id = std::fs::read_to_string(place.path("iid")).unwrap();
+    let id = fs_err::read_to_string(place.path("iid")).unwrap();
     let listed = place.run(&["images"]).ok().stdout;
     assert!(listed.contains("app") && listed.contains(&id["sha256:".len()..][..12]), "{listed}");
     let shown: serde_json::Value =
@@ -289,7 +289,7 @@ fn store_commands_list_show_save_push_and_free() {
     );
     let pruned = place.run(&["prune", "--all", "--force"]).ok().stdout;
     assert!(pruned.contains("Total:"), "{pruned}");
-    let layers = std::fs::read_dir(place.path("state/layers")).map(Iterator::count).unwrap_or(0);
+    let layers = fs_err::read_dir(place.path("state/layers")).map(Iterator::count).unwrap_or(0);
     assert_eq!(layers, 0, "layers are left");
 }
 
@@ -316,15 +316,15 @@ fn sleeping_build(place: &Place) -> (Child, u32) {
 fn traces(place: &Place) -> Vec<String> {
     let state = place.path("state");
     let state = state.to_str().unwrap();
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mounts = fs_err::read_to_string("/proc/self/mountinfo").unwrap();
     let mut found: Vec<String> =
         mounts.lines().filter(|line| line.contains(state)).map(str::to_owned).collect();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let environ = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+    for entry in fs_err::read_dir("/proc").unwrap().flatten() {
+        let environ = fs_err::read(entry.path().join("environ")).unwrap_or_default();
         if String::from_utf8_lossy(&environ).contains(state) {
             found.push(format!("process {}", entry.file_name().display()));
         }
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = fs_err::read(entry.path().join("cmdline")).unwrap_or_default();
         if line.starts_with(b"sleep\x0098765") {
             found.push(format!("step process {}", entry.file_name().display()));
         }
@@ -374,7 +374,7 @@ fn a_killed_build_leaves_a_store_that_works() {
 }
 
 fn is_empty(folder: &Path) -> bool {
-    std::fs::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
+    fs_err::read_dir(folder).map_or(true, |mut entries| entries.next().is_none())
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn secrets_reach_the_step_and_nothing_else() {
     let dockerfile = "FROM busybox\nRUN --mount=type=secret,id=tok test \"$(cat /run/secrets/tok)\" = canary-4711\n\
                       RUN --mount=type=secret,id=tok,env=TOK test \"$TOK\" = canary-4711 && ! ls /run/secrets\n";
     let place = Place::new(&[("Dockerfile", dockerfile)]);
-    std::fs::write(place.path("token"), "canary-4711").unwrap();
+    fs_err::write(place.path("token"), "canary-4711").unwrap();
     place
         .build(&[
             "--progress=plain",
@@ -430,7 +430,7 @@ fn many_builds_share_one_store() {
         place.ran(child.wait_with_output().unwrap()).ok();
     }
     for number in 0..6 {
-        let count = std::fs::read_to_string(place.path(&format!("out{number}/count"))).unwrap();
+        let count = fs_err::read_to_string(place.path(&format!("out{number}/count"))).unwrap();
         assert_eq!(count.trim(), "1", "the shared step ran once");
     }
 }

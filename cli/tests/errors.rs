@@ -136,16 +136,16 @@ fn folder_that_cannot_be_written_says_what_to_do() {
     }
     let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY present /\n"), ("present", "x")]);
     let state = place.path("state");
-    std::fs::create_dir(&state).unwrap();
-    std::fs::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::set_permissions(
+    fs_err::create_dir(&state).unwrap();
+    fs_err::set_permissions(&state, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs_err::set_permissions(
         place.folder.path(),
         std::os::unix::fs::PermissionsExt::from_mode(0o755),
     )
     .unwrap();
     // The executable may be in a folder that others cannot enter.
     let tool = place.path("tool");
-    std::fs::copy(env!("CARGO_BIN_EXE_bricklayer"), &tool).unwrap();
+    fs_err::copy(env!("CARGO_BIN_EXE_bricklayer"), &tool).unwrap();
     let output = std::process::Command::new("runuser")
         .args([
             "-u",
@@ -176,7 +176,7 @@ fn full_disk_is_reported_and_the_store_survives() {
     }
     let place = Place::new(&[("Dockerfile", "FROM busybox\nRUN head -c 64m /dev/zero > /big\n")]);
     let state = place.path("state");
-    std::fs::create_dir(&state).unwrap();
+    fs_err::create_dir(&state).unwrap();
     let mount = std::process::Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=24m", "none"])
         .arg(&state)

@@ -47,7 +47,7 @@ impl Place {
     /// An empty place whose context has these files.
     pub fn new(files: &[(&str, &str)]) -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
-        std::fs::create_dir(place.path("ctx")).unwrap();
+        fs_err::create_dir(place.path("ctx")).unwrap();
         for (name, text) in files {
             place.write(name, text);
         }
@@ -62,8 +62,8 @@ impl Place {
     /// Writes a file of the context.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path("ctx").join(name);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
     }
 
     /// A command of the executable with this place's state folder.
