@@ -64,22 +64,23 @@ pub struct SourceInfo {
     pub text: String,
 }
 
-/// A graph of vertices in which every vertex comes after its inputs and no two have one digest.
+/// A graph of vertices in which every vertex comes after its inputs.
+///
+/// No two vertices have one digest, except that one which ignores the cache never stands for one that
+/// does not: they, and what is built upon them, stay apart.
 ///
 /// Built with [`Definition::add`] only, which is what keeps it acyclic.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Definition {
     vertices: Vec<Vertex>,
-    by_digest: BTreeMap<Digest, usize>,
+    known: BTreeMap<(Digest, bool, Vec<Edge>), usize>,
     /// The output that is wanted; `None` is an empty file tree.
     pub result: Option<Edge>,
 }
 
 impl Definition {
-    /// Adds a vertex, or finds the one with the same op, inputs and platform.
-    ///
-    /// When it exists already, `ignore_cache` of either makes the one vertex ignore the cache, and the
-    /// other metadata of the first is kept.
+    /// Adds a vertex, or finds the one with the same op, inputs, platform and wish to ignore the cache, whose
+    /// metadata is kept.
     ///
     /// # Panics
     /// When an input does not exist yet.
@@ -99,12 +100,12 @@ impl Definition {
         let digests: Vec<(Digest, usize)> =
             inputs.iter().map(|edge| (self.vertices[edge.vertex].digest, edge.output)).collect();
         let digest = Digest::of(&crate::pb::encode_op(&op, &digests, platform.as_ref()));
-        if let Some(&index) = self.by_digest.get(&digest) {
-            self.vertices[index].metadata.ignore_cache |= metadata.ignore_cache;
+        let key = (digest, metadata.ignore_cache, inputs.clone());
+        if let Some(&index) = self.known.get(&key) {
             return index;
         }
         let index = self.vertices.len();
-        self.by_digest.insert(digest, index);
+        self.known.insert(key, index);
         self.vertices.push(Vertex { op, inputs, platform, digest, metadata });
         index
     }
@@ -118,16 +119,6 @@ impl Definition {
     pub fn vertex(&self, index: usize) -> &Vertex {
         &self.vertices[index]
     }
-
-    /// Changes what is said about a vertex; its identity stays.
-    pub fn metadata_mut(&mut self, index: usize) -> &mut VertexMetadata {
-        &mut self.vertices[index].metadata
-    }
-
-    /// Index of the vertex with this digest.
-    pub fn find(&self, digest: &Digest) -> Option<usize> {
-        self.by_digest.get(digest).copied()
-    }
 }
 
 #[cfg(test)]
@@ -136,7 +127,7 @@ mod tests {
     use crate::op::SourceOp;
 
     #[test]
-    fn equal_vertices_are_one_and_keep_the_wish_to_ignore_the_cache() {
+    fn equal_vertices_are_one_unless_one_ignores_the_cache() {
         let mut definition = Definition::default();
         let source = |name: &str| {
             Op::Source(SourceOp { identifier: name.to_owned(), attrs: BTreeMap::new() })
@@ -147,10 +138,17 @@ mod tests {
         };
         assert_eq!(
             (add("local://a", false), add("local://b", false), add("local://a", true)),
-            (0, 1, 0)
+            (0, 1, 2)
         );
-        assert!(definition.vertex(0).metadata.ignore_cache);
-        assert!(!definition.vertex(1).metadata.ignore_cache);
-        assert_eq!(definition.find(&definition.vertex(1).digest), Some(1));
+        assert_eq!((add("local://a", false), add("local://a", true)), (0, 2));
+        let mut above = |vertex| {
+            definition.add(
+                Op::Merge,
+                vec![Edge { vertex, output: 0 }],
+                None,
+                VertexMetadata::default(),
+            )
+        };
+        assert_eq!((above(0), above(2), above(0)), (3, 4, 3));
     }
 }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use cache::{Key, KeyBuilder, Link, NewResult, Records, StoredResult};
 use llb::event::VertexError;
 use llb::op::SourceOp;
-use llb::{Definition, Edge, Event, Op};
+use llb::{Definition, Digest, Edge, Event, Op};
 
 use crate::cache_key::InputMap;
 use crate::engine::JobInner;
@@ -330,22 +330,28 @@ impl<'a> Solve<'a> {
         }
     }
 
+    /// Name of a vertex in events. Vertices of one digest are told apart when one ignores the cache.
+    pub(crate) fn shown(&self, vertex: usize) -> Digest {
+        let its = self.definition.vertex(vertex);
+        if its.metadata.ignore_cache {
+            Digest::of(format!("{} afresh", its.digest).as_bytes())
+        } else {
+            its.digest
+        }
+    }
+
     fn started(&self, vertex: usize) {
         let its = self.definition.vertex(vertex);
         self.job.events.send(Event::VertexStarted {
-            vertex: its.digest,
-            inputs: its
-                .inputs
-                .iter()
-                .map(|edge| self.definition.vertex(edge.vertex).digest)
-                .collect(),
+            vertex: self.shown(vertex),
+            inputs: its.inputs.iter().map(|edge| self.shown(edge.vertex)).collect(),
             name: its.metadata.name.clone(),
             at: SystemTime::now(),
         });
     }
 
     fn completed(&self, vertex: usize, cached: bool, error: Option<VertexError>) {
-        let vertex = self.definition.vertex(vertex).digest;
+        let vertex = self.shown(vertex);
         self.job.events.send(Event::VertexCompleted {
             vertex,
             cached,

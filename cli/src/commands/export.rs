@@ -213,7 +213,7 @@ impl Outputs {
             reference: reference.clone(),
             config: target.config.clone(),
             base_history: target.base_history_len,
-            source_date_epoch: options.source_date_epoch,
+            source_date_epoch: target.source_date_epoch,
         });
         let mut result = ImageResult {
             platforms: platforms.collect(),

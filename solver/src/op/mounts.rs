@@ -180,5 +180,16 @@ fn fill(base: &Stack, selector: &str, folder: &Path) -> Result<(), CacheError> {
         create_dest_path: true,
         ..CopyOptions::default()
     };
-    draft.copy(base, &options).map_err(|error| failed(std::io::Error::other(error)))
+    draft.copy(base, &options).map_err(|error| failed(std::io::Error::other(error)))?;
+    // The folder itself is as its base has it: that is how a mount gets an owner and a mode.
+    let path = tree::path::resolve(base, &tree::path::clean(selector), true).map_err(failed)?;
+    let Some(root) = base.metadata(&path).map_err(failed)?.filter(|_| !path.as_os_str().is_empty())
+    else {
+        return Ok(());
+    };
+    let set = || -> std::io::Result<()> {
+        std::os::unix::fs::chown(folder, Some(root.uid), Some(root.gid))?;
+        fs_err::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(root.mode))
+    };
+    set().map_err(failed)
 }

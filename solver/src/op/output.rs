@@ -27,7 +27,7 @@ pub(crate) fn run(
     log: &mut Vec<String>,
 ) -> Result<Exit, OpError> {
     let sandbox = solve.job.engine.sandbox()?;
-    let digest = solve.definition.vertex(vertex).digest;
+    let digest = solve.shown(vertex);
     let tail = Mutex::new(Tail::default());
     let pipe = || {
         pipe_with(PipeFlags::CLOEXEC).map_err(|errno| OpError::Io {
