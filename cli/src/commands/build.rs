@@ -106,7 +106,7 @@ fn build(
         };
         results.push((target, tree));
     }
-    let exported = outputs.export(engine, &results, options, events)?;
+    let exported = outputs.export(engine, &results, events)?;
     Ok((build, exported))
 }
 

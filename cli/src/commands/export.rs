@@ -205,7 +205,6 @@ impl Outputs {
         &self,
         engine: &Engine,
         results: &[(&frontend::Target, cache::Ref)],
-        options: &Options,
         events: &dyn EventSink,
     ) -> Result<Exported, Failure> {
         let platforms = results.iter().map(|(target, reference)| PlatformResult {
