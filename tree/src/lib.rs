@@ -23,3 +23,6 @@ mod walk;
 
 pub use error::TreeError;
 pub use node::{DirEntry, Kind, Metadata, Timestamp, View};
+
+#[cfg(test)]
+mod view_tests;

@@ -221,3 +221,49 @@ impl Fields<'_> {
         Some(Timestamp { seconds, nanoseconds })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    fn metadata(seconds: i64, inode: u64) -> Metadata {
+        let time = Timestamp { seconds, nanoseconds: 7 };
+        Metadata {
+            kind: Kind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size: 3,
+            mtime: time,
+            ctime: time,
+            rdev: (0, 0),
+            inode: (1, inode),
+            links: 1,
+        }
+    }
+
+    #[test]
+    fn what_is_saved_is_found_until_the_file_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("stat");
+        let started = Timestamp { seconds: 100, nanoseconds: 0 };
+        let cache = StatCache::load(Some(&file));
+        for (index, path) in ["b", "a/c", "a"].iter().enumerate() {
+            let inode = index as u64;
+            cache.add(Path::new(path), &metadata(90, inode), [index as u8; 32], started);
+        }
+        cache.add(Path::new("racy"), &metadata(99, 9), [9; 32], started);
+        cache.save().unwrap();
+        let cache = StatCache::load(Some(&file));
+        assert_eq!(cache.find(Path::new("a/c"), &metadata(90, 1)), Some([1; 32]));
+        assert_eq!(cache.find(Path::new("b"), &metadata(90, 0)), Some([0; 32]));
+        assert_eq!(cache.find(Path::new("b"), &metadata(91, 0)), None);
+        assert_eq!(cache.find(Path::new("b"), &metadata(90, 5)), None);
+        assert_eq!(cache.find(Path::new("racy"), &metadata(99, 9)), None);
+        let bytes = fs_err::read(&file).unwrap();
+        for damaged in [&bytes[..bytes.len() - 1], &bytes[1..], b""] {
+            assert!(index(damaged).is_none());
+        }
+    }
+}

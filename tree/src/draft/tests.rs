@@ -1,10 +1,11 @@
 //! Actions against small trees: one line per path, before and after.
 
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use fs_err as fs;
+use fs_err::os::unix::fs::symlink;
 use tempfile::TempDir;
 
 use super::*;
