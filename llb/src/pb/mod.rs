@@ -1,4 +1,4 @@
-//! BuildKit's wire form of an operation (`pb.Op` of `solver/pb/ops.proto`).
+//! BuildKit's wire form of operations and definitions (`pb.Op`, `pb.Definition` of `solver/pb/ops.proto`).
 //!
 //! ```text
 //! Op + digests of its inputs + platform  <->  protobuf bytes, whose sha256 names the vertex
@@ -11,12 +11,14 @@
 //!   for (build ops, worker filters, unknown enum values) is an error, never dropped.
 
 mod decode;
+mod definition;
 mod encode;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 pub use decode::{DecodeError, Decoded, decode_op};
+pub use definition::encode_definition;
 pub use encode::encode_op;
 
 /// How "no input" and "no output" are written.

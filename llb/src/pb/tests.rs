@@ -3,11 +3,13 @@
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
+use std::sync::Arc;
+
 use prost::Message as _;
 
 use super::*;
 use crate::op::*;
-use crate::{Digest, Op, Platform};
+use crate::{Definition, Digest, Edge, Op, Platform, SourceInfo, SourceRange, VertexMetadata};
 
 fn text() -> impl Strategy<Value = String> + Clone {
     "[a-z/<é]{0,4}"
@@ -324,4 +326,45 @@ fn diff_of_an_upper_alone_keeps_its_side() {
     let inputs = vec![(Digest::of(b"u"), 1)];
     let message = Decoded { op: Op::Diff { lower: false, upper: true }, inputs, platform: None };
     assert_eq!(decode_op(&encode(&message)).unwrap(), message);
+}
+
+#[test]
+fn a_definition_holds_what_its_result_needs_and_ends_in_it() {
+    let source = |name: &str| {
+        Op::Source(SourceOp { identifier: name.to_owned(), attrs: Default::default() })
+    };
+    let info =
+        Arc::new(SourceInfo { filename: "Dockerfile".to_owned(), text: "FROM a".to_owned() });
+    let metadata = VertexMetadata {
+        ignore_cache: true,
+        name: "[1/1] FROM a".to_owned(),
+        sources: vec![SourceRange { info, start: 1, end: 2 }],
+        ..VertexMetadata::default()
+    };
+    let mut definition = Definition::default();
+    assert!(encode_definition(&definition).is_empty());
+    let needed = definition.add(source("a"), Vec::new(), None, metadata);
+    definition.add(source("unused"), Vec::new(), None, VertexMetadata::default());
+    let merge = definition.add(
+        Op::Merge,
+        vec![Edge { vertex: needed, output: 0 }],
+        None,
+        VertexMetadata::default(),
+    );
+    definition.result = Some(Edge { vertex: merge, output: 0 });
+
+    let message = wire::Definition::decode(encode_definition(&definition).as_slice()).unwrap();
+    let digests: Vec<Digest> = message.def.iter().map(|op| Digest::of(op)).collect();
+    assert_eq!(digests[..2], [definition.vertex(needed).digest, definition.vertex(merge).digest]);
+    let last = wire::Op::decode(message.def[2].as_slice()).unwrap();
+    assert_eq!((last.op, last.inputs[0].digest.parse()), (None, Ok(digests[1])));
+    let about = &message.metadata[&digests[0].to_string()];
+    assert_eq!(
+        (about.ignore_cache, about.description["llb.customname"].as_str()),
+        (true, "[1/1] FROM a")
+    );
+    let source = message.source.unwrap();
+    let range = &source.locations[&digests[0].to_string()].locations[0].ranges[0];
+    let line = |position: &Option<wire::Position>| position.as_ref().unwrap().line;
+    assert_eq!((line(&range.start), line(&range.end), source.infos.len()), (1, 2, 1));
 }

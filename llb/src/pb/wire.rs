@@ -387,3 +387,69 @@ pub(super) struct NamedUser {
     #[prost(int64, tag = "2")]
     pub(super) input: i64,
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Definition {
+    #[prost(bytes = "vec", repeated, tag = "1")]
+    pub(super) def: Vec<Vec<u8>>,
+    #[prost(btree_map = "string, message", tag = "2")]
+    pub(super) metadata: BTreeMap<String, OpMetadata>,
+    #[prost(message, optional, tag = "3")]
+    pub(super) source: Option<Source>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct OpMetadata {
+    #[prost(bool, tag = "1")]
+    pub(super) ignore_cache: bool,
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub(super) description: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Source {
+    #[prost(btree_map = "string, message", tag = "1")]
+    pub(super) locations: BTreeMap<String, Locations>,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) infos: Vec<SourceInfo>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Locations {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) locations: Vec<Location>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Location {
+    #[prost(int32, tag = "1")]
+    pub(super) source_index: i32,
+    #[prost(message, repeated, tag = "2")]
+    pub(super) ranges: Vec<Range>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Range {
+    #[prost(message, optional, tag = "1")]
+    pub(super) start: Option<Position>,
+    #[prost(message, optional, tag = "2")]
+    pub(super) end: Option<Position>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Position {
+    #[prost(int32, tag = "1")]
+    pub(super) line: i32,
+    #[prost(int32, tag = "2")]
+    pub(super) character: i32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SourceInfo {
+    #[prost(string, tag = "1")]
+    pub(super) filename: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(super) data: Vec<u8>,
+    #[prost(string, tag = "4")]
+    pub(super) language: String,
+}
