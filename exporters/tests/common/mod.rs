@@ -67,7 +67,10 @@ impl Bench {
     pub fn base(&self, name: &str, content: &str) -> Layer {
         let mut tar = Writer::new(Vec::new());
         let size = content.len() as u64;
-        let entry = Entry { mode: 0o644, size, ..Entry::new(EntryKind::File, name.into()) };
+        // Owned by the caller, so that it can be unpacked without root.
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let file = Entry::new(EntryKind::File, name.into());
+        let entry = Entry { mode: 0o644, uid, gid, size, ..file };
         tar.append_file(&entry, &mut content.as_bytes()).unwrap();
         let tar = tar.finish().unwrap();
         let mut gzip = Compressor::new(Vec::new(), Codec::GZIP).unwrap();
