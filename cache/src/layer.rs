@@ -105,6 +105,7 @@ pub(crate) struct LayerInner {
 struct Known {
     dir: bool,
     diff_id: Option<DiffId>,
+    folder: Option<LayerDir>,
 }
 
 impl PartialEq for Layer {
@@ -302,8 +303,11 @@ impl Layer {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The folder, opened once for all who read it in this process.
     fn layer_dir(&self) -> LayerDir {
-        LayerDir::new(self.0.store.0.layer_path(&self.0.id).join("fs"))
+        let store = &self.0.store;
+        let new = || LayerDir::encoded(store.0.layer_path(&self.0.id).join("fs"), store.encoding());
+        self.known().folder.get_or_insert_with(new).clone()
     }
 
     fn failed(&self, action: &'static str, error: io::Error) -> CacheError {
@@ -327,8 +331,12 @@ impl Layer {
                 .optional()
         })?;
         let (dir, diff_id) = row.ok_or_else(|| CacheError::LayerGone(self.0.id.to_string()))?;
-        *self.known() =
-            Known { dir, diff_id: diff_id.map(|hash| DiffId(Digest::from_bytes(hash))) };
+        let mut known = self.known();
+        known.dir = dir;
+        known.diff_id = diff_id.map(|hash| DiffId(Digest::from_bytes(hash)));
+        if !dir {
+            known.folder = None;
+        }
         Ok(())
     }
 
@@ -450,7 +458,7 @@ impl Layer {
             let values = params![self.0.id.0, diff_id.0.as_bytes(), size.cast_signed(), boot];
             transaction.prepare_cached(sql).at(database)?.execute(values).at(database)
         })?;
-        *self.known() = Known { dir: true, diff_id: Some(diff_id) };
+        *self.known() = Known { dir: true, diff_id: Some(diff_id), folder: None };
         Ok(())
     }
 
@@ -463,7 +471,7 @@ impl Layer {
             crate::workspace::make_folder(folder)?;
         }
         let failed = |error| self.failed("unpack", error);
-        let into = LayerDir::new(fs_path);
+        let into = LayerDir::encoded(fs_path, store.encoding);
         let mut tar = HashReader::new(self.open_tar(blob)?);
         let applied = tree::apply::apply_layer(&mut tar, &into, store.encoding).map_err(failed)?;
         // The end of a tar is not the end of the stream that is hashed.

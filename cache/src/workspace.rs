@@ -29,7 +29,7 @@ pub struct Workspace {
 impl Workspace {
     /// The folder that takes the changes.
     pub fn upper(&self) -> LayerDir {
-        LayerDir::new(self.folder.0.join("fs"))
+        LayerDir::encoded(self.folder.0.join("fs"), self.store.encoding())
     }
 
     /// The folder that overlayfs needs beside it.

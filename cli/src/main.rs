@@ -19,6 +19,7 @@ use crate::report::{Exit, Failure};
 
 fn main() -> ExitCode {
     sandbox::maybe_run_zygote();
+    sandbox::raise_descriptor_limit();
     let mut words: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let first = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();
     let outcome = if COMMANDS.contains(&first.as_str()) {

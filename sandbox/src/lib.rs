@@ -20,6 +20,7 @@
 //! Needs Linux 5.12 (`mount_setattr`).
 
 mod cancel;
+mod descriptors;
 mod environment;
 mod error;
 mod names;
@@ -32,6 +33,7 @@ mod wire;
 mod zygote;
 
 pub use cancel::Cancel;
+pub use descriptors::raise_descriptor_limit;
 pub use environment::{Environment, Proxies, complete_environment};
 pub use error::{ExecReason, SandboxError};
 pub use names::{ResolverOverrides, hosts_file, machine_resolver, resolv_conf};

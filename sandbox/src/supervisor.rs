@@ -17,6 +17,7 @@ use rustix::net::{
 };
 use rustix::process::{Signal, pidfd_send_signal};
 
+use crate::descriptors::restore_descriptor_limit;
 use crate::error::{ExecReason, SandboxError};
 use crate::spec::{MountKind, Network, Root, Spec};
 use crate::wire::{self, Failure, FailureKind, Reply};
@@ -80,7 +81,10 @@ impl Sandbox {
         let zygote =
             receiver.recv().map_err(|_| SandboxError::HelperLost)?.map_err(SandboxError::Start)?;
         match receive(control.as_fd()) {
-            Ok(Some((bytes, _))) if bytes == [wire::READY] => Ok(Self { control, zygote }),
+            Ok(Some((bytes, _))) if bytes == [wire::READY] => {
+                restore_descriptor_limit(zygote);
+                Ok(Self { control, zygote })
+            }
             Ok(_) => Err(SandboxError::Start(io::Error::other(
                 "the program started as the helper did not act as one",
             ))),

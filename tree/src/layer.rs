@@ -6,7 +6,8 @@
 //! what lies below it
 //! ```
 //!
-//! `*` is `trusted` or `user`: both are read, [`Encoding`] says which is written.
+//! `*` is `trusted` or `user`, as the [`Encoding`] of the store says. Only that one makes a folder opaque: the
+//! other a step may set as it likes, and the kernel does not heed it either.
 
 use std::ffi::OsStr;
 use std::io;
@@ -67,14 +68,34 @@ pub struct LayerDir {
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    root: OnceLock<OwnedFd>,
+    whiteouts: Whiteouts,
+    root: OnceLock<Root>,
+}
+
+#[derive(Debug)]
+struct Root {
+    fd: Arc<OwnedFd>,
+    opaque: OnceLock<bool>,
 }
 
 impl LayerDir {
     /// Names the folder; it is opened when something first reads it.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { inner: Arc::new(Inner { path: path.into(), root: OnceLock::new() }) }
+        Self::encoded(path, Encoding::default())
+    }
+
+    /// Names a folder of a store with this encoding.
+    #[must_use]
+    pub fn encoded(path: impl Into<PathBuf>, encoding: Encoding) -> Self {
+        let (path, whiteouts) = (path.into(), encoding.whiteouts);
+        Self { inner: Arc::new(Inner { path, whiteouts, root: OnceLock::new() }) }
+    }
+
+    /// How deletions are kept in it.
+    #[must_use]
+    pub fn whiteouts(&self) -> Whiteouts {
+        self.inner.whiteouts
     }
 
     /// Where the folder is.
@@ -88,11 +109,30 @@ impl LayerDir {
     /// # Errors
     /// When there is no such folder.
     pub fn root(&self) -> io::Result<BorrowedFd<'_>> {
-        if let Some(root) = self.inner.root.get() {
-            return Ok(root.as_fd());
+        Ok(self.opened()?.fd.as_fd())
+    }
+
+    /// The same descriptor, to be kept.
+    pub(crate) fn shared_root(&self) -> io::Result<Arc<OwnedFd>> {
+        Ok(Arc::clone(&self.opened()?.fd))
+    }
+
+    /// Whether the folder itself hides everything below it; looked up once.
+    pub(crate) fn is_opaque(&self) -> io::Result<bool> {
+        let root = self.opened()?;
+        if let Some(opaque) = root.opaque.get() {
+            return Ok(*opaque);
         }
-        let opened = walk::open_root(&self.inner.path)?;
-        Ok(self.inner.root.get_or_init(|| opened).as_fd())
+        let opaque = is_opaque(root.fd.as_fd(), self.inner.whiteouts)?;
+        Ok(*root.opaque.get_or_init(|| opaque))
+    }
+
+    fn opened(&self) -> io::Result<&Root> {
+        if let Some(root) = self.inner.root.get() {
+            return Ok(root);
+        }
+        let fd = Arc::new(walk::open_root(&self.inner.path)?);
+        Ok(self.inner.root.get_or_init(|| Root { fd, opaque: OnceLock::new() }))
     }
 }
 
@@ -121,10 +161,9 @@ pub fn is_whiteout(dir: BorrowedFd<'_>, name: &OsStr, metadata: &Metadata) -> io
 ///
 /// # Errors
 /// When the file system fails.
-pub fn is_opaque(dir: BorrowedFd<'_>) -> io::Result<bool> {
-    let marked =
-        |key| Ok::<_, io::Error>(walk::xattr(dir, OsStr::new(""), key)?.as_deref() == Some(b"y"));
-    Ok(marked("trusted.overlay.opaque")? || marked("user.overlay.opaque")?)
+pub fn is_opaque(dir: BorrowedFd<'_>, whiteouts: Whiteouts) -> io::Result<bool> {
+    let key = Encoding { whiteouts, ..Encoding::default() }.opaque_xattr();
+    Ok(walk::xattr(dir, OsStr::new(""), key)?.as_deref() == Some(b"y"))
 }
 
 /// Makes a directory of a layer hide what lies below it.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Descriptors that are kept.
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 
 /// Open directories by path. Only for trees that do not change.
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::layer::{self, LayerDir};
+use crate::layer::{self, LayerDir, Whiteouts};
 use crate::path::split;
 use crate::recent::Recent;
 use crate::{DirEntry, Kind, Metadata, View, walk};
@@ -36,7 +36,8 @@ struct Inner {
 /// The directories of all layers that make up one directory of the stack, topmost first.
 #[derive(Debug)]
 pub(crate) struct Merged {
-    dirs: Vec<OwnedFd>,
+    dirs: Vec<Arc<OwnedFd>>,
+    whiteouts: Whiteouts,
 }
 
 /// Where a name of a merged directory is.
@@ -75,27 +76,27 @@ impl Stack {
         };
         let rest = path.strip_prefix(&at).unwrap_or(path).to_owned();
         for name in &rest {
-            recent.keep(&at, merged.dirs.len(), &merged);
+            recent.keep(&at, own_descriptors(&at, &merged), &merged);
             match merged.dir(name)? {
                 Some(next) => merged = Arc::new(next),
                 None => return Ok(None),
             }
             at.push(name);
         }
-        recent.keep(&at, merged.dirs.len(), &merged);
+        recent.keep(&at, own_descriptors(&at, &merged), &merged);
         Ok(Some(merged))
     }
 
     fn root(&self) -> io::Result<Merged> {
         let mut dirs = Vec::new();
         for layer in self.inner.layers.iter().rev() {
-            let root = layer.root()?;
-            dirs.push(root.try_clone_to_owned()?);
-            if layer::is_opaque(root)? {
+            dirs.push(layer.shared_root()?);
+            if layer.is_opaque()? {
                 break;
             }
         }
-        Ok(Merged { dirs })
+        let whiteouts = self.inner.layers.first().map(LayerDir::whiteouts).unwrap_or_default();
+        Ok(Merged { dirs, whiteouts })
     }
 
     /// Runs `read` on the directory and name that a path really is.
@@ -153,13 +154,13 @@ impl Merged {
                 }
                 continue;
             };
-            let opaque = layer::is_opaque(child.as_fd())?;
-            dirs.push(child);
+            let opaque = layer::is_opaque(child.as_fd(), self.whiteouts)?;
+            dirs.push(Arc::new(child));
             if opaque {
                 break;
             }
         }
-        Ok((!dirs.is_empty()).then_some(Self { dirs }))
+        Ok((!dirs.is_empty()).then_some(Self { dirs, whiteouts: self.whiteouts }))
     }
 
     fn entries(&self) -> io::Result<Vec<DirEntry>> {
@@ -218,6 +219,11 @@ impl View for Stack {
         }
         self.at(path, walk::xattrs)
     }
+}
+
+/// Descriptors that only this directory keeps open: the roots are the layers' own.
+fn own_descriptors(path: &Path, merged: &Merged) -> usize {
+    if path.as_os_str().is_empty() { 0 } else { merged.dirs.len() }
 }
 
 fn missing() -> io::Error {

@@ -114,7 +114,7 @@ impl Store {
             parents: row.parents,
             below,
             making: Mutex::new(()),
-            known: Mutex::new(Known { dir: row.dir, diff_id: row.diff_id }),
+            known: Mutex::new(Known { dir: row.dir, diff_id: row.diff_id, folder: None }),
         })))
     }
 
@@ -200,7 +200,7 @@ impl Store {
             parents,
             below,
             making: Mutex::new(()),
-            known: Mutex::new(Known { dir: true, diff_id: None }),
+            known: Mutex::new(Known { dir: true, diff_id: None, folder: None }),
         }))
     }
 }

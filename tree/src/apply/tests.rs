@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{Applied, adopt_parents, apply_layer};
-use crate::layer::{Encoding, LayerDir};
+use crate::layer::{Encoding, LayerDir, Whiteouts};
 use crate::stack::Stack;
 use crate::tar::{Entry, EntryKind, Writer};
 use crate::{Timestamp, View, layer};
@@ -106,7 +106,8 @@ fn list(dir: &Path, prefix: &str, lines: &mut Vec<String>) {
         let metadata = fs::symlink_metadata(&path).unwrap();
         let kind = metadata.file_type();
         if kind.is_dir() {
-            let opaque = layer::is_opaque(LayerDir::new(&path).root().unwrap()).unwrap();
+            let opaque =
+                layer::is_opaque(LayerDir::new(&path).root().unwrap(), Whiteouts::Trusted).unwrap();
             lines.push(format!("{name}/{}", if opaque { "!" } else { "" }));
             list(&path, &format!("{name}/"), lines);
         } else if kind.is_symlink() {

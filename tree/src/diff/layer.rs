@@ -13,7 +13,7 @@ use std::vec;
 use rustix::io::Errno;
 
 use super::{CAPABILITY, entry, push, same};
-use crate::layer::{self, Encoding, LayerDir, Owners};
+use crate::layer::{self, Encoding, LayerDir, Owners, Whiteouts};
 use crate::stack::{Merged, Stack};
 use crate::tar::{Entry, EntryKind, Writer};
 use crate::{DirEntry, Kind, Metadata, View, walk};
@@ -38,12 +38,13 @@ pub fn write_layer(
     let mut walk = Walk {
         writer: Writer::new(out),
         lower,
+        whiteouts: encoding.whiteouts,
         path: Vec::new(),
         parents: Vec::new(),
         written: HashMap::new(),
         unchanged: HashMap::new(),
     };
-    walk.directory(root, below.as_deref(), layer::is_opaque(root)?)?;
+    walk.directory(root, below.as_deref(), layer::is_opaque(root, encoding.whiteouts)?)?;
     walk.writer.finish()?;
     Ok(())
 }
@@ -51,6 +52,7 @@ pub fn write_layer(
 struct Walk<'a> {
     writer: Writer<&'a mut dyn Write>,
     lower: &'a Stack,
+    whiteouts: Whiteouts,
     /// Path of what is looked at.
     path: Vec<u8>,
     /// Directories on the way to it that are unchanged and not yet written, outermost first.
@@ -164,7 +166,7 @@ impl Walk<'_> {
             self.write_parents()?;
         }
         let waiting = self.parents.len();
-        self.directory(dir, below.as_ref(), opaque || layer::is_opaque(dir)?)?;
+        self.directory(dir, below.as_ref(), opaque || layer::is_opaque(dir, self.whiteouts)?)?;
         // Nothing below it was written: then neither is it.
         if unchanged && self.parents.len() == waiting {
             self.parents.pop();

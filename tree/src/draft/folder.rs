@@ -50,8 +50,11 @@ enum Upper {
 impl Folder {
     pub(super) fn root(lower: &Stack, upper: &LayerDir, encoding: Encoding) -> io::Result<Self> {
         let fd = upper.root()?.try_clone_to_owned()?;
-        let below =
-            if layer::is_opaque(fd.as_fd())? { None } else { lower.merged(Path::new(""))? };
+        let below = if layer::is_opaque(fd.as_fd(), encoding.whiteouts)? {
+            None
+        } else {
+            lower.merged(Path::new(""))?
+        };
         Ok(Self { fd, below, path: PathBuf::new(), encoding })
     }
 
@@ -120,7 +123,9 @@ impl Folder {
         let open = || {
             let fd = walk::open_dir(self.fd(), name)?.ok_or(Errno::NOTDIR)?;
             let below = match &self.below {
-                Some(below) if !layer::is_opaque(fd.as_fd())? => below.dir(name)?.map(Arc::new),
+                Some(below) if !layer::is_opaque(fd.as_fd(), self.encoding.whiteouts)? => {
+                    below.dir(name)?.map(Arc::new)
+                }
                 _ => None,
             };
             Ok::<_, io::Error>(Self {
