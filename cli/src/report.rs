@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 
 use llb::SourceRange;
+pub(crate) use solver::chain;
 
 /// Exit codes of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,20 +109,6 @@ impl Failure {
 pub(crate) fn fail(failure: &Failure) -> Exit {
     eprint!("{}", failure.render());
     failure.exit
-}
-
-/// An error and its causes in one line, without saying anything twice.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            let _ = write!(text, ": {message}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The lines of a source file around a range, the range marked with `>>>`.

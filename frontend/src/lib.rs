@@ -50,6 +50,7 @@ pub use crate::outcome::{
     Build, ImageLocation, ImageRequest, LineRange, Outcome, ResolvedImage, ResolvedImages,
     StageInfo, Target, Warning,
 };
+pub use crate::suggest::nearest;
 
 use crate::context::Context;
 use crate::lint::{LintOptions, Linter};

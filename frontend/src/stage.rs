@@ -280,10 +280,19 @@ impl<'d> Plan<'d> {
             return Ok(last);
         };
         self.names.get(&wanted.to_lowercase()).copied().ok_or_else(|| {
-            let nearest =
-                suggest::nearest(wanted, in_file().filter_map(|stage| stage.name.as_deref()));
+            let named = || in_file().filter_map(|it| Some((it.name.as_deref()?, it.place)));
             let kind = ErrorKind::UnknownTarget { name: wanted.to_owned() };
-            self.stages[last].place.error(kind).with_suggestion(nearest)
+            if let Some(near) = suggest::nearest(wanted, named().map(|(name, _)| name)) {
+                let place = named().find(|(name, _)| *name == near).map(|(_, place)| place);
+                let place = place.unwrap_or(self.stages[last].place);
+                return place.error(kind).with_suggestion(Some(near));
+            }
+            let names: Vec<String> = named().map(|(name, _)| format!("`{name}`")).collect();
+            let hint = match &names[..] {
+                [] => "no stage has a name: give one with `FROM image AS name`".to_owned(),
+                names => format!("the stages are {}", names.join(", ")),
+            };
+            self.stages[last].place.error(kind).with_hint(Some(hint))
         })
     }
 

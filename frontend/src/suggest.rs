@@ -4,10 +4,7 @@
 const MAX_WORD: usize = 128;
 
 /// The first of `options` with the least edit distance to `word`, if that is 1 or 2.
-pub(crate) fn nearest<'o>(
-    word: &str,
-    options: impl IntoIterator<Item = &'o str>,
-) -> Option<&'o str> {
+pub fn nearest<'o>(word: &str, options: impl IntoIterator<Item = &'o str>) -> Option<&'o str> {
     if word.len() > MAX_WORD {
         return None;
     }

@@ -39,7 +39,7 @@ pub enum Error {
         until: Option<SystemTime>,
     },
     /// No connection could be made or kept.
-    #[error("{asked}: cannot reach registry `{host}` at {address}: {reason}{hint}")]
+    #[error("{asked}: cannot reach registry `{host}` at {address}: {reason}")]
     Unreachable {
         /// The registry, as in the reference.
         host: String,
@@ -49,11 +49,11 @@ pub enum Error {
         asked: String,
         /// In a few words.
         reason: &'static str,
-        /// What to do, beginning with a separator; may be empty.
+        /// What to do.
         hint: &'static str,
-        /// What the system said.
+        /// What the system said, where it adds to the reason.
         #[source]
-        source: Cause,
+        source: Option<Cause>,
     },
     /// The registry's certificate is not trusted, or it does not speak TLS.
     #[error(

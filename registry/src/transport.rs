@@ -266,8 +266,8 @@ pub(crate) fn silent(host: &str, request: &Request, timeout: Duration) -> Error 
         address: address(&request.url),
         asked: request.asked(),
         reason: "no answer",
-        hint: "",
-        source: format!("nothing was received for {} seconds", timeout.as_secs_f32()).into(),
+        hint: NETWORK,
+        source: Some(format!("nothing was received for {} seconds", timeout.as_secs_f32()).into()),
     }
 }
 
@@ -287,20 +287,24 @@ pub(crate) fn broken(host: &str, request: &Request, error: reqwest::Error) -> Er
         io_cause(&error).is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
     let local = request.url.host_str().is_some_and(is_loopback);
     let (reason, hint) = if refused && local {
-        ("connection refused", "; is the registry running?")
+        ("connection refused", "check that the registry is running")
     } else if refused {
-        ("connection refused", "; is the registry running, and is the port right?")
+        ("connection refused", "check that the registry is running, and that the port is right")
     } else if error.is_dns() {
-        ("no such host", "; check its name and the DNS settings")
+        ("no such host", "check the name of the registry and the DNS settings")
     } else if error.is_timeout() {
-        ("no answer", "; check the network and the proxy settings")
+        ("no answer", NETWORK)
     } else if error.is_connect() {
-        ("cannot connect", "; check the network and the proxy settings")
+        ("cannot connect", NETWORK)
     } else {
-        ("connection broke", "")
+        ("connection broke", NETWORK)
     };
-    Error::Unreachable { host, address, asked: request.asked(), reason, hint, source: error.into() }
+    let source = (!refused && !error.is_dns()).then(|| error.into());
+    Error::Unreachable { host, address, asked: request.asked(), reason, hint, source }
 }
+
+/// What to do when there is a server but no conversation.
+const NETWORK: &str = "check the network and the proxy settings";
 
 /// The innermost error of the system in the chain of causes.
 fn io_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {

@@ -1,9 +1,13 @@
 //! Why a definition could not be solved.
 
+use std::error::Error as StdError;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use llb::SourceRange;
 use thiserror::Error;
+
+use crate::op::missing::MissingPart;
 
 /// A vertex that failed, with everything a user needs to find it.
 #[derive(Debug, Error)]
@@ -32,6 +36,8 @@ pub enum OpError {
         reason: String,
         /// Exit code, when there was one.
         code: Option<i32>,
+        /// What to do about it.
+        hint: Option<String>,
     },
     /// A path that a COPY, ADD or bind mount names is not there.
     #[error(
@@ -44,6 +50,8 @@ pub enum OpError {
         message: String,
         /// What to do about it.
         hint: Option<String>,
+        /// Where the path ends, for telling what may be meant.
+        missing: Option<Box<MissingPart>>,
     },
     /// A file action failed.
     #[error(transparent)]
@@ -127,4 +135,18 @@ impl OpError {
     pub fn is_canceled(&self) -> bool {
         matches!(self, Self::Canceled | Self::Sandbox(sandbox::SandboxError::Cancelled))
     }
+}
+
+/// An error and its causes in one line, without saying anything twice.
+pub fn chain(error: &dyn StdError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let message = error.to_string();
+        if !text.contains(&message) {
+            let _ = write!(text, ": {message}");
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -22,7 +22,8 @@ mod solve;
 mod value;
 
 pub use engine::{Engine, EngineOptions, Job};
-pub use error::{OpError, SolveError};
+pub use error::{OpError, SolveError, chain};
 pub use image::{ImageLocation, ResolvedImage};
 pub use layout::LayoutPick;
+pub use op::missing::MissingPart;
 pub use session::Session;

@@ -15,7 +15,7 @@ use llb::{Definition, Digest, Edge, Event, Op};
 
 use crate::cache_key::InputMap;
 use crate::engine::JobInner;
-use crate::error::{OpError, SolveError};
+use crate::error::{OpError, SolveError, chain};
 use crate::graph;
 use crate::known::{Facts, Known, VertexKeys};
 use crate::op;
@@ -150,7 +150,7 @@ impl<'a> Solve<'a> {
         let error = if canceled {
             VertexError::Canceled
         } else {
-            VertexError::Failed(failure.error.to_string())
+            VertexError::Failed(chain(&failure.error))
         };
         self.started(failure.vertex);
         self.completed(failure.vertex, false, Some(error));
@@ -176,7 +176,7 @@ impl<'a> Solve<'a> {
     }
 
     fn lookup_with_inputs(&self, vertex: usize) -> Result<bool, Failure> {
-        let content = |edge: Edge, map: &InputMap| self.hash(vertex, edge, map).map(Some);
+        let content = |edge: Edge, map: &InputMap| self.hash(edge, map).map(Some);
         let keys = self.known.late(vertex, self, &content).map_err(|error| (vertex, error))?;
         let found = self.load(vertex, &keys).map_err(|error| Failure::from((vertex, error)))?;
         if !found {
@@ -299,7 +299,7 @@ impl<'a> Solve<'a> {
     }
 
     /// Hash of what is selected of an input that is there.
-    fn hash(&self, user: usize, edge: Edge, map: &InputMap) -> Result<Key, OpError> {
+    fn hash(&self, edge: Edge, map: &InputMap) -> Result<Key, OpError> {
         let value = match self.values[edge.vertex].get().and_then(|values| values.get(edge.output))
         {
             Some(value) => value.clone(),
@@ -312,7 +312,8 @@ impl<'a> Solve<'a> {
         let mut key = KeyBuilder::new("content.v1");
         for selection in &map.content {
             let digest = tree::content::digest(view.as_ref(), selection).map_err(|error| {
-                op::checksum_error(self.job, self.definition, user, &value, error)
+                let name = &self.definition.vertex(edge.vertex).metadata.name;
+                op::missing::explain(self.job, &value, name, view.as_ref(), error)
             })?;
             key = key.bytes(&digest);
         }
@@ -371,10 +372,15 @@ impl Facts for Solve<'_> {
         }
     }
 
-    fn content_key(&self, user: usize, edge: Edge, map: &InputMap) -> Result<Option<Key>, OpError> {
+    fn content_key(
+        &self,
+        _user: usize,
+        edge: Edge,
+        map: &InputMap,
+    ) -> Result<Option<Key>, OpError> {
         match &self.definition.vertex(edge.vertex).op {
             Op::Source(source) if source.identifier.starts_with("local://") => {
-                self.hash(user, edge, map).map(Some)
+                self.hash(edge, map).map(Some)
             }
             _ => Ok(None),
         }

@@ -250,6 +250,10 @@ pub(crate) fn convert(
                         failure.sources.push(SourceRange { info: Arc::clone(info), start, end });
                         if let Some(name) = &request.suggestion {
                             failure.message.push_str(&format!(" (did you mean {name}?)"));
+                            failure.hint = Some(
+                                "a name that is no earlier stage or build context is taken for an image"
+                                    .to_owned(),
+                            );
                         }
                         failure
                     })?;

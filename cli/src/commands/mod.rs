@@ -11,6 +11,7 @@ mod push;
 mod rmi;
 mod save;
 
+use std::error::Error as StdError;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -82,22 +83,56 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         OpError::Store(error) => store_failure(error, message),
         OpError::Registry { source, .. } => registry_failure(source, message),
         OpError::Sandbox(_) => Failure::new(Exit::Machine, message).hint(sandbox_hint()),
-        OpError::Checksum { hint, .. } => {
-            let failure = Failure::new(Exit::Build, message);
-            match hint {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
+        OpError::Checksum { hint, missing, .. } => {
+            let meant = missing.as_deref().and_then(meant);
+            Failure { hint: joined(hint.clone(), meant), ..Failure::new(Exit::Build, message) }
         }
+        OpError::Process { hint, .. } => {
+            Failure { hint: hint.clone(), ..Failure::new(Exit::Build, message) }
+        }
+        OpError::MountSource { path } => Failure::new(Exit::Build, message).hint(format!(
+            "there is no `{}` in the stage or image that is mounted",
+            path.display()
+        )),
         OpError::Canceled => Failure::new(Exit::Interrupted, "canceled"),
-        OpError::File(error) if is_disk_full(error) => disk_full(message),
-        OpError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            disk_full(message)
-        }
+        OpError::File(_) | OpError::Io { .. } | OpError::Passwd(_) => file_failure(error, message),
         OpError::SecretNotFound { id } => Failure::new(Exit::Build, message).hint(format!(
             "give it with --secret id={id},src=PATH or --secret id={id},env=VARIABLE"
         )),
         _ => Failure::new(Exit::Build, message),
+    }
+}
+
+/// Wording and exit code of a file that cannot be read or made.
+fn file_failure(error: &OpError, message: String) -> Failure {
+    if is_disk_full(error) {
+        return disk_full(message);
+    }
+    let denied = cause::<std::io::Error>(error)
+        .is_some_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+    match denied {
+        false => Failure::new(Exit::Build, message),
+        true if rustix::process::geteuid().is_root() => Failure::new(Exit::Machine, message),
+        true => Failure::new(Exit::Machine, message).hint(
+            "reading every file and keeping owners needs rights that this user lacks: run this \
+             command as root or with sudo",
+        ),
+    }
+}
+
+/// The path that is there and whose name is near to one that is not.
+fn meant(missing: &solver::MissingPart) -> Option<String> {
+    let others = || missing.others.iter().map(String::as_str);
+    let near = others()
+        .find(|other| other.eq_ignore_ascii_case(&missing.name))
+        .or_else(|| frontend::nearest(&missing.name, others()))?;
+    Some(format!("did you mean `{}`?", missing.folder.join(near).display()))
+}
+
+fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
+    match (first, second) {
+        (Some(first), Some(second)) => Some(format!("{first}; {second}")),
+        (first, second) => first.or(second),
     }
 }
 
@@ -109,17 +144,24 @@ fn sandbox_hint() -> &'static str {
     }
 }
 
-fn is_disk_full(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<std::io::Error>()
-            && error.kind() == std::io::ErrorKind::StorageFull
-        {
-            return true;
-        }
-        cause = error.source();
+fn is_disk_full(error: &(dyn StdError + 'static)) -> bool {
+    cause::<std::io::Error>(error).is_some_and(|error| {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(error.kind(), StorageFull | QuotaExceeded)
+    })
+}
+
+/// The innermost error of a type among an error and its causes.
+fn cause<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e E> {
+    let mut found = None;
+    let mut next = Some(error);
+    while let Some(error) = next {
+        found = error.downcast_ref::<E>().or(found);
+        // An I/O error that wraps another error leaves it out of the causes.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        next = wrapped.map(|error| error as &(dyn StdError + 'static)).or_else(|| error.source());
     }
-    false
+    found
 }
 
 fn disk_full(message: String) -> Failure {
@@ -132,11 +174,19 @@ pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
     if is_disk_full(error) {
         return disk_full(message);
     }
+    if let Some(error) = cause::<registry::Error>(error) {
+        return registry_failure(error, message);
+    }
     match error {
         CacheError::Permission { .. } => Failure::new(Exit::Machine, message).hint(
             "choose a folder that you may write with --root or BRICKLAYER_ROOT, or run as root",
         ),
         CacheError::NoSpace { .. } => disk_full(message),
+        CacheError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => {
+            Failure::new(Exit::Machine, message).hint(
+                "the builder's state needs a folder: choose one with --root or BRICKLAYER_ROOT",
+            )
+        }
         _ => Failure::new(Exit::Machine, message),
     }
 }
@@ -149,9 +199,7 @@ pub(crate) fn registry_failure(error: &registry::Error, message: String) -> Fail
         registry::Error::Unauthorized { .. } => {
             failure.hint("check the name, and log in with `docker login` or put credentials into $DOCKER_CONFIG/config.json")
         }
-        registry::Error::Unreachable { .. } => {
-            failure.hint("check that the registry is running and that this machine reaches it")
-        }
+        registry::Error::Unreachable { hint, .. } => failure.hint(*hint),
         _ => failure,
     }
 }

@@ -8,12 +8,12 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 /// Folder of the repository.
-pub fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// Whether this process may run steps; prints why not.
-pub fn can_run() -> bool {
+pub(crate) fn can_run() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         println!("SKIP: needs root");
@@ -22,7 +22,7 @@ pub fn can_run() -> bool {
 }
 
 /// Whether a program is there; prints if not.
-pub fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     let found = path.split(':').any(|folder| Path::new(folder).join(program).is_file());
     if !found {
@@ -32,20 +32,20 @@ pub fn has(program: &str) -> bool {
 }
 
 /// A build context, a state folder and a place for outputs.
-pub struct Place {
-    pub folder: TempDir,
+pub(crate) struct Place {
+    pub(crate) folder: TempDir,
 }
 
 /// What a command did.
-pub struct Ran {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Place {
     /// An empty place whose context has these files.
-    pub fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let place = Self { folder: tempfile::tempdir().unwrap() };
         fs_err::create_dir(place.path("ctx")).unwrap();
         for (name, text) in files {
@@ -55,19 +55,19 @@ impl Place {
     }
 
     /// A path below the place.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a file of the context.
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path("ctx").join(name);
         fs_err::create_dir_all(path.parent().unwrap()).unwrap();
         fs_err::write(path, text).unwrap();
     }
 
     /// A command of the executable with this place's state folder.
-    pub fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bricklayer"));
         command
             .args(words)
@@ -81,7 +81,7 @@ impl Place {
     }
 
     /// Runs `build words… ctx` with the base images of the conformance kit.
-    pub fn build(&self, words: &[&str]) -> Ran {
+    pub(crate) fn build(&self, words: &[&str]) -> Ran {
         let images = repository().join("testdata/conformance/images");
         let contexts: Vec<String> = ["busybox", "onbuild", "nosh"]
             .iter()
@@ -91,16 +91,19 @@ impl Place {
             .collect();
         let mut command = self.command(words);
         command.args(contexts).arg("ctx");
-        self.ran(command.output().unwrap())
+        let ran = self.ran(command.output().unwrap());
+        let half = fs_err::read_dir(self.path("state/ingest")).map_or(0, Iterator::count);
+        assert_eq!(half, 0, "half-written entries are left:\n{}", ran.stderr);
+        ran
     }
 
     /// Runs `build words…`.
-    pub fn run(&self, words: &[&str]) -> Ran {
+    pub(crate) fn run(&self, words: &[&str]) -> Ran {
         self.ran(self.command(words).output().unwrap())
     }
 
     /// Output with what differs from run to run masked.
-    pub fn ran(&self, output: Output) -> Ran {
+    pub(crate) fn ran(&self, output: Output) -> Ran {
         let mask = |bytes: &[u8]| {
             let text = String::from_utf8_lossy(bytes)
                 .replace(&*self.folder.path().to_string_lossy(), "[place]");
@@ -117,18 +120,19 @@ impl Place {
 impl Ran {
     /// Fails with the output unless the command succeeded.
     #[track_caller]
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}\n{}", self.stdout, self.stderr);
         self
     }
 
     /// The report of a failure: everything behind the progress.
-    pub fn report(&self) -> String {
-        let from = ["\n------\n", "\nDockerfile:", "\nERROR: "]
+    pub(crate) fn report(&self) -> String {
+        let starts = ["------", "Dockerfile:", "ERROR: "];
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        let from = lines
             .iter()
-            .filter_map(|mark| self.stderr.find(mark))
-            .min();
-        let text = from.map_or(self.stderr.as_str(), |at| &self.stderr[at + 1..]);
-        format!("exit {}\n{text}", self.code.unwrap_or(-1))
+            .position(|line| starts.iter().any(|start| line.starts_with(start)))
+            .unwrap_or(0);
+        format!("exit {}\n{}", self.code.unwrap_or(-1), lines[from..].join("\n"))
     }
 }

@@ -21,6 +21,9 @@ use crate::op::output;
 use crate::solve::Solve;
 use crate::value::Value;
 
+/// Free space, in bytes, below which a disk counts as full.
+const FULL: u64 = 1 << 20;
+
 /// Runs the step; `log` gets the last lines that it wrote.
 pub(crate) fn execute(
     solve: &Solve<'_>,
@@ -36,7 +39,7 @@ pub(crate) fn execute(
     };
     let lower = parent.stack()?;
     let user = tree::passwd::step_user(&lower, &exec.meta.user)
-        .map_err(|error| process_error(exec, error.to_string(), None))?;
+        .map_err(|error| process_error(exec, error.to_string(), None, None))?;
     let workspace = solve.job.engine.store.workspace(&parent)?;
     let mut held = Held::default();
     let mut draft = workspace.draft()?;
@@ -83,7 +86,7 @@ pub(crate) fn execute(
     };
     let exit =
         output::run(solve, vertex, &spec, log).map_err(|error| start_error(exec, error, log))?;
-    check_exit(exec, exit)?;
+    check_exit(exec, exit, &workspace)?;
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
     drop(draft);
@@ -228,36 +231,77 @@ fn quoted(exec: &ExecOp) -> String {
     out
 }
 
-fn process_error(exec: &ExecOp, reason: String, code: Option<i32>) -> OpError {
-    OpError::Process { command: quoted(exec), reason, code }
+fn process_error(
+    exec: &ExecOp,
+    reason: String,
+    code: Option<i32>,
+    hint: Option<String>,
+) -> OpError {
+    OpError::Process { command: quoted(exec), reason, code, hint }
 }
 
 /// A program that cannot be started is the step's own failure, with the code that the reference gives it.
 fn start_error(exec: &ExecOp, error: OpError, log: &mut Vec<String>) -> OpError {
     match error {
-        OpError::Sandbox(error @ SandboxError::Exec { .. }) => {
+        OpError::Sandbox(SandboxError::Exec { ref reason, .. }) => {
             log.push(format!("unable to start container process: {error}"));
-            if let SandboxError::Exec { reason: ExecReason::Format, .. } = error {
-                log.push(
-                    "the program is not for this machine: emulation of its platform is missing"
-                        .to_owned(),
-                );
-            }
-            process_error(exec, format!("exit code: 1: {error}"), Some(1))
+            process_error(exec, format!("exit code: 1: {error}"), Some(1), start_hint(exec, reason))
         }
         other => other,
     }
 }
 
-fn check_exit(exec: &ExecOp, exit: Exit) -> Result<(), OpError> {
+/// What to do about a program that cannot be started.
+fn start_hint(exec: &ExecOp, reason: &ExecReason) -> Option<String> {
+    let is_shell = exec.meta.args.first().is_some_and(|program| program == "/bin/sh");
+    let hint = match reason {
+        ExecReason::Missing { .. } if is_shell => {
+            "the image has no shell, which a command without brackets needs: give the program and its \
+             arguments as a list, `RUN [\"program\", \"argument\"]`, or begin from an image with a shell"
+        }
+        ExecReason::NotInPath => "is the program installed in this stage?",
+        ExecReason::Missing { .. } => "is the program in this stage, under this path?",
+        ExecReason::Denied => "is the program executable for the user of this step?",
+        ExecReason::Format => {
+            "the program is not for this machine, and emulation of its platform is missing"
+        }
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+fn check_exit(exec: &ExecOp, exit: Exit, workspace: &Workspace) -> Result<(), OpError> {
     let code = exit.code;
     let is_valid = match &exec.meta.valid_exit_codes[..] {
         [] => code == 0,
         valid => valid.contains(&code),
     };
     if is_valid {
-        Ok(())
-    } else {
-        Err(process_error(exec, format!("exit code: {code}"), Some(code)))
+        return Ok(());
+    }
+    let hint = exit_hint(code, workspace);
+    Err(process_error(exec, format!("exit code: {code}"), Some(code), hint))
+}
+
+/// What may be behind a failure that the step's own output often does not tell.
+fn exit_hint(code: i32, workspace: &Workspace) -> Option<String> {
+    let upper = workspace.upper();
+    // Asked for while what the step wrote is still there.
+    if rustix::fs::statvfs(upper.path())
+        .is_ok_and(|it| it.f_bavail.saturating_mul(it.f_frsize) < FULL)
+    {
+        return Some(
+            "the disk that holds the builder's state is full: free some space, for example with \
+             `build prune`, or choose another place with --root"
+                .to_owned(),
+        );
+    }
+    match code {
+        126 => Some("exit code 126: the program was found but cannot be executed".to_owned()),
+        127 => Some(
+            "exit code 127: a program was not found; is it installed in this stage?".to_owned(),
+        ),
+        137 => Some("exit code 137: the process was killed, often for want of memory".to_owned()),
+        _ => None,
     }
 }

@@ -104,7 +104,10 @@ fn apply(
                 required: copy.required_paths.clone(),
                 always_replace: copy.always_replace_existing_dest_paths,
             };
-            draft.copy(view.as_ref(), &options)
+            return draft.copy(view.as_ref(), &options).map_err(|error| {
+                let name = source_name(solve, vertex, action.secondary_input);
+                super::missing::explain(solve.job, &source, name, view.as_ref(), error)
+            });
         }
         FileActionKind::Mkfile(make) => draft.mkfile(&MkfileOptions {
             path: make.path.clone(),
@@ -133,6 +136,13 @@ fn apply(
         }),
     };
     outcome.map_err(OpError::File)
+}
+
+/// Name of the vertex that made an input.
+fn source_name<'s>(solve: &'s Solve<'_>, vertex: usize, input: FileInput) -> &'s str {
+    let FileInput::Input(index) = input else { return "an earlier action" };
+    let edge = solve.definition.vertex(vertex).inputs.get(index);
+    edge.map_or("", |edge| &solve.definition.vertex(edge.vertex).metadata.name)
 }
 
 /// Nanoseconds since the epoch as a point in time; negative means "as it comes".

@@ -2,14 +2,13 @@
 
 pub(crate) mod exec;
 pub(crate) mod file;
+pub(crate) mod missing;
 pub(crate) mod mounts;
 pub(crate) mod output;
 pub(crate) mod source;
 
-use llb::{Definition, Op};
-use tree::TreeError;
+use llb::Op;
 
-use crate::engine::JobInner;
 use crate::error::OpError;
 use crate::solve::Solve;
 use crate::value::Value;
@@ -48,31 +47,4 @@ pub(crate) fn tree(solve: &Solve<'_>, value: &Value) -> Result<cache::Ref, OpErr
         Value::Tree(reference) => Ok(reference.clone()),
         Value::Context(..) => source::materialise(solve.job, value, "/"),
     }
-}
-
-/// Says which file is not there, and where it was looked for.
-pub(crate) fn checksum_error(
-    job: &JobInner,
-    definition: &Definition,
-    user: usize,
-    value: &Value,
-    error: TreeError,
-) -> OpError {
-    let TreeError::NotFound { path } = &error else { return error.into() };
-    let path = path.display();
-    let (reference, hint) = match value {
-        Value::Context(name, _) => {
-            let hint = if job.session.is_ignored(name, &path.to_string()) {
-                format!("`{path}` is in the build context, but the .dockerignore file excludes it")
-            } else {
-                format!("there is no `{path}` in the build context; paths are relative to its root")
-            };
-            (format!("build context `{name}`"), Some(hint))
-        }
-        Value::Tree(_) => {
-            let name = &definition.vertex(user).metadata.name;
-            (format!("the stage or image that `{name}` reads"), None)
-        }
-    };
-    OpError::Checksum { reference, message: error.to_string(), hint }
 }

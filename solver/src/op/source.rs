@@ -69,12 +69,8 @@ pub(crate) fn materialise(job: &JobInner, value: &Value, path: &str) -> Result<R
     };
     let selection =
         Selection { paths: vec![path.to_owned()], follow_links: true, ..Selection::default() };
-    let digest =
-        tree::content::digest(context.as_ref(), &selection).map_err(|error| OpError::Checksum {
-            reference: format!("build context `{name}`"),
-            message: error.to_string(),
-            hint: None,
-        })?;
+    let digest = tree::content::digest(context.as_ref(), &selection)
+        .map_err(|error| super::missing::in_context(job, name, context.as_ref(), error))?;
     let key = KeyBuilder::new("context.v1").str(path).bytes(&digest).finish();
     let store = &job.engine.store;
     if let Some(found) = store.load(&key)? {

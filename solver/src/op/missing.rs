@@ -1,0 +1,98 @@
+//! What to say about a file that a COPY, ADD or bind mount names and that is not there.
+
+use std::path::{Component, Path, PathBuf};
+
+use tree::{Kind, TreeError, View};
+
+use crate::engine::JobInner;
+use crate::error::OpError;
+use crate::value::Value;
+
+/// Most names of a folder that are looked at for one that is meant.
+const MOST_NAMES: usize = 10_000;
+
+/// Says which file of a value is not there; `made_by` names the vertex that the value comes from.
+pub(crate) fn explain(
+    job: &JobInner,
+    value: &Value,
+    made_by: &str,
+    view: &dyn View,
+    error: TreeError,
+) -> OpError {
+    match value {
+        Value::Context(name, _) => in_context(job, name, view, error),
+        Value::Tree(_) => in_tree(made_by, view, error),
+    }
+}
+
+/// Says which file of a build context is not there, and whether the ignore file hides it.
+pub(crate) fn in_context(
+    job: &JobInner,
+    name: &str,
+    context: &dyn View,
+    error: TreeError,
+) -> OpError {
+    let TreeError::NotFound { path } = &error else { return error.into() };
+    let shown = path.display();
+    let place = match name {
+        "context" => "the build context".to_owned(),
+        name => format!("the build context `{name}`"),
+    };
+    let hint = if job.session.is_ignored(name, &shown.to_string()) {
+        format!("`{shown}` is in {place}, but its .dockerignore file excludes it")
+    } else {
+        format!("there is no `{shown}` in {place}; paths are relative to its root")
+    };
+    OpError::Checksum {
+        reference: format!("build context `{name}`"),
+        message: error.to_string(),
+        hint: Some(hint),
+        missing: missing_part(context, path),
+    }
+}
+
+fn in_tree(name: &str, tree: &dyn View, error: TreeError) -> OpError {
+    let TreeError::NotFound { path } = &error else { return error.into() };
+    OpError::Checksum {
+        reference: format!("`{name}`"),
+        message: error.to_string(),
+        hint: Some(format!("there is no `{}` in the stage or image that is read", path.display())),
+        missing: missing_part(tree, path),
+    }
+}
+
+/// The first part of a path that is not there, in the folder that is.
+fn missing_part(view: &dyn View, path: &Path) -> Option<Box<MissingPart>> {
+    let mut folder = PathBuf::from("/");
+    for part in path.components() {
+        let Component::Normal(name) = part else { continue };
+        let next = folder.join(name);
+        let found = tree::path::resolve(view, &next, true).ok()?;
+        match view.metadata(&found).ok()? {
+            Some(metadata) if metadata.kind == Kind::Dir => folder = next,
+            Some(_) => return None,
+            None => {
+                let place = tree::path::resolve(view, &folder, true).ok()?;
+                let entries = view.read_dir(&place).ok()?;
+                let names = entries.into_iter().take(MOST_NAMES);
+                return Some(Box::new(MissingPart {
+                    folder,
+                    name: name.to_string_lossy().into_owned(),
+                    others: names.map(|it| it.name.to_string_lossy().into_owned()).collect(),
+                }));
+            }
+        }
+    }
+    None
+}
+
+/// A name that is not in a folder, and those that are.
+#[derive(Debug)]
+pub struct MissingPart {
+    /// Path of the folder.
+    pub folder: PathBuf,
+    /// What was looked for.
+    pub name: String,
+    /// What is there.
+    pub others: Vec<String>,
+}
