@@ -218,39 +218,6 @@ pub(crate) fn image_failure(error: &CacheError, name: &str) -> Failure {
     }
 }
 
-/// An image of the store as a result that can be exported.
-pub(crate) fn stored_result(
-    store: &cache::Store,
-    image: &cache::Image,
-    names: Vec<llb::Reference>,
-) -> Result<exporters::ImageResult, Failure> {
-    let images = store.images();
-    let mut platforms = Vec::new();
-    for variant in &image.variants {
-        let fail = |error| image_failure(&error, &image.id.to_string());
-        let config = images.config(variant).map_err(fail)?;
-        let config = llb::image::ImageConfig::from_json(&config).map_err(|error| {
-            Failure::new(Exit::Machine, format!("the config of {} is damaged: {error}", image.id))
-        })?;
-        let platform = llb::Platform::parse(&variant.platform)
-            .map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
-        platforms.push(exporters::PlatformResult {
-            platform,
-            reference: images.reference(variant).map_err(fail)?,
-            // Every entry is as it was stored: none is to be dated anew.
-            base_history: config.history.as_ref().map_or(0, Vec::len),
-            config,
-            source_date_epoch: None,
-        });
-    }
-    Ok(exporters::ImageResult {
-        index: platforms.len() > 1,
-        platforms,
-        names,
-        annotations: exporters::Annotations::default(),
-    })
-}
-
 /// Wording and exit code of a vertex that failed.
 fn solve_failure(error: &SolveError) -> Failure {
     let mut failure = op_failure(&error.error);

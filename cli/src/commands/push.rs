@@ -1,12 +1,12 @@
 //! `build push`.
 
-use exporters::{Content, ImageOptions, PushOptions, assemble, push};
+use exporters::{Content, ImageOptions, PushOptions, assemble_stored, push};
 use llb::Reference;
 use registry::HostOptions;
 use solver::Engine;
 
 use crate::commands::export::export_failure;
-use crate::commands::{RootArg, image_failure, op_failure, stored_result};
+use crate::commands::{RootArg, image_failure, op_failure};
 use crate::report::{Exit, Failure};
 
 /// Push an image of the local store to the registry in its name
@@ -36,10 +36,9 @@ pub(crate) fn run(args: &PushArgs) -> Result<Exit, Failure> {
     let store = engine.store();
     let image =
         store.images().get(&args.image).map_err(|error| image_failure(&error, &args.image))?;
-    let result = stored_result(store, &image, vec![name.clone()])?;
     let fail = |error| export_failure(&error);
-    let assembled =
-        assemble(store, &result, &ImageOptions::default(), Content::Elsewhere).map_err(fail)?;
+    let assembled = assemble_stored(store, &image, &ImageOptions::default(), Content::Elsewhere)
+        .map_err(fail)?;
     let options = PushOptions { enabled: true, insecure: args.insecure, by_digest: false };
     let pushed =
         push::push(engine.registry(), store, &assembled, &[name], options).map_err(fail)?;

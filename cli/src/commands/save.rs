@@ -4,11 +4,11 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use exporters::layout::{Flavor, write_tar};
-use exporters::{Content, Destination, ImageOptions, assemble};
+use exporters::{Content, Destination, ImageOptions, assemble_stored};
 use llb::Reference;
 
 use crate::commands::export::export_failure;
-use crate::commands::{RootArg, image_failure, stored_result};
+use crate::commands::{RootArg, image_failure};
 use crate::report::{Exit, Failure};
 
 /// Write an image of the local store as an archive
@@ -42,12 +42,12 @@ pub(crate) fn run(args: &SaveArgs) -> Result<Exit, Failure> {
     let store = engine.store();
     let image =
         store.images().get(&args.image).map_err(|error| image_failure(&error, &args.image))?;
-    let names = image.names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
-    let result = stored_result(store, &image, names)?;
+    let names: Vec<Reference> =
+        image.names.iter().filter_map(|name| Reference::parse(name).ok()).collect();
     let flavor = if args.format == "oci" { Flavor::Oci } else { Flavor::Docker };
     let fail = |error| export_failure(&error);
     let assembled =
-        assemble(store, &result, &ImageOptions::default(), Content::Here).map_err(fail)?;
-    write_tar(store, &assembled, &result.names, flavor, destination).map_err(fail)?;
+        assemble_stored(store, &image, &ImageOptions::default(), Content::Here).map_err(fail)?;
+    write_tar(store, &assembled, &names, flavor, destination).map_err(fail)?;
     Ok(Exit::Done)
 }
