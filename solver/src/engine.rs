@@ -3,7 +3,7 @@
 //! This is the boundary a server could stand on: whatever belongs to a user (folders, secrets, events,
 //! the wish to stop) reaches a [`Job`] through its [`Session`], its event sink and its [`Cancel`] token.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -34,11 +34,14 @@ pub struct Engine {
     pub(crate) inner: Arc<EngineInner>,
 }
 
+/// What an image was asked for as: its source and platform.
+type ImageKey = (String, Option<Platform>);
+
 pub(crate) struct EngineInner {
     pub(crate) options: EngineOptions,
     pub(crate) store: Store,
     pub(crate) registry: Arc<registry::Client>,
-    pub(crate) images: Mutex<HashMap<(String, Option<Platform>), Arc<ImageFacts>>>,
+    pub(crate) images: Mutex<HashMap<ImageKey, Arc<ImageFacts>>>,
     sandbox: Mutex<Option<Arc<Sandbox>>>,
 }
 
@@ -80,7 +83,8 @@ impl Engine {
         events: Arc<dyn EventSink>,
         cancel: Cancel,
     ) -> Job {
-        Job { inner: JobInner { engine: Arc::clone(&self.inner), session, events, cancel } }
+        let engine = Arc::clone(&self.inner);
+        Job { inner: JobInner { engine, session, events, cancel, reset: Mutex::default() } }
     }
 }
 
@@ -107,6 +111,8 @@ pub(crate) struct JobInner {
     pub(crate) session: Arc<dyn Session>,
     pub(crate) events: Arc<dyn EventSink>,
     pub(crate) cancel: Cancel,
+    /// Cache mounts that this job has emptied.
+    reset: Mutex<HashSet<String>>,
 }
 
 /// The lock of a step, and whether somebody else held it before.
@@ -131,7 +137,7 @@ impl Job {
         definition: &Definition,
         targets: &[Edge],
     ) -> Result<Vec<Ref>, Box<SolveError>> {
-        let values = Solve::new(&self.inner, definition, targets).run(targets).map_err(Box::new)?;
+        let values = Solve::new(&self.inner, definition, targets).run(targets)?;
         let mut trees = Vec::new();
         for (value, target) in values.iter().zip(targets) {
             let tree = match value {
@@ -149,6 +155,16 @@ impl Job {
 }
 
 impl JobInner {
+    /// Empties a cache mount, the first time that a step which ignores the cache asks for it: what later
+    /// steps of the same build find there is what the earlier ones left.
+    pub(crate) fn reset_cache_mounts(&self, identity: &str) -> Result<(), OpError> {
+        let mut reset = self.reset.lock().unwrap_or_else(PoisonError::into_inner);
+        if reset.insert(identity.to_owned()) {
+            self.engine.store.reset_cache_mounts(identity)?;
+        }
+        Ok(())
+    }
+
     /// Waits until no other process runs the step with this key.
     pub(crate) fn lock(&self, key: &Key) -> Result<StepLock, OpError> {
         let name = format!("step {key}");

@@ -104,7 +104,7 @@ pub enum OpError {
         reference: String,
         /// What it answered.
         #[source]
-        source: registry::Error,
+        source: Box<registry::Error>,
     },
     /// An OCI layout could not be read.
     #[error("failed to resolve source metadata for {name}: {message}")]

@@ -141,8 +141,10 @@ impl Job {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<ResolvedImage, OpError> {
-        let registry_error =
-            |source| OpError::Registry { reference: reference.to_string(), source };
+        let registry_error = |source: registry::Error| OpError::Registry {
+            reference: reference.to_string(),
+            source: Box::new(source),
+        };
         let engine = &self.inner.engine;
         let image = engine.registry.resolve_image(reference, platform).map_err(registry_error)?;
         let config = match engine.store.blob(&image.manifest.config.digest)? {

@@ -43,6 +43,9 @@ pub(crate) trait Facts {
     fn content_key(&self, user: usize, edge: Edge, map: &InputMap) -> Result<Option<Key>, OpError>;
 }
 
+/// Hashes what is selected of an input.
+pub(crate) type ContentKey<'c> = dyn Fn(Edge, &InputMap) -> Result<Option<Key>, OpError> + 'c;
+
 /// What is known of each vertex of one solve.
 pub(crate) struct Known<'a> {
     definition: &'a Definition,
@@ -108,7 +111,7 @@ impl<'a> Known<'a> {
         &self,
         vertex: usize,
         facts: &dyn Facts,
-        content: &dyn Fn(Edge, &InputMap) -> Result<Option<Key>, OpError>,
+        content: &ContentKey<'_>,
     ) -> Result<VertexKeys, OpError> {
         self.compute(vertex, facts, content)
     }
@@ -139,7 +142,7 @@ impl<'a> Known<'a> {
         &self,
         index: usize,
         facts: &dyn Facts,
-        content: &dyn Fn(Edge, &InputMap) -> Result<Option<Key>, OpError>,
+        content: &ContentKey<'_>,
     ) -> Result<VertexKeys, OpError> {
         let vertex = self.definition.vertex(index);
         if let Op::Source(_) = vertex.op {

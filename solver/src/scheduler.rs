@@ -340,8 +340,8 @@ mod tests {
             );
             assert_eq!(executed.len(), 4);
             seen += 1;
-            for position in prefix.len()..widths.len() {
-                for pick in 1..widths[position] {
+            for (position, &width) in widths.iter().enumerate().skip(prefix.len()) {
+                for pick in 1..width {
                     let mut next = prefix.clone();
                     next.resize(position, 0);
                     next.push(pick);

@@ -31,19 +31,19 @@ pub(crate) struct Solve<'a> {
     /// Keys computed by the second look, for the execution that may follow.
     fresh: Vec<OnceLock<VertexKeys>>,
     contexts_announced: Vec<OnceLock<()>>,
-    failure: OnceLock<SolveError>,
+    failure: OnceLock<Box<SolveError>>,
 }
 
 /// A vertex that failed: its index, so that a failure found early is told of the right vertex.
 struct Failure {
     vertex: usize,
-    error: OpError,
+    error: Box<OpError>,
     log: Vec<String>,
 }
 
 impl From<(usize, OpError)> for Failure {
     fn from((vertex, error): (usize, OpError)) -> Self {
-        Self { vertex, error, log: Vec::new() }
+        Self { vertex, error: Box::new(error), log: Vec::new() }
     }
 }
 
@@ -62,7 +62,7 @@ impl<'a> Solve<'a> {
     }
 
     /// Gets the targets' values.
-    pub(crate) fn run(self, targets: &[Edge]) -> Result<Vec<Value>, SolveError> {
+    pub(crate) fn run(self, targets: &[Edge]) -> Result<Vec<Value>, Box<SolveError>> {
         let inputs = graph::dependencies(self.definition);
         let limited = self
             .definition
@@ -106,12 +106,12 @@ impl<'a> Solve<'a> {
         match (self.failure.into_inner(), values) {
             (None, Some(values)) => Ok(values),
             (Some(failure), _) => Err(failure),
-            (None, None) => Err(SolveError {
+            (None, None) => Err(Box::new(SolveError {
                 vertex: String::new(),
                 sources: Vec::new(),
                 log: Vec::new(),
                 error: OpError::Canceled,
-            }),
+            })),
         }
     }
 
@@ -150,17 +150,17 @@ impl<'a> Solve<'a> {
         let error = if canceled {
             VertexError::Canceled
         } else {
-            VertexError::Failed(chain(&failure.error))
+            VertexError::Failed(chain(failure.error.as_ref()))
         };
         self.started(failure.vertex);
         self.completed(failure.vertex, false, Some(error));
         if !canceled {
-            let _ = self.failure.set(SolveError {
+            let _ = self.failure.set(Box::new(SolveError {
                 vertex: vertex.metadata.name.clone(),
                 sources: vertex.metadata.sources.clone(),
                 log: failure.log,
-                error: failure.error,
-            });
+                error: *failure.error,
+            }));
         }
     }
 
@@ -243,7 +243,7 @@ impl<'a> Solve<'a> {
         }
         let mut log = Vec::new();
         let result = op::execute(self, vertex, &mut log);
-        let values = result.map_err(|error| Failure { vertex, error, log })?;
+        let values = result.map_err(|error| Failure { vertex, error: Box::new(error), log })?;
         self.save(vertex, &keys, &values).map_err(fail)?;
         self.finish(vertex, values, Some(keys), false);
         drop(lock);

@@ -16,7 +16,7 @@ use sandbox::{
 use tree::passwd::StepUser;
 
 use crate::error::OpError;
-use crate::op::mounts::{Held, prepare};
+use crate::op::mounts::{Held, prepare, take_caches};
 use crate::op::output;
 use crate::solve::Solve;
 use crate::value::Value;
@@ -42,6 +42,7 @@ pub(crate) fn execute(
         .map_err(|error| process_error(exec, error.to_string(), None, None))?;
     let workspace = solve.job.engine.store.workspace(&parent)?;
     let mut held = Held::default();
+    take_caches(solve, vertex, exec, &mut held)?;
     let mut draft = workspace.draft()?;
     draft.ensure_cwd(&exec.meta.cwd, user.uid, user.gid).map_err(OpError::File)?;
     for target in ["/proc", "/dev", "/sys"] {

@@ -147,7 +147,7 @@ fn source_name<'s>(solve: &'s Solve<'_>, vertex: usize, input: FileInput) -> &'s
 
 /// Nanoseconds since the epoch as a point in time; negative means "as it comes".
 fn timestamp(nanoseconds: i64) -> Option<tree::Timestamp> {
-    (nanoseconds >= 0).then(|| tree::Timestamp {
+    (nanoseconds >= 0).then_some(tree::Timestamp {
         seconds: nanoseconds / 1_000_000_000,
         nanoseconds: (nanoseconds % 1_000_000_000) as u32,
     })

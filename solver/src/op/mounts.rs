@@ -1,9 +1,10 @@
 //! Mounts of a step, from what the definition says to what the sandbox takes.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use cache::{CacheError, CacheMount, CacheMountRequest, Ref, Sharing, Workspace};
-use llb::op::{CacheSharing, Mount, MountKind};
+use llb::op::{CacheSharing, ExecOp, Mount, MountKind};
 use tree::View;
 use tree::draft::{CopyOptions, Draft};
 use tree::layer::{Encoding, LayerDir};
@@ -19,7 +20,7 @@ use crate::value::Value;
 /// What must outlive the process: locks of cache mounts, scratch layers of writable binds.
 #[derive(Default)]
 pub(crate) struct Held {
-    caches: Vec<CacheMount>,
+    caches: BTreeMap<String, CacheMount>,
     scratch: Vec<Workspace>,
 }
 
@@ -66,8 +67,14 @@ pub(crate) fn prepare(
         MountKind::Ssh(ssh) if ssh.optional => Ok(None),
         MountKind::Ssh(ssh) => Err(OpError::SshNotFound { id: ssh.id.clone() }),
         MountKind::Cache(cache) => {
-            let (kind, is_file) = cache_mount(solve, vertex, mount, cache, held)?;
-            ready(kind, mount.readonly, is_file)
+            let identity = cache_identity(solve, vertex, mount, cache)?;
+            let taken = held.caches.get(&identity);
+            let taken = taken.ok_or(OpError::Missing { kind: "cache mount", name: identity })?;
+            ready(
+                sandbox::MountKind::Bind { source: taken.path.clone(), sub: PathBuf::new() },
+                mount.readonly,
+                false,
+            )
         }
         MountKind::Bind => {
             let (kind, is_file) = bind_mount(solve, vertex, mount, held)?;
@@ -120,51 +127,64 @@ fn bind_mount(
     Ok((sandbox::MountKind::Overlay { lowers, sub, writable }, is_file))
 }
 
-fn cache_mount(
+/// Takes the cache mounts of a step into use, in one order for all steps: two that want the same ones
+/// never wait for each other. A mount that a step names twice is one folder.
+pub(crate) fn take_caches(
+    solve: &Solve<'_>,
+    vertex: usize,
+    exec: &ExecOp,
+    held: &mut Held,
+) -> Result<(), OpError> {
+    let mut wanted = BTreeMap::new();
+    for mount in &exec.mounts {
+        if let MountKind::Cache(cache) = &mount.kind {
+            wanted
+                .entry(cache_identity(solve, vertex, mount, cache)?)
+                .or_insert((mount, cache.sharing));
+        }
+    }
+    for (identity, (mount, sharing)) in wanted {
+        if solve.definition.vertex(vertex).metadata.ignore_cache {
+            solve.job.reset_cache_mounts(&identity)?;
+        }
+        let base = match mount.input {
+            None => None,
+            Some(_) => Some(mounted_tree(solve, vertex, mount)?.stack()?),
+        };
+        let init = |folder: &Path| match &base {
+            None => Ok(()),
+            Some(stack) => fill(stack, &mount.selector, folder),
+        };
+        let request = CacheMountRequest {
+            identity: &identity,
+            sharing: match sharing {
+                CacheSharing::Shared => Sharing::Shared,
+                CacheSharing::Private => Sharing::Private,
+                CacheSharing::Locked => Sharing::Locked,
+            },
+            owners: "native",
+            init: &init,
+            cancelled: &|| solve.job.cancel.is_cancelled(),
+        };
+        let taken = solve.job.engine.store.cache_mount(&request).map_err(|error| match error {
+            CacheError::Cancelled(_) => OpError::Canceled,
+            error => error.into(),
+        })?;
+        held.caches.insert(identity, taken);
+    }
+    Ok(())
+}
+
+/// Identity of a cache mount; what it is filled with at first is part of it.
+fn cache_identity(
     solve: &Solve<'_>,
     vertex: usize,
     mount: &Mount,
     cache: &llb::op::CacheMount,
-    held: &mut Held,
-) -> Result<(sandbox::MountKind, bool), OpError> {
-    // What the cache is filled with at first is part of its identity.
-    let (identity, base) = match mount.input {
-        None => (cache.id.clone(), None),
-        Some(input) => {
-            let base = mounted_tree(solve, vertex, mount)?;
-            let digest = solve.definition.vertex(input_edge(solve, vertex, input)?.vertex).digest;
-            (format!("{}:{digest}:{}", cache.id, mount.selector), Some(base))
-        }
-    };
-    let sharing = match cache.sharing {
-        CacheSharing::Shared => Sharing::Shared,
-        CacheSharing::Private => Sharing::Private,
-        CacheSharing::Locked => Sharing::Locked,
-    };
-    let store = &solve.job.engine.store;
-    if solve.definition.vertex(vertex).metadata.ignore_cache {
-        store.reset_cache_mounts(&identity)?;
-    }
-    let cancelled = || solve.job.cancel.is_cancelled();
-    let base = base.map(|base| base.stack()).transpose()?;
-    let init = |folder: &Path| match &base {
-        None => Ok(()),
-        Some(stack) => fill(stack, &mount.selector, folder),
-    };
-    let request = CacheMountRequest {
-        identity: &identity,
-        sharing,
-        owners: "native",
-        init: &init,
-        cancelled: &cancelled,
-    };
-    let folder = store.cache_mount(&request).map_err(|error| match error {
-        CacheError::Cancelled(_) => OpError::Canceled,
-        error => error.into(),
-    })?;
-    let source = folder.path.clone();
-    held.caches.push(folder);
-    Ok((sandbox::MountKind::Bind { source, sub: PathBuf::new() }, false))
+) -> Result<String, OpError> {
+    let Some(input) = mount.input else { return Ok(cache.id.clone()) };
+    let base = solve.definition.vertex(input_edge(solve, vertex, input)?.vertex);
+    Ok(format!("{}:{}:{}", cache.id, base.digest, mount.selector))
 }
 
 /// Fills a new cache mount with what is at `selector` of its base.
