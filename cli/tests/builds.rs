@@ -1,5 +1,7 @@
 //! Whole builds with the real executable: what comes out is checked by independent tools.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod support;
 
 use std::io::{BufRead, Write};

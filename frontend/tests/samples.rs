@@ -9,7 +9,7 @@ mod support;
 use std::fmt::Write as _;
 
 use llb::op::{FileActionKind, FileInput, MountKind, Op, Owner, UserId};
-use llb::{Definition, Edge, Vertex};
+use llb::{Edge, Vertex};
 
 #[test]
 fn every_sample_converts_as_recorded() {
@@ -48,7 +48,7 @@ fn dump_build(build: &frontend::Build) -> String {
     let mut out = String::new();
     let (masked, images) = ("IMAGES", support::images().display().to_string());
     for (index, vertex) in build.definition.vertices().iter().enumerate() {
-        dump_vertex(&mut out, &build.definition, index, vertex);
+        dump_vertex(&mut out, index, vertex);
     }
     for target in &build.targets {
         let result = target.result.map_or("empty".to_owned(), edge);
@@ -91,7 +91,7 @@ fn edge(edge: Edge) -> String {
     }
 }
 
-fn dump_vertex(out: &mut String, definition: &Definition, index: usize, vertex: &Vertex) {
+fn dump_vertex(out: &mut String, index: usize, vertex: &Vertex) {
     let inputs: Vec<String> = vertex.inputs.iter().map(|input| edge(*input)).collect();
     let platform =
         vertex.platform.as_ref().map_or(String::new(), |platform| format!(" for {platform}"));
