@@ -41,7 +41,7 @@ pub(crate) struct Failure {
     /// What to do.
     pub(crate) hint: Option<String>,
     /// Name of the failed step and the last lines of its output.
-    pub(crate) log: Option<(String, Vec<String>)>,
+    pub(crate) log: Option<Box<(String, Vec<String>)>>,
     /// Where it comes from.
     pub(crate) sources: Vec<SourceRange>,
     /// Further failures, shown before this one.
@@ -86,7 +86,7 @@ impl Failure {
     /// The whole text, ending in a newline.
     pub(crate) fn render(&self) -> String {
         let mut text: String = self.before.iter().map(Self::render).collect();
-        if let Some((step, lines)) = self.log.as_ref().filter(|(_, lines)| !lines.is_empty()) {
+        if let Some((step, lines)) = self.log.as_deref().filter(|(_, lines)| !lines.is_empty()) {
             let shown = &lines[lines.len().saturating_sub(10)..];
             let _ = writeln!(text, "------\n > {step}:");
             shown.iter().for_each(|line| {

@@ -1,7 +1,5 @@
 //! The text of every error that a user meets first: what failed, where, and what to do.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 mod support;
 
 use support::{Place, can_run, has};

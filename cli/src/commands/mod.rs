@@ -222,7 +222,7 @@ pub(crate) fn image_failure(error: &CacheError, name: &str) -> Failure {
 fn solve_failure(error: &SolveError) -> Failure {
     let mut failure = op_failure(&error.error);
     if !error.log.is_empty() {
-        failure.log = Some((error.vertex.clone(), error.log.clone()));
+        failure.log = Some(Box::new((error.vertex.clone(), error.log.clone())));
     }
     failure.sources = error.sources.iter().take(1).cloned().collect();
     failure
