@@ -77,6 +77,28 @@ fn a_layout_has_sorted_entries_and_the_same_bytes_twice() {
     assert_eq!(manifest["layers"][1]["mediaType"], "application/vnd.oci.image.layer.v1.tar+gzip");
 }
 
+/// The reader of another project finds in the documents what was written.
+#[test]
+fn documents_are_read_by_another_implementation() {
+    let bench = Bench::new();
+    let tar = tar(
+        &bench,
+        &image(&bench, &result(two_layers(&bench), &[]), "").unwrap(),
+        &["app:1"],
+        Flavor::Oci,
+    );
+    let bytes = |path: &str| entries(&tar).into_iter().find(|(name, _)| name == path).unwrap().1;
+    let blob = |digest: &str| bytes(&digest.replacen("sha256:", "blobs/sha256/", 1));
+    let index = oci_spec::image::ImageIndex::from_reader(&bytes("index.json")[..]).unwrap();
+    let manifest = blob(&index.manifests()[0].digest().to_string());
+    let manifest = oci_spec::image::ImageManifest::from_reader(&manifest[..]).unwrap();
+    assert_eq!(manifest.layers().len(), 2);
+    let config = blob(&manifest.config().digest().to_string());
+    let config = oci_spec::image::ImageConfiguration::from_reader(&config[..]).unwrap();
+    assert_eq!(config.rootfs().diff_ids().len(), 2);
+    assert_eq!(config.architecture().to_string(), "amd64");
+}
+
 #[test]
 fn an_empty_image_has_nulls_where_the_reference_has() {
     let bench = Bench::new();

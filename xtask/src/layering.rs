@@ -165,3 +165,45 @@ fn unchecked_code_is_recognised() {
     }
     assert_eq!(code("a // b\n// c").collect::<Vec<_>>(), [(1, "a "), (2, "")]);
 }
+
+/// The packages that each member of the workspace depends on, as its code names them.
+fn dependencies() -> Vec<(String, PathBuf, Vec<String>)> {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+        .current_dir(top())
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    packages
+        .map(|package| {
+            let folder = Path::new(&text(&package["manifest_path"])).parent().unwrap().to_owned();
+            let all = package["dependencies"].as_array().unwrap().iter();
+            let names = all.map(|dependency| text(&dependency["name"]).replace('-', "_"));
+            (text(&package["name"]), folder, names.collect())
+        })
+        .collect()
+}
+
+#[test]
+fn every_dependency_is_used() {
+    let mut idle = Vec::new();
+    for (name, folder, used) in dependencies() {
+        let mut code = String::new();
+        for (_, path) in sources().iter().filter(|(_, path)| path.starts_with(&folder)) {
+            code.push_str(&fs::read_to_string(path).unwrap());
+        }
+        let is_named = |package: &String| {
+            [format!("{package}::"), format!("use {package} "), format!("{package}!")]
+                .iter()
+                .any(|form| code.contains(form))
+        };
+        idle.extend(
+            used.iter()
+                .filter(|package| !is_named(package))
+                .map(|package| format!("{name}: {package}")),
+        );
+    }
+    assert!(idle.is_empty(), "named in a manifest and never in the code: {idle:?}");
+}
