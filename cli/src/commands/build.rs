@@ -244,6 +244,9 @@ pub(crate) fn convert(
             Ok(Outcome::Done(build)) => return Ok(*build),
             Ok(Outcome::Needs(requests)) => {
                 for request in requests {
+                    if images.find(&request.location, &request.platform).is_some() {
+                        continue;
+                    }
                     let image = resolve(job, &request, events).map_err(|error| {
                         let mut failure = op_failure(&error);
                         let (start, end) = (request.lines.start, request.lines.end);
