@@ -30,7 +30,7 @@ pub(crate) struct Solve<'a> {
     values: Vec<OnceLock<Vec<Value>>>,
     /// Keys computed by the second look, for the execution that may follow.
     fresh: Vec<OnceLock<VertexKeys>>,
-    contexts_announced: Vec<OnceLock<()>>,
+    announced: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
 }
 
@@ -56,7 +56,7 @@ impl<'a> Solve<'a> {
             known: Known::new(definition, &job.engine.store, targets),
             values: (0..count).map(|_| OnceLock::new()).collect(),
             fresh: (0..count).map(|_| OnceLock::new()).collect(),
-            contexts_announced: (0..count).map(|_| OnceLock::new()).collect(),
+            announced: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
         }
     }
@@ -82,9 +82,8 @@ impl<'a> Solve<'a> {
                     }
                     let sender: Sender<Input> = sender.clone();
                     scope.spawn(move || {
-                        let input = solve.perform(action);
-                        // The receiver lives until every action has reported.
-                        let _ = sender.send(input);
+                        let mut report = Report { sender, input: failed(action) };
+                        report.input = solve.perform(action);
                     });
                 }
             };
@@ -94,7 +93,7 @@ impl<'a> Solve<'a> {
             while !scheduler.is_over() {
                 let Ok(input) = receiver.recv() else { break };
                 if let Input::Hit(vertex) = input {
-                    solve.announce_below(vertex, &scheduler);
+                    solve.announce(vertex, &scheduler);
                 }
                 spawn(scheduler.step(input));
             }
@@ -167,8 +166,7 @@ impl<'a> Solve<'a> {
     fn lookup(&self, vertex: usize) -> Result<bool, Failure> {
         if let Op::Source(source) = &self.definition.vertex(vertex).op {
             let value = self.source_value(vertex, source).map_err(|error| (vertex, error))?;
-            self.started(vertex);
-            self.finish(vertex, vec![value], None, true);
+            self.finish(vertex, vec![value], None);
             return Ok(true);
         }
         let keys = self.known.early(vertex, self)?.clone();
@@ -215,13 +213,7 @@ impl<'a> Solve<'a> {
         if settled.parents.iter().any(|parents| parents.len() > 1) {
             records.save(&links, None)?;
         }
-        self.started(vertex);
-        self.finish(
-            vertex,
-            values.into_iter().map(|(_, value)| value).collect(),
-            Some(settled),
-            true,
-        );
+        self.finish(vertex, values.into_iter().map(|(_, value)| value).collect(), Some(settled));
         Ok(true)
     }
 
@@ -239,13 +231,15 @@ impl<'a> Solve<'a> {
             && !self.definition.vertex(vertex).metadata.ignore_cache
             && self.load(vertex, &keys).map_err(fail)?
         {
+            self.completed(vertex, true, None);
             return Ok(true);
         }
         let mut log = Vec::new();
         let result = op::execute(self, vertex, &mut log);
         let values = result.map_err(|error| Failure { vertex, error: Box::new(error), log })?;
         self.save(vertex, &keys, &values).map_err(fail)?;
-        self.finish(vertex, values, Some(keys), false);
+        self.finish(vertex, values, Some(keys));
+        self.completed(vertex, false, None);
         drop(lock);
         Ok(true)
     }
@@ -289,13 +283,12 @@ impl<'a> Solve<'a> {
         links
     }
 
-    fn finish(&self, vertex: usize, values: Vec<Value>, keys: Option<VertexKeys>, cached: bool) {
+    /// Notes a result.
+    fn finish(&self, vertex: usize, values: Vec<Value>, keys: Option<VertexKeys>) {
         if let Some(keys) = keys {
             self.known.settle(vertex, keys);
         }
         let _ = self.values[vertex].set(values);
-        let is_source = matches!(self.definition.vertex(vertex).op, Op::Source(_));
-        self.completed(vertex, cached && !is_source, None);
     }
 
     /// Hash of what is selected of an input that is there.
@@ -320,14 +313,22 @@ impl<'a> Solve<'a> {
         Ok(key.finish())
     }
 
-    /// Vertices below one that was found need no work; the user still wants to see them.
-    fn announce_below(&self, vertex: usize, scheduler: &Scheduler) {
+    /// Tells of a vertex that was found, after those below it: they need no work, but the user wants to
+    /// see them.
+    fn announce(&self, vertex: usize, scheduler: &Scheduler) {
         for below in graph::ancestors(self.definition, vertex) {
-            let is_source = matches!(self.definition.vertex(below).op, Op::Source(_));
-            if scheduler.is_idle(below) && self.contexts_announced[below].set(()).is_ok() {
-                self.started(below);
-                self.completed(below, !is_source, None);
+            if scheduler.is_idle(below) {
+                self.announce_one(below);
             }
+        }
+        self.announce_one(vertex);
+    }
+
+    fn announce_one(&self, vertex: usize) {
+        let is_source = matches!(self.definition.vertex(vertex).op, Op::Source(_));
+        if self.announced[vertex].set(()).is_ok() {
+            self.started(vertex);
+            self.completed(vertex, !is_source, None);
         }
     }
 
@@ -359,6 +360,29 @@ impl<'a> Solve<'a> {
             error,
             at: SystemTime::now(),
         });
+    }
+}
+
+/// What an action that is under way will report, whatever becomes of its thread.
+struct Report {
+    sender: Sender<Input>,
+    input: Input,
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        // The receiver lives until every action has reported.
+        let _ = self.sender.send(self.input);
+    }
+}
+
+/// The report of an action that never came to its end.
+fn failed(action: Action) -> Input {
+    match action {
+        Action::Lookup(vertex) | Action::LookupWithInputs(vertex) | Action::Execute(vertex) => {
+            Input::Failed(vertex)
+        }
+        Action::Stop => Input::Cancel,
     }
 }
 
