@@ -90,10 +90,10 @@ fn documents_are_read_by_another_implementation() {
     let bytes = |path: &str| entries(&tar).into_iter().find(|(name, _)| name == path).unwrap().1;
     let blob = |digest: &str| bytes(&digest.replacen("sha256:", "blobs/sha256/", 1));
     let index = oci_spec::image::ImageIndex::from_reader(&bytes("index.json")[..]).unwrap();
-    let manifest = blob(&index.manifests()[0].digest().to_string());
+    let manifest = blob(index.manifests()[0].digest().as_ref());
     let manifest = oci_spec::image::ImageManifest::from_reader(&manifest[..]).unwrap();
     assert_eq!(manifest.layers().len(), 2);
-    let config = blob(&manifest.config().digest().to_string());
+    let config = blob(manifest.config().digest().as_ref());
     let config = oci_spec::image::ImageConfiguration::from_reader(&config[..]).unwrap();
     assert_eq!(config.rootfs().diff_ids().len(), 2);
     assert_eq!(config.architecture().to_string(), "amd64");
