@@ -11,7 +11,7 @@
 //! payload = hash(xattrs, bytes)
 //! ```
 //!
-//! Every field is fixed in width or preceded by its length, and every hash begins with [`VERSION`].
+//! Every field is fixed in width or preceded by its length, and every hash begins with `VERSION`.
 //!
 //! Format: our own; spec `solver-and-cache.md` §3 says what counts.
 

@@ -16,10 +16,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{FileType, Mode, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
+use rustix::io::Errno;
 
 use crate::walk;
 use crate::{Kind, Metadata};
+
+/// Attributes of which one makes an empty file stand for a deletion.
+const WHITEOUT_XATTRS: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"];
 
 /// How a folder keeps the owners of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -153,8 +157,12 @@ pub fn is_whiteout(dir: BorrowedFd<'_>, name: &OsStr, metadata: &Metadata) -> io
     if metadata.kind != Kind::File || metadata.size != 0 {
         return Ok(false);
     }
-    Ok(walk::xattr(dir, name, "trusted.overlay.whiteout")?.is_some()
-        || walk::xattr(dir, name, "user.overlay.whiteout")?.is_some())
+    for key in WHITEOUT_XATTRS {
+        if walk::xattr(dir, name, key)?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a directory of a layer hides what lies below it.
@@ -177,10 +185,31 @@ pub fn set_opaque(dir: BorrowedFd<'_>, encoding: Encoding) -> io::Result<()> {
 
 /// Marks a name as deleted; nothing of this name may be there.
 ///
+/// A file system that is itself an overlay takes no such devices: there it is an empty file with an attribute.
+///
 /// # Errors
 /// When the file system fails.
 pub fn make_whiteout(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    Ok(rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)?)
+    match rustix::fs::mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(Errno::PERM) => mark_file(dir, name),
+        other => Ok(other?),
+    }
+}
+
+fn mark_file(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(dir, name, flags, Mode::empty())?;
+    let mut marked = Err(Errno::NOTSUP);
+    for key in WHITEOUT_XATTRS {
+        marked = rustix::fs::fsetxattr(&file, key, b"y", XattrFlags::empty());
+        if marked.is_ok() {
+            break;
+        }
+    }
+    if marked.is_err() {
+        rustix::fs::unlinkat(dir, name, AtFlags::empty())?;
+    }
+    Ok(marked?)
 }
 
 /// Whether the store itself uses an extended attribute, so that no image can have it.

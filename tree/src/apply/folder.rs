@@ -166,7 +166,9 @@ impl Folder {
                 let target = walk::read_link(dir.as_fd(), OsStr::from_bytes(name))?;
                 Ok(Step::Link(target.into_os_string().into_encoded_bytes()))
             }
-            _ if layer::is_whiteout_node(&found) => Ok(Step::Missing),
+            _ if layer::is_whiteout(dir.as_fd(), OsStr::from_bytes(name), &found)? => {
+                Ok(Step::Missing)
+            }
             _ => {
                 let path = join(&resolved.path, name);
                 Err(refused(&format!(

@@ -167,7 +167,7 @@ impl Apply {
         let dir = self.folder.dir(parent)?;
         let name = OsStr::from_bytes(name);
         if let Some(found) = walk::metadata(dir.as_fd(), name)? {
-            if layer::is_whiteout_node(&found) {
+            if layer::is_whiteout(dir.as_fd(), name, &found)? {
                 return Ok(());
             }
             self.forget(&path);
@@ -259,7 +259,7 @@ impl Apply {
             Some(found) if found.kind == Kind::Dir => {
                 return Err(refused("a hard link to a directory"));
             }
-            Some(found) if !layer::is_whiteout_node(&found) => {}
+            Some(found) if !layer::is_whiteout(from.dir.as_fd(), from.name(), &found)? => {}
             _ => return Err(missing()),
         }
         if folder::join(&resolved.path, last) == path {

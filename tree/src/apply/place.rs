@@ -135,7 +135,7 @@ pub(super) fn remove(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
 pub(super) fn drop_whiteouts(dir: BorrowedFd<'_>) -> io::Result<()> {
     for (name, _) in walk::names(dir)? {
         let Some(found) = walk::metadata(dir, &name)? else { continue };
-        if layer::is_whiteout_node(&found) {
+        if layer::is_whiteout(dir, &name, &found)? {
             rustix::fs::unlinkat(dir, &name, AtFlags::empty())?;
         } else if found.kind == Kind::Dir
             && let Some(inner) = walk::open_dir(dir, &name)?

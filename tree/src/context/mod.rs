@@ -3,7 +3,7 @@
 //! Owners are 0:0, the root's own metadata does not count, and what the ignore file matches is not there.
 //! Nothing is read before it is asked for: a `COPY` of one file looks at one file.
 //!
-//! Hashes of file contents are kept between builds in a [stat cache](stat_cache), so that an unchanged
+//! Hashes of file contents are kept between builds in a stat cache (`stat_cache`), so that an unchanged
 //! context costs one `stat` per file.
 
 mod stat_cache;

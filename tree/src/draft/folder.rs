@@ -33,11 +33,11 @@ pub(super) struct Folder {
 
 /// What a path is given; `None` leaves what is there.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Attributes<'a> {
-    pub(super) mode: Option<u32>,
-    pub(super) owner: Option<(u32, u32)>,
-    pub(super) xattrs: &'a [(OsString, Vec<u8>)],
-    pub(super) mtime: Option<Timestamp>,
+pub(crate) struct Attributes<'a> {
+    pub(crate) mode: Option<u32>,
+    pub(crate) owner: Option<(u32, u32)>,
+    pub(crate) xattrs: &'a [(OsString, Vec<u8>)],
+    pub(crate) mtime: Option<Timestamp>,
 }
 
 /// What the upper folder itself has of a name.
@@ -252,7 +252,7 @@ impl Folder {
 }
 
 /// Sets attributes in the order in which they do not undo each other.
-fn set(
+pub(crate) fn set(
     dir: BorrowedFd<'_>,
     name: &OsStr,
     kind: Kind,
