@@ -270,15 +270,19 @@ pub(crate) fn named_context(text: &str) -> Result<(String, NamedContext), Failur
     Ok((key, context))
 }
 
-/// The name of a context, made comparable to the names in a Dockerfile.
+/// The name of a context, made comparable to the names in a Dockerfile; `name::os/arch` is for one platform.
 fn context_name(name: &str) -> Result<String, Failure> {
-    match Reference::parse(name) {
-        Ok(reference) => {
-            let familiar = reference.familiar();
-            Ok(familiar.strip_suffix(":latest").map(str::to_owned).unwrap_or(familiar))
+    let (name, platform) = match name.split_once("::") {
+        Some((name, platform)) => {
+            let platform = Platform::parse(platform).map_err(|error| usage(error.to_string()))?;
+            (name, format!("::{platform}"))
         }
-        Err(error) => Err(usage(format!("invalid context name `{name}`: {error}"))),
-    }
+        None => (name, String::new()),
+    };
+    let reference = Reference::parse(name)
+        .map_err(|error| usage(format!("invalid context name `{name}`: {error}")))?;
+    let familiar = reference.familiar();
+    Ok(format!("{}{platform}", familiar.strip_suffix(":latest").unwrap_or(&familiar)))
 }
 
 #[cfg(test)]
@@ -298,6 +302,7 @@ mod tests {
     fn contexts_are_told_apart() {
         let (name, context) = named_context("base:latest=oci-layout:///a/b:1.0").unwrap();
         assert_eq!(name, "base");
+        assert_eq!(named_context("base::linux/x86_64=.").unwrap().0, "base::linux/amd64");
         let expect = NamedContext::OciLayout {
             path: "/a/b".to_owned(),
             tag: Some("1.0".to_owned()),
