@@ -3,7 +3,8 @@
 //! A failure is shown as the last output of the step, the part of the Dockerfile that it comes from, one
 //! line that begins with `ERROR:`, and what to do (`spec/dockerfile-syntax.md` §13).
 
-use std::fmt::Write as _;
+use std::fmt::{Arguments, Write as _};
+use std::io::{ErrorKind, Write as _};
 
 use llb::SourceRange;
 pub(crate) use solver::chain;
@@ -107,8 +108,24 @@ impl Failure {
 
 /// Prints a failure on standard error and gives its exit code.
 pub(crate) fn fail(failure: &Failure) -> Exit {
-    eprint!("{}", failure.render());
+    tell(format_args!("{}", failure.render().trim_end()));
     failure.exit
+}
+
+/// Prints a line on standard output. A reader that went away, such as `head`, has seen enough.
+pub(crate) fn print(line: Arguments<'_>) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_fmt(format_args!("{line}\n")).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Machine, format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a line on standard error. If that fails there is nobody left to tell.
+pub(crate) fn tell(line: Arguments<'_>) {
+    let _ = std::io::stderr().lock().write_fmt(format_args!("{line}\n"));
 }
 
 /// The lines of a source file around a range, the range marked with `>>>`.

@@ -475,3 +475,23 @@ fn flags_to_come_are_refused_by_name() {
     assert_eq!(ran.code, Some(2));
     assert!(ran.stderr.contains("'--build-arg'"), "{}", ran.stderr);
 }
+
+#[test]
+fn output_that_cannot_be_written_is_no_crash() {
+    let place = Place::new(&[("Dockerfile", "FROM scratch\nENV a=b\n")]);
+    place.build(&["-t", "x"]).ok();
+    let full = || fs_err::OpenOptions::new().write(true).open("/dev/full").unwrap().into_file();
+    for words in [&["images"][..], &["inspect", "x"], &["-q", "ctx"], &["--check", "ctx"]] {
+        let output = place.command(words).stdout(full()).output().unwrap();
+        let ran = place.ran(output);
+        assert_eq!(ran.code, Some(4), "{words:?}: {}", ran.stderr);
+        assert!(ran.stderr.starts_with("ERROR: cannot write to standard output"), "{}", ran.stderr);
+        // A reader that has seen enough is no failure.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = place.command(words).stdout(writer).output().unwrap();
+        place.ran(output).ok();
+        let output = place.command(words).stderr(full()).output().unwrap();
+        place.ran(output).ok();
+    }
+}

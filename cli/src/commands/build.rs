@@ -22,7 +22,7 @@ use crate::commands::options::{frontend_options, named_context, tags};
 use crate::commands::{engine_options, op_failure, solve_failure};
 use crate::inputs::{DockerfileText, Given, dockerfile, ignore_file, secret};
 use crate::progress::{Mode, Progress};
-use crate::report::{Exit, Failure, chain};
+use crate::report::{Exit, Failure, chain, print, tell};
 use crate::signals;
 
 /// Runs the command.
@@ -31,7 +31,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, format!("{flag} is not supported yet")));
     }
     for flag in args.without_effect() {
-        eprintln!("WARNING: {flag} has no effect");
+        tell(format_args!("WARNING: {flag} has no effect"));
     }
     let call = Call::parse(args.check, args.call.as_deref())?;
     let mode = progress_mode(&args)?;
@@ -347,9 +347,12 @@ fn report_warnings(build: &Build, mode: Mode) {
         return;
     }
     let noun = if count == 1 { "warning" } else { "warnings" };
-    eprintln!("\n {count} {noun} found:");
+    tell(format_args!("\n {count} {noun} found:"));
     for warning in &build.warnings {
-        eprintln!(" - {}: {} (line {})", warning.rule, warning.message, warning.lines.start);
+        tell(format_args!(
+            " - {}: {} (line {})",
+            warning.rule, warning.message, warning.lines.start
+        ));
     }
 }
 
@@ -373,7 +376,7 @@ fn finish(args: &BuildArgs, mode: Mode, exported: &Exported) -> Result<Exit, Fai
         write(path, exported.metadata_json().as_bytes())?;
     }
     if mode == Mode::Quiet && args.quiet {
-        println!("{}", exported.id.map(|id| id.to_string()).unwrap_or_default());
+        print(format_args!("{}", exported.id.map(|id| id.to_string()).unwrap_or_default()))?;
     }
     Ok(Exit::Done)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use frontend::Build;
 use llb::{SourceInfo, SourceRange};
 
-use crate::report::{Exit, Failure, source_block};
+use crate::report::{Exit, Failure, print, source_block};
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,29 +68,33 @@ pub(crate) fn answer(
     let build = converted?;
     match call {
         Call::Targets => {
-            println!("{:<20} DESCRIPTION", "TARGET");
+            print(format_args!("{:<20} DESCRIPTION", "TARGET"))?;
             for (index, stage) in build.stages.iter().enumerate() {
                 let name = stage.name.clone().unwrap_or_else(|| index.to_string());
                 let name = if stage.is_default { format!("{name} (default)") } else { name };
-                println!("{name:<20} {}", stage.description.as_deref().unwrap_or_default());
+                print(format_args!(
+                    "{name:<20} {}",
+                    stage.description.as_deref().unwrap_or_default()
+                ))?;
             }
             Ok(Exit::Done)
         }
         Call::Check { ignore_status } => {
             match build.warnings.len() {
-                0 => println!("Check complete, no warnings found."),
-                1 => println!("Check complete, 1 warning has been found!"),
-                count => println!("Check complete, {count} warnings have been found!"),
+                0 => print(format_args!("Check complete, no warnings found."))?,
+                1 => print(format_args!("Check complete, 1 warning has been found!"))?,
+                count => print(format_args!("Check complete, {count} warnings have been found!"))?,
             }
             for warning in &build.warnings {
-                println!(
+                print(format_args!(
                     "\nWARNING: {} - {}\n{}\n",
                     warning.rule,
                     warning.rule.url(),
                     warning.message
-                );
+                ))?;
                 let (start, end) = (warning.lines.start, warning.lines.end);
-                print!("{}", source_block(&SourceRange { info: Arc::clone(info), start, end }));
+                let block = source_block(&SourceRange { info: Arc::clone(info), start, end });
+                print(format_args!("{}", block.trim_end()))?;
             }
             let clean = build.warnings.is_empty() || ignore_status;
             Ok(if clean { Exit::Done } else { Exit::Build })

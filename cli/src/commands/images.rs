@@ -5,7 +5,7 @@ use llb::Reference;
 
 use crate::commands::{RootArg, store_failure};
 use crate::progress::bytes;
-use crate::report::{Exit, Failure, chain};
+use crate::report::{Exit, Failure, chain, print};
 
 /// List the images of the local store
 #[derive(Debug, clap::Parser)]
@@ -27,12 +27,17 @@ pub(crate) fn run(args: &ImagesArgs) -> Result<Exit, Failure> {
     let images =
         engine.store().images().list().map_err(|error| store_failure(&error, chain(&error)))?;
     if args.quiet {
-        images.iter().for_each(|image| println!("{}", image.id));
+        for image in &images {
+            print(format_args!("{}", image.id))?;
+        }
         return Ok(Exit::Done);
     }
     let table = args.format == "table";
     if table {
-        println!("{:<40} {:<16} {:<14} {:<22} SIZE", "REPOSITORY", "TAG", "IMAGE ID", "CREATED");
+        print(format_args!(
+            "{:<40} {:<16} {:<14} {:<22} SIZE",
+            "REPOSITORY", "TAG", "IMAGE ID", "CREATED"
+        ))?;
     }
     for image in &images {
         let created = jiff::Timestamp::try_from(image.created)
@@ -42,12 +47,15 @@ pub(crate) fn run(args: &ImagesArgs) -> Result<Exit, Failure> {
         for (repository, tag) in names(image) {
             if table {
                 let id = &image.id.hex()[..12];
-                println!("{repository:<40} {tag:<16} {id:<14} {created:<22} {}", bytes(size));
+                print(format_args!(
+                    "{repository:<40} {tag:<16} {id:<14} {created:<22} {}",
+                    bytes(size)
+                ))?;
             } else {
                 let row = serde_json::json!({
                     "Repository": repository, "Tag": tag, "ID": image.id.to_string(), "CreatedAt": created, "Size": size,
                 });
-                println!("{row}");
+                print(format_args!("{row}"))?;
             }
         }
     }

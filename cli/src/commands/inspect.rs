@@ -1,7 +1,7 @@
 //! `build inspect`.
 
 use crate::commands::{RootArg, image_failure};
-use crate::report::{Exit, Failure};
+use crate::report::{Exit, Failure, print};
 
 /// Show what is known of images, as JSON
 #[derive(Debug, clap::Parser)]
@@ -41,6 +41,6 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Exit, Failure> {
         }));
     }
     let text = serde_json::to_string_pretty(&shown).unwrap_or_default();
-    println!("{text}");
+    print(format_args!("{text}"))?;
     Ok(Exit::Done)
 }

@@ -8,7 +8,7 @@ use cache::PruneOptions;
 use crate::commands::options::size;
 use crate::commands::{RootArg, store_failure};
 use crate::progress::bytes;
-use crate::report::{Exit, Failure, chain};
+use crate::report::{Exit, Failure, chain, print};
 
 /// Free what no image and no running build needs
 #[derive(Debug, clap::Parser)]
@@ -54,14 +54,14 @@ pub(crate) fn run(args: &PruneArgs) -> Result<Exit, Failure> {
     }
     let freed =
         engine.store().prune(&options).map_err(|error| store_failure(&error, chain(&error)))?;
-    println!(
+    print(format_args!(
         "Removed {} results, {} layers, {} blobs, {} cache mounts.\nTotal: {}",
         freed.results,
         freed.layers,
         freed.blobs,
         freed.mounts,
         bytes(freed.bytes)
-    );
+    ))?;
     Ok(Exit::Done)
 }
 
@@ -99,9 +99,9 @@ fn confirmed() -> Result<bool, Failure> {
         return Err(Failure::new(Exit::Usage, "nobody is there to confirm")
             .hint("give --force to prune without asking"));
     }
-    print!("This removes all build cache that no image needs. Are you sure? [y/N] ");
+    let prompt = "This removes all build cache that no image needs. Are you sure? [y/N] ";
     // A prompt that cannot be shown is answered blindly, which is the user's choice.
-    let _ = std::io::stdout().flush();
+    let _ = std::io::stdout().write_all(prompt.as_bytes()).and_then(|()| std::io::stdout().flush());
     let mut answer = String::new();
     std::io::stdin()
         .read_line(&mut answer)

@@ -7,7 +7,7 @@ use solver::Engine;
 
 use crate::commands::export::export_failure;
 use crate::commands::{RootArg, image_failure, op_failure};
-use crate::report::{Exit, Failure};
+use crate::report::{Exit, Failure, print};
 
 /// Push an image of the local store to the registry in its name
 #[derive(Debug, clap::Parser)]
@@ -43,7 +43,7 @@ pub(crate) fn run(args: &PushArgs) -> Result<Exit, Failure> {
     let pushed =
         push::push(engine.registry(), store, &assembled, &[name], options).map_err(fail)?;
     if let Some(descriptor) = pushed.descriptor {
-        println!("{}", descriptor.digest);
+        print(format_args!("{}", descriptor.digest))?;
     }
     Ok(Exit::Done)
 }

@@ -1,7 +1,7 @@
 //! `build rmi`.
 
 use crate::commands::{RootArg, image_failure};
-use crate::report::{Exit, Failure};
+use crate::report::{Exit, Failure, print};
 
 /// Remove images from the local store; what nothing else uses is freed by `build prune`
 #[derive(Debug, clap::Parser)]
@@ -26,9 +26,11 @@ pub(crate) fn run(args: &RmiArgs) -> Result<Exit, Failure> {
             .images()
             .remove(name, args.force)
             .map_err(|error| image_failure(&error, name))?;
-        removed.untagged.iter().for_each(|name| println!("Untagged: {name}"));
+        for name in &removed.untagged {
+            print(format_args!("Untagged: {name}"))?;
+        }
         if let Some(id) = removed.deleted {
-            println!("Deleted: {id}");
+            print(format_args!("Deleted: {id}"))?;
         }
     }
     Ok(Exit::Done)
