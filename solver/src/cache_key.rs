@@ -5,6 +5,8 @@
 //! encoding is our own, typed and length-framed; `file.v1` and the like are raised whenever the same
 //! fields come to mean a different result.
 
+use std::borrow::Cow;
+
 use cache::{Key, KeyBuilder};
 use llb::op::{
     CacheSharing, ContentCache, CopyAction, ExecOp, FileAction, FileActionKind, FileInput, FileOp,
@@ -12,6 +14,8 @@ use llb::op::{
 };
 use llb::{Op, Platform, Vertex};
 use tree::content::Selection;
+
+use crate::check;
 
 /// How a vertex is known.
 #[derive(Debug, Clone)]
@@ -29,6 +33,15 @@ pub(crate) struct InputMap {
     pub(crate) selector: Key,
     /// The files whose content may stand for the input; empty when it counts by definition only.
     pub(crate) content: Vec<Selection>,
+}
+
+impl InputMap {
+    /// An input of which everything counts.
+    pub(crate) fn whole() -> Self {
+        let all =
+            Selection { paths: vec!["/".to_owned()], follow_links: true, ..Selection::default() };
+        Self { selector: no_selector(), content: vec![all] }
+    }
 }
 
 /// The cache map of a vertex.
@@ -66,24 +79,33 @@ fn file_map(file: &FileOp, inputs: usize) -> CacheMap {
     for action in &file.actions {
         key = file_action(key, action);
     }
-    let inputs = (0..inputs)
-        .map(|input| {
-            let here = FileInput::Input(input);
-            let is_base = file.actions.iter().any(|action| action.input == here);
-            let copies: Vec<&CopyAction> =
-                file.actions.iter().filter_map(|action| copy_from(action, here)).collect();
-            let mut sources: Vec<&str> = copies.iter().map(|copy| copy.src.as_str()).collect();
-            sources.sort_unstable_by(|a, b| b.cmp(a));
-            let mut selector = KeyBuilder::new("selector.v1");
-            for source in sources {
-                selector = selector.str(source);
-            }
-            let content =
-                if is_base { Vec::new() } else { copies.into_iter().map(copy_selection).collect() };
-            InputMap { selector: selector.finish(), content }
-        })
-        .collect();
+    let inputs = (0..inputs).map(|input| file_input_map(file, FileInput::Input(input))).collect();
     CacheMap { op: key.finish(), inputs }
+}
+
+/// How an input of a file op counts. What is taken of it is listed in the order of the actions: two copies
+/// that change places are another op.
+fn file_input_map(file: &FileOp, here: FileInput) -> InputMap {
+    let copies: Vec<&CopyAction> =
+        file.actions.iter().filter_map(|action| copy_from(action, here)).collect();
+    let selector = KeyBuilder::new("selector.v1").list(&copies, |key, copy| key.str(&copy.src));
+    // An archive is found behind a symlink that is not followed otherwise.
+    let is_seen_whole = |copy: &CopyAction| !copy.attempt_unpack || copy.follow_symlink;
+    let is_known_by_content = copies.iter().all(|copy| is_seen_whole(copy))
+        && !file.actions.iter().any(|action| action.input == here || names_owner(action, here));
+    let content = if is_known_by_content {
+        copies.into_iter().map(copy_selection).collect()
+    } else {
+        Vec::new()
+    };
+    InputMap { selector: selector.finish(), content }
+}
+
+/// Whether an action looks names of users or groups up in an input.
+fn names_owner(action: &FileAction, here: FileInput) -> bool {
+    let ids =
+        check::owner(action).into_iter().flat_map(|owner| [&owner.user, &owner.group]).flatten();
+    ids.into_iter().any(|id| matches!(id, UserId::Name { input, .. } if *input == here))
 }
 
 fn copy_from(action: &FileAction, input: FileInput) -> Option<&CopyAction> {
@@ -105,9 +127,16 @@ pub(crate) fn copy_selection(copy: &CopyAction) -> Selection {
     }
 }
 
-/// The last part of a path: all of a copy's source that counts by itself.
-fn base_name(path: &str) -> &str {
-    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+/// What counts of a copy's source by itself: its last part, under which it is copied. The rest counts with
+/// the input, unless it is the result of an earlier action.
+fn source_name(source: &str, input: FileInput) -> Cow<'_, str> {
+    match input {
+        FileInput::Action(_) => source.into(),
+        FileInput::Input(_) | FileInput::Scratch => {
+            let path = tree::path::clean(source);
+            path.file_name().unwrap_or_default().to_string_lossy().into_owned().into()
+        }
+    }
 }
 
 fn file_action(key: KeyBuilder, action: &FileAction) -> KeyBuilder {
@@ -116,7 +145,9 @@ fn file_action(key: KeyBuilder, action: &FileAction) -> KeyBuilder {
     match &action.kind {
         FileActionKind::Copy(copy) => {
             let key = owner(
-                key.str("copy").str(base_name(&copy.src)).str(&copy.dest),
+                key.str("copy")
+                    .str(&source_name(&copy.src, action.secondary_input))
+                    .str(&copy.dest),
                 copy.owner.as_ref(),
             );
             key.i64(i64::from(copy.mode))
@@ -182,7 +213,7 @@ fn owner(key: KeyBuilder, owner: Option<&Owner>) -> KeyBuilder {
 fn exec_map(exec: &ExecOp, platform: Option<&Platform>, inputs: usize) -> CacheMap {
     let meta = &exec.meta;
     let mut key = KeyBuilder::new("exec.v1")
-        .str(&platform.map(ToString::to_string).unwrap_or_default())
+        .option(platform, platform_key)
         .strs(&meta.args)
         .strs(&meta.env)
         .str(&meta.cwd)
@@ -206,10 +237,8 @@ fn exec_map(exec: &ExecOp, platform: Option<&Platform>, inputs: usize) -> CacheM
     for limit in &meta.ulimits {
         key = key.str(&limit.name).i64(limit.soft).i64(limit.hard);
     }
-    key = key.u64(meta.valid_exit_codes.len() as u64);
-    for code in &meta.valid_exit_codes {
-        key = key.i64(i64::from(*code));
-    }
+    key = key.list(&meta.valid_exit_codes, |key, code| key.i64(i64::from(*code)));
+    key = key.bool(meta.remove_mount_stubs_recursive);
     key = key.u64(exec.secret_env.len() as u64);
     for secret in &exec.secret_env {
         key = key.str(&secret.id).str(&secret.name).bool(secret.optional);
@@ -224,6 +253,14 @@ fn exec_map(exec: &ExecOp, platform: Option<&Platform>, inputs: usize) -> CacheM
     }
     let inputs = (0..inputs).map(|input| exec_input(exec, input)).collect();
     CacheMap { op: key.finish(), inputs }
+}
+
+fn platform_key(key: KeyBuilder, platform: &Platform) -> KeyBuilder {
+    key.str(&platform.os)
+        .str(&platform.architecture)
+        .str(&platform.variant)
+        .str(&platform.os_version)
+        .strs(&platform.os_features)
 }
 
 fn mount_key(key: KeyBuilder, mount: &Mount) -> KeyBuilder {
@@ -260,29 +297,29 @@ fn mount_key(key: KeyBuilder, mount: &Mount) -> KeyBuilder {
     }
 }
 
+/// How an input of a step counts. Its mounts are listed in their order: two that change places are
+/// another step.
 fn exec_input(exec: &ExecOp, input: usize) -> InputMap {
     let mounts: Vec<&Mount> =
         exec.mounts.iter().filter(|mount| mount.input == Some(input)).collect();
-    let mut selectors: Vec<&str> = mounts.iter().map(|mount| mount.selector.as_str()).collect();
-    selectors.sort_unstable();
-    selectors.dedup();
-    let mut selector = KeyBuilder::new("selector.v1");
-    for path in &selectors {
-        selector = selector.str(path);
-    }
+    let selector =
+        KeyBuilder::new("selector.v1").list(&mounts, |key, mount| key.str(&mount.selector));
     let by_content = mounts.iter().all(|mount| match mount.content_cache {
         ContentCache::On => true,
         ContentCache::Off => false,
         ContentCache::Default => mount.dest != "/" && (mount.readonly || mount.output.is_none()),
     });
-    let content = if by_content {
-        let paths = selectors
-            .into_iter()
-            .map(|path| if path.is_empty() { "/" } else { path }.to_owned())
-            .collect();
-        vec![Selection { paths, follow_links: true, ..Selection::default() }]
-    } else {
-        Vec::new()
-    };
+    let content =
+        if by_content { mounts.into_iter().map(mount_selection).collect() } else { Vec::new() };
     InputMap { selector: selector.finish(), content }
+}
+
+/// The files that a mount shows: with the folder itself, which `/` at the end would leave out.
+fn mount_selection(mount: &Mount) -> Selection {
+    let path = mount.selector.trim_end_matches('/');
+    Selection {
+        paths: vec![if path.is_empty() { "/" } else { path }.to_owned()],
+        follow_links: true,
+        ..Selection::default()
+    }
 }

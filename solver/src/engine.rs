@@ -12,6 +12,7 @@ use llb::{Definition, Edge, EventSink, Platform};
 use sandbox::{Cancel, Sandbox};
 use tree::layer::Encoding;
 
+use crate::check;
 use crate::error::{OpError, SolveError};
 use crate::image::{ImageFacts, Providers};
 use crate::session::Session;
@@ -41,6 +42,7 @@ pub(crate) struct EngineInner {
     pub(crate) options: EngineOptions,
     pub(crate) store: Store,
     pub(crate) registry: Arc<registry::Client>,
+    transfers: registry::Cancel,
     pub(crate) images: Mutex<HashMap<ImageKey, Arc<ImageFacts>>>,
     sandbox: Mutex<Option<Arc<Sandbox>>>,
 }
@@ -51,7 +53,9 @@ impl Engine {
     /// # Errors
     /// When the folder cannot be used.
     pub fn open(options: EngineOptions) -> Result<Self, OpError> {
-        let registry = Arc::new(registry::Client::new(options.registry.clone()));
+        let transfers = registry::Cancel::new();
+        let client = registry::Client::new(options.registry.clone());
+        let registry = Arc::new(client.with_cancel(transfers.clone()));
         let provider = Arc::new(Providers { registry: Arc::clone(&registry) });
         let store =
             Store::open(&options.root, StoreOptions { provider, encoding: Encoding::default() })?;
@@ -60,6 +64,7 @@ impl Engine {
                 options,
                 store,
                 registry,
+                transfers,
                 images: Mutex::default(),
                 sandbox: Mutex::new(None),
             }),
@@ -69,6 +74,11 @@ impl Engine {
     /// The store of this engine.
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// Ends what is being asked of registries, when set.
+    pub fn transfers(&self) -> registry::Cancel {
+        self.inner.transfers.clone()
     }
 
     /// The registry client of this engine.
@@ -115,18 +125,6 @@ pub(crate) struct JobInner {
     reset: Mutex<HashSet<String>>,
 }
 
-/// The lock of a step, and whether somebody else held it before.
-pub(crate) struct StepLock {
-    _lock: Lock,
-    waited: bool,
-}
-
-impl StepLock {
-    pub(crate) fn has_waited(&self) -> bool {
-        self.waited
-    }
-}
-
 impl Job {
     /// Gets the file trees at `targets`, each from the cache or by running what it needs.
     ///
@@ -137,6 +135,12 @@ impl Job {
         definition: &Definition,
         targets: &[Edge],
     ) -> Result<Vec<Ref>, Box<SolveError>> {
+        check::definition(definition, targets).map_err(|(vertex, error)| {
+            let metadata = definition.vertices().get(vertex).map(|vertex| vertex.metadata.clone());
+            let metadata = metadata.unwrap_or_default();
+            let (vertex, sources) = (metadata.name, metadata.sources);
+            Box::new(SolveError { vertex, sources, log: Vec::new(), error })
+        })?;
         let values = Solve::new(&self.inner, definition, targets).run(targets)?;
         let mut trees = Vec::new();
         for (value, target) in values.iter().zip(targets) {
@@ -165,19 +169,12 @@ impl JobInner {
         Ok(())
     }
 
-    /// Waits until no other process runs the step with this key.
-    pub(crate) fn lock(&self, key: &Key) -> Result<StepLock, OpError> {
-        let name = format!("step {key}");
-        if let Some(lock) = self.engine.store.try_lock(&name)? {
-            return Ok(StepLock { _lock: lock, waited: false });
-        }
-        let lock =
-            self.engine.store.lock(&name, &|| self.cancel.is_cancelled()).map_err(|error| {
-                match error {
-                    cache::CacheError::Cancelled(_) => OpError::Canceled,
-                    error => error.into(),
-                }
-            })?;
-        Ok(StepLock { _lock: lock, waited: true })
+    /// Waits until nobody else runs the step with this key.
+    pub(crate) fn lock(&self, key: &Key) -> Result<Lock, OpError> {
+        let lock = self.engine.store.lock(&format!("step {key}"), &|| self.cancel.is_cancelled());
+        lock.map_err(|error| match error {
+            cache::CacheError::Cancelled(_) => OpError::Canceled,
+            error => error.into(),
+        })
     }
 }

@@ -62,6 +62,9 @@ pub enum OpError {
     /// Something of the definition that this builder cannot do.
     #[error("{0} is not supported yet")]
     NotSupported(String),
+    /// A vertex that no builder could run, such as a file action that uses a later one.
+    #[error("invalid definition: {0}")]
+    Invalid(String),
     /// A source that nobody gave.
     #[error("{kind} `{name}` was not given to this build")]
     Missing {
@@ -134,7 +137,22 @@ impl OpError {
     /// Whether the vertex was stopped rather than failed by itself.
     pub fn is_canceled(&self) -> bool {
         matches!(self, Self::Canceled | Self::Sandbox(sandbox::SandboxError::Cancelled))
+            || is_stopped_transfer(self)
     }
+}
+
+/// Whether a request to a registry was stopped somewhere below.
+fn is_stopped_transfer(error: &(dyn StdError + 'static)) -> bool {
+    if let Some(OpError::Registry { source, .. }) = error.downcast_ref() {
+        return matches!(**source, registry::Error::Cancelled);
+    }
+    if let Some(error) = error.downcast_ref::<registry::Error>() {
+        return matches!(error, registry::Error::Cancelled);
+    }
+    // An I/O error that wraps another error leaves it out of the causes.
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let cause = wrapped.map(|error| error as &(dyn StdError + 'static)).or_else(|| error.source());
+    cause.is_some_and(is_stopped_transfer)
 }
 
 /// An error and its causes in one line, without saying anything twice.

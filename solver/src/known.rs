@@ -1,8 +1,11 @@
 //! By which keys each vertex is known, and what the records say of them.
 //!
-//! A vertex's output has *lookup* keys, under which results of its users may be found, and *save* keys,
-//! under which what is made now will be found later. They differ only below a vertex that ignores the
-//! cache: there nothing may be found, but what is made is kept for the next build.
+//! A vertex's output has *lookup* keys, under which it and results of its users may be found, and a *save*
+//! key, under which what is made now will be found later. Lookup keys are all that the records know: one
+//! definition may have led to several contents, each with a key. The save key is the vertex's own, of the
+//! most that is known of its inputs; what is made never gets the key of another content. A vertex that
+//! ignores the cache has no lookup keys, and neither have its users unless content speaks for them, but
+//! what is made is kept for the next build.
 //!
 //! Keys need no result: those of a whole graph are known before anything is built, which is what lets a
 //! lookup start at the target. An input that counts by content is known early when it is the build
@@ -15,14 +18,15 @@ use llb::{Definition, Edge, Op};
 
 use crate::cache_key::{CacheMap, InputMap, cache_map};
 use crate::error::OpError;
+use crate::op::source::is_local;
 
 /// Keys of one output of a vertex.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct OutputKeys {
     /// Under which users may be found now.
     pub(crate) lookup: Vec<Key>,
-    /// Under which users will be found later; the first is the vertex's own.
-    pub(crate) save: Vec<Key>,
+    /// Under which it and its users will be found later; `None` when that is not known yet.
+    pub(crate) save: Option<Key>,
 }
 
 /// Keys of a vertex.
@@ -32,6 +36,26 @@ pub(crate) struct VertexKeys {
     pub(crate) outputs: Vec<OutputKeys>,
     /// For each input, the keys it is saved under, with their selectors.
     pub(crate) parents: Vec<Vec<(Key, Key)>>,
+    /// Whether some input was made afresh, so that a result found by its content is the newest again.
+    pub(crate) renews: bool,
+}
+
+impl VertexKeys {
+    /// Takes the key under which a result was found, or made, as the only one of an output: the others may
+    /// stand for other contents.
+    pub(crate) fn choose(&mut self, output: usize, key: Key) {
+        if let Some(output) = self.outputs.get_mut(output) {
+            *output = OutputKeys { lookup: vec![key], save: Some(key) };
+        }
+    }
+
+    /// The keys of what was made under the save keys.
+    pub(crate) fn made(mut self) -> Self {
+        for output in &mut self.outputs {
+            output.lookup.retain(|key| Some(*key) == output.save);
+        }
+        self
+    }
 }
 
 /// Gives what is not in the definition itself.
@@ -147,25 +171,25 @@ impl<'a> Known<'a> {
         let vertex = self.definition.vertex(index);
         if let Op::Source(_) = vertex.op {
             let keys = facts.source_keys(index)?;
-            let outputs = vec![OutputKeys { lookup: keys.clone(), save: keys }];
-            return Ok(VertexKeys { outputs, parents: Vec::new() });
+            let outputs = vec![OutputKeys { save: keys.first().copied(), lookup: keys }];
+            return Ok(VertexKeys { outputs, ..VertexKeys::default() });
         }
         let map = self.map(index);
         // For each input: keys under which this vertex may be found, and keys under which it is saved.
         let (mut lookup, mut save) = (Vec::new(), Vec::new());
-        for (edge, input) in vertex.inputs.iter().zip(&map.inputs) {
-            let keys = self
-                .keys(edge.vertex)
-                .and_then(|keys| keys.outputs.get(edge.output))
-                .cloned()
-                .unwrap_or_default();
-            let with_selector = |keys: Vec<Key>| {
-                keys.into_iter().map(|key| (key, input.selector)).collect::<Vec<_>>()
+        let mut renews = false;
+        for (number, (edge, input)) in vertex.inputs.iter().zip(&map.inputs).enumerate() {
+            let keys = self.keys(edge.vertex).and_then(|keys| keys.outputs.get(edge.output));
+            let (found, saved) = keys.map_or((&[][..], None), |keys| (&keys.lookup[..], keys.save));
+            renews |= found.is_empty() && saved.is_some();
+            renews |= self.keys(edge.vertex).is_some_and(|keys| keys.renews);
+            let mut find: Vec<_> = found.iter().map(|key| (*key, input.selector)).collect();
+            let mut keep = self.saved(*edge, found, saved, input.selector);
+            let key = match self.settled_content(index, number) {
+                Some(key) => Some(key),
+                None => self.content_of(*edge, input, content)?,
             };
-            let (mut find, mut keep) = (with_selector(keys.lookup), with_selector(keys.save));
-            if !input.content.is_empty()
-                && let Some(key) = content(*edge, input)?
-            {
+            if let Some(key) = key {
                 let entry = (key, KeyBuilder::new("content-selector.v1").finish());
                 find.insert(0, entry);
                 keep.insert(0, entry);
@@ -177,7 +201,68 @@ impl<'a> Known<'a> {
         let outputs = (0..self.outputs[index])
             .map(|output| self.output_keys(map, output, &lookup, &save, ignores))
             .collect::<Result<_, _>>()?;
-        Ok(VertexKeys { outputs, parents: save })
+        Ok(VertexKeys { outputs, parents: save, renews })
+    }
+
+    /// The keys of an input under which its user is saved. All keys of a source stand for one content.
+    fn saved(
+        &self,
+        edge: Edge,
+        lookup: &[Key],
+        save: Option<Key>,
+        selector: Key,
+    ) -> Vec<(Key, Key)> {
+        let is_source = matches!(self.definition.vertex(edge.vertex).op, Op::Source(_));
+        let keys = if is_source { lookup } else { save.as_slice() };
+        keys.iter().map(|key| (*key, selector)).collect()
+    }
+
+    /// Whether the user's folders among the inputs of a vertex are still as its keys say.
+    ///
+    /// # Errors
+    /// When hashing fails.
+    pub(crate) fn is_steady(
+        &self,
+        vertex: usize,
+        content: &ContentKey<'_>,
+    ) -> Result<bool, OpError> {
+        let its = self.definition.vertex(vertex);
+        for (number, (edge, input)) in its.inputs.iter().zip(&self.map(vertex).inputs).enumerate() {
+            if let Some(before) = self.settled_content(vertex, number)
+                && self.content_of(*edge, input, content)? != Some(before)
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Content key that an input which is a folder of the user's had at the first look. It stays: what is
+    /// copied is compared with it.
+    fn settled_content(&self, vertex: usize, number: usize) -> Option<Key> {
+        let edge = self.definition.vertex(vertex).inputs.get(number)?;
+        match &self.definition.vertex(edge.vertex).op {
+            Op::Source(source) if is_local(source) => {
+                Some(self.early[vertex].get()?.parents.get(number)?.first()?.0)
+            }
+            _ => None,
+        }
+    }
+
+    /// Content key of an input, if content counts and is known. A folder of the user's has no other key.
+    fn content_of(
+        &self,
+        edge: Edge,
+        input: &InputMap,
+        content: &ContentKey<'_>,
+    ) -> Result<Option<Key>, OpError> {
+        if !input.content.is_empty() {
+            return content(edge, input);
+        }
+        match &self.definition.vertex(edge.vertex).op {
+            Op::Source(source) if is_local(source) => content(edge, &InputMap::whole()),
+            _ => Ok(None),
+        }
     }
 
     fn output_keys(
@@ -197,16 +282,14 @@ impl<'a> Known<'a> {
             own = own.key(key).key(selector);
         }
         let own = own.finish();
-        let found = if ignores { Vec::new() } else { self.linked(map, output, lookup)? };
-        let is_found_by_definition = !ignores && lookup.iter().all(|parents| !parents.is_empty());
-        let mut keys = OutputKeys { lookup: found.clone(), save: found };
-        if !keys.save.contains(&own) {
-            keys.save.push(own);
-            if is_found_by_definition {
-                keys.lookup.push(own);
-            }
+        if ignores || lookup.iter().any(Vec::is_empty) {
+            return Ok(OutputKeys { lookup: Vec::new(), save: Some(own) });
         }
-        Ok(keys)
+        let mut found = self.linked(map, output, lookup)?;
+        if !found.contains(&own) {
+            found.push(own);
+        }
+        Ok(OutputKeys { lookup: found, save: Some(own) })
     }
 
     /// Keys to which, for every input, some link leads.

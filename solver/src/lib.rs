@@ -9,6 +9,7 @@
 //! threads, `op` knows each kind of op.
 
 mod cache_key;
+mod check;
 mod engine;
 mod error;
 mod graph;

@@ -31,7 +31,18 @@ pub(crate) struct Solve<'a> {
     /// Keys computed by the second look, for the execution that may follow.
     fresh: Vec<OnceLock<VertexKeys>>,
     announced: Vec<OnceLock<()>>,
+    /// Vertices for which a folder of the user's changed while they read it.
+    unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
+}
+
+/// What is known when the records are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// The definition, and the contents of the user's folders.
+    ByDefinition,
+    /// The inputs too.
+    WithInputs,
 }
 
 /// A vertex that failed: its index, so that a failure found early is told of the right vertex.
@@ -57,11 +68,12 @@ impl<'a> Solve<'a> {
             values: (0..count).map(|_| OnceLock::new()).collect(),
             fresh: (0..count).map(|_| OnceLock::new()).collect(),
             announced: (0..count).map(|_| OnceLock::new()).collect(),
+            unsteady: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
         }
     }
 
-    /// Gets the targets' values.
+    /// Gets the targets' values; the definition has been [checked](crate::check).
     pub(crate) fn run(self, targets: &[Edge]) -> Result<Vec<Value>, Box<SolveError>> {
         let inputs = graph::dependencies(self.definition);
         let limited = self
@@ -116,9 +128,10 @@ impl<'a> Solve<'a> {
 
     /// The value of an input; the scheduler has seen to it that it is there.
     pub(crate) fn value(&self, edge: Edge) -> Result<&Value, OpError> {
-        self.values[edge.vertex].get().and_then(|values| values.get(edge.output)).ok_or_else(|| {
-            OpError::NotSupported("an output that its vertex does not make".to_owned())
-        })
+        self.values[edge.vertex]
+            .get()
+            .and_then(|values| values.get(edge.output))
+            .ok_or_else(|| OpError::Invalid("an output that its vertex does not make".to_owned()))
     }
 
     fn perform(&self, action: Action) -> Input {
@@ -145,7 +158,8 @@ impl<'a> Solve<'a> {
 
     fn fail(&self, failure: Failure) {
         let vertex = self.definition.vertex(failure.vertex);
-        let canceled = failure.error.is_canceled();
+        // Whatever fails after the stop was stopped.
+        let canceled = failure.error.is_canceled() || self.job.cancel.is_cancelled();
         let error = if canceled {
             VertexError::Canceled
         } else {
@@ -170,66 +184,65 @@ impl<'a> Solve<'a> {
             return Ok(true);
         }
         let keys = self.known.early(vertex, self)?.clone();
-        self.load(vertex, &keys).map_err(|error| Failure::from((vertex, error)))
+        self.load(vertex, &keys, Look::ByDefinition).map_err(|error| Failure::from((vertex, error)))
     }
 
     fn lookup_with_inputs(&self, vertex: usize) -> Result<bool, Failure> {
         let content = |edge: Edge, map: &InputMap| self.hash(edge, map).map(Some);
         let keys = self.known.late(vertex, self, &content).map_err(|error| (vertex, error))?;
-        let found = self.load(vertex, &keys).map_err(|error| Failure::from((vertex, error)))?;
+        let found = self.load(vertex, &keys, Look::WithInputs);
+        let found = found.map_err(|error| Failure::from((vertex, error)))?;
         if !found {
             let _ = self.fresh[vertex].set(keys);
         }
         Ok(found)
     }
 
-    /// Takes results from the records, if there is one for every output; also links the vertex's other
-    /// keys to it, so that the next lookup finds it at once.
-    fn load(&self, vertex: usize, keys: &VertexKeys) -> Result<bool, OpError> {
+    /// Takes results from the records, if there is one for every output: of all that the keys lead to the
+    /// newest. When the vertex was found by its inputs' content, its other keys are linked to it, so that
+    /// the next build finds it at once.
+    fn load(&self, vertex: usize, keys: &VertexKeys, look: Look) -> Result<bool, OpError> {
         let records = &self.job.engine.store;
+        let mut settled = keys.clone();
         let mut values = Vec::new();
-        for output in &keys.outputs {
-            let mut found: Option<(Key, StoredResult)> = None;
+        for (number, output) in keys.outputs.iter().enumerate() {
+            let mut newest: Option<(Key, StoredResult)> = None;
             for key in &output.lookup {
-                if let Some(result) = records.load(key)? {
-                    found = Some((*key, result));
-                    break;
+                if let Some(result) = records.load(key)?
+                    && newest.as_ref().is_none_or(|(_, other)| other.created < result.created)
+                {
+                    newest = Some((*key, result));
                 }
             }
-            let Some((key, result)) = found else { return Ok(false) };
-            values.push((key, Value::Tree(result.reference)));
+            let Some((key, result)) = newest else { return Ok(false) };
+            settled.choose(number, key);
+            values.push(Value::Tree(result.reference));
         }
         if values.is_empty() {
             return Ok(false);
         }
-        let mut settled = keys.clone();
-        for ((key, _), output) in values.iter().zip(&mut settled.outputs) {
-            output.lookup.retain(|other| other != key);
-            output.lookup.insert(0, *key);
-            output.save.retain(|other| other != key);
-            output.save.insert(0, *key);
+        if look == Look::WithInputs && keys.renews {
+            self.save(vertex, &settled, &values)?;
+        } else if look == Look::WithInputs && keys.parents.iter().any(|parents| parents.len() > 1) {
+            records.save(&self.links(vertex, &settled), None)?;
         }
-        let links = self.links(vertex, &settled);
-        if settled.parents.iter().any(|parents| parents.len() > 1) {
-            records.save(&links, None)?;
-        }
-        self.finish(vertex, values.into_iter().map(|(_, value)| value).collect(), Some(settled));
+        self.finish(vertex, values, Some(settled));
         Ok(true)
     }
 
     fn execute(&self, vertex: usize) -> Result<bool, Failure> {
         let fail = |error: OpError| Failure::from((vertex, error));
         let keys = self.fresh[vertex].get().cloned().unwrap_or_default();
-        let own = keys.outputs.first().and_then(|output| output.save.first()).copied();
+        let own = keys.outputs.first().and_then(|output| output.save);
         self.started(vertex);
-        // One process at a time runs a step; who waited takes what the other made.
-        let lock = match own {
-            Some(key) => Some(self.job.lock(&key).map_err(fail)?),
-            None => None,
-        };
-        if lock.as_ref().is_some_and(|lock| lock.has_waited())
+        if self.job.cancel.is_cancelled() {
+            return Err(fail(OpError::Canceled));
+        }
+        // One at a time runs a step, in all processes; who comes later takes what the other made.
+        let lock = own.map(|key| self.job.lock(&key)).transpose().map_err(fail)?;
+        if lock.is_some()
             && !self.definition.vertex(vertex).metadata.ignore_cache
-            && self.load(vertex, &keys).map_err(fail)?
+            && self.load(vertex, &keys, Look::WithInputs).map_err(fail)?
         {
             self.completed(vertex, true, None);
             return Ok(true);
@@ -237,20 +250,34 @@ impl<'a> Solve<'a> {
         let mut log = Vec::new();
         let result = op::execute(self, vertex, &mut log);
         let values = result.map_err(|error| Failure { vertex, error: Box::new(error), log })?;
-        self.save(vertex, &keys, &values).map_err(fail)?;
-        self.finish(vertex, values, Some(keys));
+        if self.unsteady[vertex].get().is_some() {
+            // Nobody knows what exactly was read: neither this nor what is built upon it is kept.
+            self.finish(vertex, values, Some(VertexKeys::default()));
+        } else {
+            self.save(vertex, &keys, &values).map_err(fail)?;
+            self.finish(vertex, values, Some(keys.made()));
+        }
         self.completed(vertex, false, None);
         drop(lock);
         Ok(true)
     }
 
+    /// Looks once more at the user's folders that a vertex has read by now: one that changed since its key
+    /// was made has given a result that must not be found under that key.
+    pub(crate) fn check_folders(&self, vertex: usize) {
+        let content = |edge: Edge, map: &InputMap| self.hash(edge, map).map(Some);
+        if !matches!(self.known.is_steady(vertex, &content), Ok(true)) {
+            let _ = self.unsteady[vertex].set(());
+        }
+    }
+
     fn save(&self, vertex: usize, keys: &VertexKeys, values: &[Value]) -> Result<(), OpError> {
         let links = self.links(vertex, keys);
         for (output, value) in keys.outputs.iter().zip(values) {
-            if let (Some(key), Value::Tree(reference)) = (output.save.first(), value) {
+            if let (Some(key), Value::Tree(reference)) = (output.save, value) {
                 let why = self.definition.vertex(vertex).metadata.name.as_bytes().to_vec();
                 let result = NewResult {
-                    key: *key,
+                    key,
                     reference: reference.clone(),
                     created: SystemTime::now(),
                     why,
@@ -266,7 +293,7 @@ impl<'a> Solve<'a> {
         let map = self.known.map(vertex);
         let mut links = Vec::new();
         for (number, output) in keys.outputs.iter().enumerate() {
-            let Some(key) = output.save.first() else { continue };
+            let Some(key) = output.save else { continue };
             for (input, parents) in keys.parents.iter().enumerate() {
                 for (parent, selector) in parents {
                     links.push(Link {
@@ -275,7 +302,7 @@ impl<'a> Solve<'a> {
                         input: input as u32,
                         parent: *parent,
                         selector: *selector,
-                        key: *key,
+                        key,
                     });
                 }
             }
@@ -301,7 +328,7 @@ impl<'a> Solve<'a> {
                 _ => return Err(OpError::Canceled),
             },
         };
-        let view = value.view()?;
+        let view = value.view(&self.job.cancel)?;
         let mut key = KeyBuilder::new("content.v1");
         for selection in &map.content {
             let digest = tree::content::digest(view.as_ref(), selection).map_err(|error| {
@@ -403,9 +430,7 @@ impl Facts for Solve<'_> {
         map: &InputMap,
     ) -> Result<Option<Key>, OpError> {
         match &self.definition.vertex(edge.vertex).op {
-            Op::Source(source) if source.identifier.starts_with("local://") => {
-                self.hash(edge, map).map(Some)
-            }
+            Op::Source(source) if op::source::is_local(source) => self.hash(edge, map).map(Some),
             _ => Ok(None),
         }
     }

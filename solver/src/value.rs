@@ -1,10 +1,15 @@
 //! What an output of a vertex is while a job runs.
 
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cache::Ref;
-use tree::View;
+use cache::{CacheError, Ref};
+use sandbox::Cancel;
 use tree::context::Context;
+use tree::{DirEntry, Metadata, View};
 
 /// A file tree in the form in which it was made.
 #[derive(Clone)]
@@ -16,11 +21,55 @@ pub(crate) enum Value {
 }
 
 impl Value {
-    /// Reads the tree, making the unpacked form of its layers if need be.
-    pub(crate) fn view(&self) -> Result<Arc<dyn View>, cache::CacheError> {
-        match self {
-            Self::Tree(reference) => Ok(Arc::new(reference.stack()?)),
-            Self::Context(_, context) => Ok(Arc::clone(context) as Arc<dyn View>),
+    /// Reads the tree, making the unpacked form of its layers if need be; fails once `cancel` is raised.
+    pub(crate) fn view(&self, cancel: &Cancel) -> Result<Arc<dyn View>, CacheError> {
+        let view: Arc<dyn View> = match self {
+            Self::Tree(reference) => Arc::new(reference.stack()?),
+            Self::Context(_, context) => Arc::clone(context) as Arc<dyn View>,
+        };
+        Ok(Arc::new(Cancellable { view, cancel: cancel.clone() }))
+    }
+}
+
+/// A view whose readers stop soon after a token is raised: whoever copies or hashes a tree asks it for
+/// every file.
+struct Cancellable {
+    view: Arc<dyn View>,
+    cancel: Cancel,
+}
+
+impl Cancellable {
+    fn live(&self) -> io::Result<&dyn View> {
+        if self.cancel.is_cancelled() {
+            Err(io::Error::other("canceled"))
+        } else {
+            Ok(self.view.as_ref())
         }
+    }
+}
+
+impl View for Cancellable {
+    fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>> {
+        self.live()?.metadata(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.live()?.read_dir(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<File> {
+        self.live()?.open(path)
+    }
+
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.live()?.read_link(path)
+    }
+
+    fn xattrs(&self, path: &Path) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+        self.live()?.xattrs(path)
+    }
+
+    fn payload(&self, path: &Path, metadata: &Metadata) -> io::Result<[u8; 32]> {
+        self.live()?.payload(path, metadata)
     }
 }

@@ -65,6 +65,8 @@ pub(crate) fn execute(
         }
     }
     drop(draft);
+    // What is mounted has been copied by now.
+    solve.check_folders(vertex);
     let spec = Spec {
         tier: Tier::Root,
         root: root_folders(&workspace)?,

@@ -29,13 +29,18 @@ pub(crate) fn value(
     Ok(Value::Tree(image(job, source, platform)?.layers.clone()))
 }
 
+/// Whether a source is a folder of the user's.
+pub(crate) fn is_local(source: &SourceOp) -> bool {
+    source.identifier.starts_with("local://")
+}
+
 /// Keys of a source; a folder has none, only its content counts.
 pub(crate) fn keys(
     job: &JobInner,
     source: &SourceOp,
     platform: Option<&Platform>,
 ) -> Result<Vec<Key>, OpError> {
-    if source.identifier.starts_with("local://") {
+    if is_local(source) {
         return Ok(Vec::new());
     }
     Ok(image(job, source, platform)?.keys.clone())
@@ -67,10 +72,14 @@ pub(crate) fn materialise(job: &JobInner, value: &Value, path: &str) -> Result<R
             "copying a tree that is in the store already".to_owned(),
         ));
     };
+    let view = value.view(&job.cancel)?;
     let selection =
         Selection { paths: vec![path.to_owned()], follow_links: true, ..Selection::default() };
-    let digest = tree::content::digest(context.as_ref(), &selection)
-        .map_err(|error| super::missing::in_context(job, name, context.as_ref(), error))?;
+    let hash = || {
+        tree::content::digest(view.as_ref(), &selection)
+            .map_err(|error| super::missing::in_context(job, name, context.as_ref(), error))
+    };
+    let digest = hash()?;
     let key = KeyBuilder::new("context.v1").str(path).bytes(&digest).finish();
     let store = &job.engine.store;
     if let Some(found) = store.load(&key)? {
@@ -86,10 +95,13 @@ pub(crate) fn materialise(job: &JobInner, value: &Value, path: &str) -> Result<R
         create_dest_path: true,
         ..CopyOptions::default()
     };
-    draft.copy(context.as_ref(), &options).map_err(OpError::File)?;
+    draft.copy(view.as_ref(), &options).map_err(OpError::File)?;
     drop(draft);
     let layer = workspace.commit(&LayerMeta::now(format!("build context {name}")))?;
     let tree = Ref::scratch().push(layer);
+    if hash()? != digest {
+        return Ok(tree);
+    }
     let result =
         NewResult { key, reference: tree.clone(), created: SystemTime::now(), why: Vec::new() };
     store.save(&[], Some(&result))?;
