@@ -25,11 +25,11 @@ impl Interrupted {
     }
 }
 
-/// Cancels `cancel` when the user asks to stop.
+/// Cancels steps and transfers when the user asks to stop.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub(crate) fn watch(cancel: Cancel) -> std::io::Result<Interrupted> {
+pub(crate) fn watch(cancel: Cancel, transfers: registry::Cancel) -> std::io::Result<Interrupted> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let interrupted = Interrupted::default();
     let flag = Arc::clone(&interrupted.0);
@@ -39,6 +39,7 @@ pub(crate) fn watch(cancel: Cancel) -> std::io::Result<Interrupted> {
                 std::process::exit(Exit::Interrupted as i32);
             }
             cancel.cancel();
+            transfers.cancel();
             std::thread::spawn(|| {
                 std::thread::sleep(PATIENCE);
                 std::process::exit(Exit::Interrupted as i32);

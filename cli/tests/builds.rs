@@ -378,12 +378,79 @@ fn a_signal_ends_a_build_that_waits_for_a_registry() {
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = mute.local_addr().unwrap();
     place.write("Dockerfile", &format!("FROM {address}/team/app:1\n"));
-    let mut child = place.command(&["--progress=plain", "ctx"]).spawn().unwrap();
+    let mut command = place.command(&["--progress=plain", "ctx"]);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
     let _connection = mute.accept().unwrap();
+    interrupt(&place, child);
+}
+
+/// Sends SIGINT and sees to it that the build ends soon and in order.
+#[track_caller]
+fn interrupt(place: &Place, child: Child) {
     let began = Instant::now();
     tool("kill", &["-INT", &child.id().to_string()]);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let ran = place.ran(child.wait_with_output().unwrap());
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with("ERROR: canceled\n"), "{}", ran.stderr);
+    assert!(is_empty(&place.path("state/ingest")), "half-written entries are left");
+}
+
+#[test]
+fn a_signal_ends_a_download_and_leaves_nothing_of_it() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(&[]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stalled, is_stalled) = std::sync::mpsc::channel();
+    // Serves the manifest and the config of an image, and a part of its layer.
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stalled = stalled.clone();
+            std::thread::spawn(move || serve_in_part(stream.unwrap(), &stalled));
+        }
+    });
+    place.write("Dockerfile", &format!("FROM {address}/team/app:1\nRUN true\n"));
+    let mut command = place.command(&["--progress=plain", "ctx"]);
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    is_stalled.recv_timeout(Duration::from_secs(20)).unwrap();
+    interrupt(&place, child);
+}
+
+/// Answers requests of one connection with the busybox image; of the layer only the first half.
+fn serve_in_part(stream: TcpStream, stalled: &std::sync::mpsc::Sender<()>) {
+    let image = support::repository().join("testdata/conformance/images/busybox");
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(image.join("index.json")).unwrap()).unwrap();
+    let manifest = &index["manifests"][0];
+    let mut lines = std::io::BufReader::new(stream.try_clone().unwrap()).lines();
+    while let Some(Ok(request)) = lines.next() {
+        while lines.next().is_some_and(|line| line.is_ok_and(|line| !line.is_empty())) {}
+        let path = request.split(' ').nth(1).unwrap();
+        let (digest, kind) = match path.split_once("/blobs/") {
+            Some((_, digest)) => (digest, "application/octet-stream"),
+            None => (manifest["digest"].as_str().unwrap(), manifest["mediaType"].as_str().unwrap()),
+        };
+        let blob = image.join("blobs").join(digest.replace(':', "/"));
+        let body = if path == "/v2/" { Vec::new() } else { fs_err::read(blob).unwrap() };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let part = if body.len() > 100_000 { body.len() / 2 } else { body.len() };
+        (&stream).write_all(head.as_bytes()).unwrap();
+        if !request.starts_with("HEAD") {
+            (&stream).write_all(&body[..part]).unwrap();
+        }
+        if part < body.len() && !request.starts_with("HEAD") {
+            stalled.send(()).unwrap();
+            // Until the other side has gone.
+            let _ = lines.next();
+            return;
+        }
+    }
 }
 
 #[test]

@@ -66,7 +66,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
 
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
     let cancel = cancel()?;
-    let interrupted = signals::watch(cancel.clone()).map_err(|error| {
+    let interrupted = signals::watch(cancel.clone(), engine.transfers()).map_err(|error| {
         Failure::new(Exit::Machine, format!("cannot watch for signals: {error}"))
     })?;
     let progress = Arc::new(Progress::start(mode));
