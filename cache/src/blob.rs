@@ -256,7 +256,7 @@ impl Store {
             transaction
                 .execute("DELETE FROM blob WHERE digest = ?1", [digest.as_bytes()])
                 .at(database)?;
-            crate::process::remove_tree(&path).at(&path)
+            crate::removal::remove_tree(&path).at(&path)
         })
     }
 }

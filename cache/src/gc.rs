@@ -130,7 +130,7 @@ impl Store {
         })?;
         drop(mounts);
         freed.bytes = blocks(&trash.0)?;
-        crate::process::remove_tree(&trash.0).at(&trash.0)?;
+        crate::removal::remove_large_tree(&trash.0).at(&trash.0)?;
         self.sync()?;
         Ok(freed)
     }

@@ -452,7 +452,7 @@ impl Layer {
         let boot = store.boot()?;
         let target = store.layer_path(&self.0.id);
         store.write_files(|transaction, database| {
-            crate::process::remove_tree(&target).at(&target)?;
+            crate::removal::remove_large_tree(&target).at(&target)?;
             fs::rename(&aside.0, &target).at(&target)?;
             let sql = "UPDATE layer SET dir = 1, diff_id = ?2, size = ?3, disk = NULL, boot = ?4, synced = 0 WHERE id = ?1";
             let values = params![self.0.id.0, diff_id.0.as_bytes(), size.cast_signed(), boot];
@@ -523,7 +523,7 @@ pub(crate) struct Aside(pub(crate) PathBuf);
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        let _ = crate::process::remove_tree(&self.0);
+        let _ = crate::removal::remove_large_tree(&self.0);
     }
 }
 

@@ -32,6 +32,7 @@ mod mount;
 mod process;
 mod records;
 mod reference;
+mod removal;
 mod store;
 mod workspace;
 

@@ -166,7 +166,7 @@ impl Inner {
     pub(crate) fn discard(&self, path: &Path) -> Result<(), CacheError> {
         let aside = Aside(self.process()?.fresh());
         match fs::rename(path, &aside.0) {
-            Ok(()) => crate::process::remove_tree(&aside.0).at(path),
+            Ok(()) => crate::removal::remove_large_tree(&aside.0).at(path),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(CacheError::io(path, error)),
         }

@@ -16,6 +16,7 @@ use fs_err as fs;
 
 use crate::error::{At, CacheError};
 use crate::lock::{Lock, Mode};
+use crate::removal::remove_large_tree;
 use crate::store::random_bytes;
 
 const LOCK: &str = ".lock";
@@ -50,7 +51,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = remove_tree(&self.folder);
+        let _ = remove_large_tree(&self.folder);
     }
 }
 
@@ -74,39 +75,8 @@ pub(crate) fn sweep(root: &Path) -> Result<(), CacheError> {
         let name = name.strip_suffix(LOCK).unwrap_or(name);
         if let Some(_dead) = Lock::attempt(&lock_path(root, name), Mode::Exclusive)? {
             let folder = ingest.join(name);
-            remove_tree(&folder).at(&folder)?;
+            remove_large_tree(&folder).at(&folder)?;
         }
     }
     Ok(())
-}
-
-/// Removes a file or folder with all that is in it; what is not there is fine.
-pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
-    let result = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match result {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => remove_guarded(path),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-/// Without root, folders that their owner may not enter are opened first.
-fn remove_guarded(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fn open_up(folder: &Path) -> std::io::Result<()> {
-        fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                open_up(&entry.path())?;
-            }
-        }
-        Ok(())
-    }
-    open_up(path)?;
-    fs::remove_dir_all(path)
 }

@@ -64,7 +64,7 @@ impl Workspace {
     /// When the file system or database fails.
     pub fn commit(self, meta: &LayerMeta) -> Result<Layer, CacheError> {
         let work = self.work();
-        crate::process::remove_tree(&work).at(&work)?;
+        crate::removal::remove_tree(&work).at(&work)?;
         self.store.add_layer(&self.folder, self.parent.layers().to_vec(), meta)
     }
 
