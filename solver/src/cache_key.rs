@@ -323,3 +323,6 @@ fn mount_selection(mount: &Mount) -> Selection {
         ..Selection::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

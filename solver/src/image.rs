@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use cache::{BlobProvider, Key, KeyBuilder, Ref};
-use fs_err as fs;
 use llb::image::{Descriptor, ImageConfig, Manifest};
 use llb::{ChainId, DiffId, Digest, Platform, Reference};
 
 use crate::engine::Job;
 use crate::error::OpError;
-use crate::layout::{Layout, LayoutPick, blob_path};
+use crate::layout::{self, Layout, LayoutPick, blob_path};
 
 /// Where an image is.
 #[derive(Debug, Clone)]
@@ -62,7 +61,7 @@ impl BlobProvider for Providers {
         descriptor: &Descriptor,
     ) -> Result<Box<dyn Read + Send>, Box<dyn std::error::Error + Send + Sync>> {
         if let Some(path) = origin.strip_prefix(LAYOUT) {
-            return Ok(Box::new(fs::File::open(blob_path(Path::new(path), &descriptor.digest))?));
+            return Ok(Box::new(layout::open(&blob_path(Path::new(path), &descriptor.digest))?));
         }
         let name = origin.strip_prefix(IMAGE).unwrap_or(origin);
         let reference = Reference::parse(name)?;

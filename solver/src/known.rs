@@ -13,7 +13,7 @@
 
 use std::sync::OnceLock;
 
-use cache::{Key, KeyBuilder, Records};
+use cache::{Key, KeyBuilder, Link, Records};
 use llb::{Definition, Edge, Op};
 
 use crate::cache_key::{CacheMap, InputMap, cache_map};
@@ -138,6 +138,28 @@ impl<'a> Known<'a> {
         content: &ContentKey<'_>,
     ) -> Result<VertexKeys, OpError> {
         self.compute(vertex, facts, content)
+    }
+
+    /// Links from everything that the inputs are known by to the vertex's own keys.
+    pub(crate) fn links(&self, vertex: usize, keys: &VertexKeys) -> Vec<Link> {
+        let map = self.map(vertex);
+        let mut links = Vec::new();
+        for (number, output) in keys.outputs.iter().enumerate() {
+            let Some(key) = output.save else { continue };
+            for (input, parents) in keys.parents.iter().enumerate() {
+                for (parent, selector) in parents {
+                    links.push(Link {
+                        op: map.op,
+                        output: number as u32,
+                        input: input as u32,
+                        parent: *parent,
+                        selector: *selector,
+                        key,
+                    });
+                }
+            }
+        }
+        links
     }
 
     /// Fixes the keys of a vertex that has its result.
@@ -325,3 +347,6 @@ impl<'a> Known<'a> {
         Ok(common.unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,11 @@
 //! Everything in a layout is foreign: documents are limited in size, checked against their digests, and
 //! indexes may not nest without end.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt;
 use llb::image::{Descriptor, Index, Manifest};
 use llb::{Digest, Platform};
 
@@ -133,7 +134,7 @@ impl Layout<'_> {
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, OpError> {
         let mut bytes = Vec::new();
-        let file = fs::File::open(path).map_err(|error| self.error(error.to_string()))?;
+        let file = open(path).map_err(|error| self.error(error.to_string()))?;
         file.take(MAX_DOCUMENT + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| self.error(error.to_string()))?;
@@ -164,6 +165,17 @@ pub(crate) fn blob_path(layout: &Path, digest: &Digest) -> PathBuf {
     layout.join("blobs").join("sha256").join(digest.hex())
 }
 
+/// Opens a regular file; whatever else stands there is not waited for.
+pub(crate) fn open(path: &Path) -> io::Result<fs::File> {
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits();
+    let mut options = fs::OpenOptions::new();
+    let file = options.read(true).custom_flags(nonblock.cast_signed()).open(path)?;
+    if file.metadata()?.is_file() {
+        return Ok(file);
+    }
+    Err(io::Error::other(format!("`{}` is not a regular file", path.display())))
+}
+
 /// The entry of an index that suits a platform best; attestations never do.
 fn choose<'a>(entries: &'a [Descriptor], platform: &Platform) -> Option<&'a Descriptor> {
     let rank = |entry: &&Descriptor| {
@@ -184,3 +196,6 @@ fn choose<'a>(entries: &'a [Descriptor], platform: &Platform) -> Option<&'a Desc
     let ranked = entries.iter().filter_map(|entry| Some((rank(&entry)?, entry)));
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, entry)| entry).or_else(|| only(entries))
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
 use std::time::SystemTime;
 
-use cache::{Key, KeyBuilder, Link, NewResult, Records, StoredResult};
+use cache::{Key, KeyBuilder, NewResult, Records, StoredResult};
 use llb::event::VertexError;
 use llb::op::SourceOp;
 use llb::{Definition, Digest, Edge, Event, Op};
@@ -224,7 +224,7 @@ impl<'a> Solve<'a> {
         if look == Look::WithInputs && keys.renews {
             self.save(vertex, &settled, &values)?;
         } else if look == Look::WithInputs && keys.parents.iter().any(|parents| parents.len() > 1) {
-            records.save(&self.links(vertex, &settled), None)?;
+            records.save(&self.known.links(vertex, &settled), None)?;
         }
         self.finish(vertex, values, Some(settled));
         Ok(true)
@@ -272,7 +272,7 @@ impl<'a> Solve<'a> {
     }
 
     fn save(&self, vertex: usize, keys: &VertexKeys, values: &[Value]) -> Result<(), OpError> {
-        let links = self.links(vertex, keys);
+        let links = self.known.links(vertex, keys);
         for (output, value) in keys.outputs.iter().zip(values) {
             if let (Some(key), Value::Tree(reference)) = (output.save, value) {
                 let why = self.definition.vertex(vertex).metadata.name.as_bytes().to_vec();
@@ -286,28 +286,6 @@ impl<'a> Solve<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Links from everything that the inputs are known by to the vertex's own keys.
-    fn links(&self, vertex: usize, keys: &VertexKeys) -> Vec<Link> {
-        let map = self.known.map(vertex);
-        let mut links = Vec::new();
-        for (number, output) in keys.outputs.iter().enumerate() {
-            let Some(key) = output.save else { continue };
-            for (input, parents) in keys.parents.iter().enumerate() {
-                for (parent, selector) in parents {
-                    links.push(Link {
-                        op: map.op,
-                        output: number as u32,
-                        input: input as u32,
-                        parent: *parent,
-                        selector: *selector,
-                        key,
-                    });
-                }
-            }
-        }
-        links
     }
 
     /// Notes a result.
