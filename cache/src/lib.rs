@@ -47,4 +47,4 @@ pub use mount::{CacheMount, CacheMountRequest, Sharing};
 pub use records::{Link, NewResult, Records, StoredResult};
 pub use reference::Ref;
 pub use store::{BlobProvider, Store, StoreOptions};
-pub use workspace::Workspace;
+pub use workspace::{Workspace, WorkspaceKind, WorkspaceRoot};

@@ -6,16 +6,18 @@
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_err as fs;
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
 
 /// How many files are removed at once; the threads only wait.
 const THREADS: usize = 8;
 
-/// How deep threads go down; each level takes a descriptor and some stack.
-const DEEPEST: usize = 64;
+/// How deep threads go down, as each level takes a descriptor and some stack. What lies deeper is moved up: steps
+/// can make trees of any depth.
+const DEEPEST: usize = 32;
 
 /// Removes a file or folder with all that is in it; what is not there is fine.
 pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
@@ -31,17 +33,24 @@ pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// As [`remove_tree`], for folders that may hold many files.
+/// As [`remove_tree`], for folders that may hold many files, or be deep.
 pub(crate) fn remove_large_tree(path: &Path) -> std::io::Result<()> {
     match fs::remove_dir(path) {
         Ok(()) => return Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(_) => {}
     }
-    if let Ok(folder) = openat(CWD, path, FOLDER, Mode::empty())
+    if let Ok(top) = openat(CWD, path, FOLDER, Mode::empty())
         && let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build()
     {
-        pool.install(|| clear(&folder, 0));
+        let removal = Removal { top, done: AtomicU64::new(0), tried: AtomicU64::new(0) };
+        pool.install(|| {
+            let mut before = None;
+            while before != Some(removal.done.load(Ordering::Relaxed)) {
+                before = Some(removal.done.load(Ordering::Relaxed));
+                removal.clear(&removal.top, 0);
+            }
+        });
     }
     // What is left by now is removed, or reported, here.
     remove_tree(path)
@@ -50,29 +59,44 @@ pub(crate) fn remove_large_tree(path: &Path) -> std::io::Result<()> {
 const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// Removes what can be removed of what is in the folder.
-fn clear(folder: &OwnedFd, depth: usize) {
-    let Ok(entries) = Dir::read_from(folder) else { return };
-    let (mut files, mut folders): (Vec<CString>, Vec<CString>) = (Vec::new(), Vec::new());
-    for entry in entries.flatten() {
-        match (entry.file_name().to_bytes(), entry.file_type()) {
-            (b"." | b"..", _) => {}
-            (_, FileType::Directory) => folders.push(entry.file_name().to_owned()),
-            _ => files.push(entry.file_name().to_owned()),
+struct Removal {
+    top: OwnedFd,
+    /// How much has been removed or moved.
+    done: AtomicU64,
+    /// How often moving has been tried.
+    tried: AtomicU64,
+}
+
+impl Removal {
+    /// Removes what can be removed of what is in the folder.
+    fn clear(&self, folder: &OwnedFd, depth: usize) {
+        let Ok(entries) = Dir::read_from(folder) else { return };
+        let (mut files, mut folders): (Vec<CString>, Vec<CString>) = (Vec::new(), Vec::new());
+        for entry in entries.flatten() {
+            match (entry.file_name().to_bytes(), entry.file_type()) {
+                (b"." | b"..", _) => {}
+                (_, FileType::Directory) => folders.push(entry.file_name().to_owned()),
+                _ => files.push(entry.file_name().to_owned()),
+            }
+        }
+        files.par_iter().for_each(|name| self.note(unlinkat(folder, name, AtFlags::empty())));
+        folders.par_iter().for_each(|name| {
+            if depth == DEEPEST {
+                let place = format!("deep-{}", self.tried.fetch_add(1, Ordering::Relaxed));
+                return self.note(renameat(folder, name, &self.top, place));
+            }
+            if let Ok(child) = openat(folder, name, FOLDER, Mode::empty()) {
+                self.clear(&child, depth + 1);
+            }
+            self.note(unlinkat(folder, name, AtFlags::REMOVEDIR));
+        });
+    }
+
+    fn note(&self, outcome: rustix::io::Result<()>) {
+        if outcome.is_ok() {
+            self.done.fetch_add(1, Ordering::Relaxed);
         }
     }
-    files.par_iter().for_each(|name| {
-        let _ = unlinkat(folder, name, AtFlags::empty());
-    });
-    if depth == DEEPEST {
-        return;
-    }
-    folders.par_iter().for_each(|name| {
-        if let Ok(child) = openat(folder, name, FOLDER, Mode::empty()) {
-            clear(&child, depth + 1);
-        }
-        let _ = unlinkat(folder, name, AtFlags::REMOVEDIR);
-    });
 }
 
 /// Without root, folders that their owner may not enter are opened first.
@@ -94,6 +118,8 @@ fn remove_guarded(path: &Path) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::mkdirat;
+
     use super::*;
 
     #[test]
@@ -102,18 +128,31 @@ mod tests {
         let (tree, kept) = (top.path().join("tree"), top.path().join("kept"));
         fs::create_dir(&kept).unwrap();
         fs::write(kept.join("file"), "kept").unwrap();
-        let mut folder = tree.clone();
-        for level in 0..DEEPEST + 10 {
-            fs::create_dir(&folder).unwrap();
-            for name in ["a", "b"] {
+        for folder in ["a/b/c", "a/d", "e"].map(|name| tree.join(name)) {
+            fs::create_dir_all(&folder).unwrap();
+            for name in ["1", "2"] {
                 fs::write(folder.join(name), "").unwrap();
             }
             std::os::unix::fs::symlink(&kept, folder.join("link")).unwrap();
-            folder.push(level.to_string());
         }
         remove_large_tree(&tree).unwrap();
         assert!(!tree.exists());
         assert_eq!(fs::read_to_string(kept.join("file")).unwrap(), "kept");
         remove_large_tree(&tree).unwrap();
+    }
+
+    #[test]
+    fn a_tree_goes_however_deep_it_is() {
+        // In memory, if that may be: some disks take their time for each folder.
+        let top = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let tree = top.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        let mut folder = openat(CWD, &tree, FOLDER, Mode::empty()).unwrap();
+        for _ in 0..5000 {
+            mkdirat(&folder, "deeper", Mode::RWXU).unwrap();
+            folder = openat(&folder, "deeper", FOLDER, Mode::empty()).unwrap();
+        }
+        remove_large_tree(&tree).unwrap();
+        assert!(!tree.exists());
     }
 }

@@ -23,6 +23,7 @@ use crate::error::{At, CacheError};
 use crate::layer::{LayerId, LayerInner, hex};
 use crate::lock::{self, Lock, Mode};
 use crate::process::Process;
+use crate::workspace::WorkspaceKind;
 
 /// First line of `format`.
 const FORMAT: &str = "bricklayer store 1";
@@ -48,11 +49,16 @@ pub struct StoreOptions {
     pub provider: Arc<dyn BlobProvider>,
     /// How this builder keeps layers; a store kept otherwise is refused.
     pub encoding: Encoding,
+    /// How steps see what they build upon, at first.
+    pub workspaces: WorkspaceKind,
 }
 
 impl fmt::Debug for StoreOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreOptions").field("encoding", &self.encoding).finish_non_exhaustive()
+        f.debug_struct("StoreOptions")
+            .field("encoding", &self.encoding)
+            .field("workspaces", &self.workspaces)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) provider: Arc<dyn BlobProvider>,
     pub(crate) encoding: Encoding,
+    pub(crate) workspaces: Mutex<WorkspaceKind>,
     boot: OnceLock<String>,
     database: Mutex<Option<Database>>,
     process: Mutex<Option<Arc<Process>>>,
@@ -99,12 +106,14 @@ impl Store {
     ) -> Result<Self, CacheError> {
         check_format(root, options.encoding)?;
         let root = fs::canonicalize(root).at(root)?;
-        crate::process::sweep(&root)?;
+        // What cannot be removed is in nobody's way; prune tells of it.
+        let _ = crate::process::sweep(&root);
         let boot = boot.map_or_else(OnceLock::new, OnceLock::from);
         Ok(Self(Arc::new(Inner {
             root,
             provider: options.provider,
             encoding: options.encoding,
+            workspaces: Mutex::new(options.workspaces),
             boot,
             database: Mutex::default(),
             process: Mutex::default(),

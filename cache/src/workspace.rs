@@ -1,22 +1,56 @@
-//! Where a step writes: a fresh upper folder over the layers of its parent.
+//! Where a step writes: a fresh layer over those of its parent.
 //!
 //! ```text
 //! ingest/<process>/<n>/fs      what the step changes, in overlay form
 //! ingest/<process>/<n>/work    overlayfs's own
+//! ingest/<process>/<n>/tree    all that the step sees, where overlayfs cannot be used
 //! ```
 //!
-//! [`Workspace::commit`] renames the folder to `layers/<id>`: the layer *is* the upper folder.
+//! There are two back ends, and which one is used shows only once a process needs the whole root: an
+//! [overlay](WorkspaceKind::Overlay) of the layers below and `fs`, or a [plain copy](WorkspaceKind::PlainTree) of
+//! them in `tree`, from which the changes are moved to `fs` afterwards. What is built without running
+//! anything costs the same with both.
+//!
+//! [`Workspace::commit`] renames the folder to `layers/<id>`: the layer *is* `fs`.
 
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use fs_err as fs;
 use tree::draft::Draft;
 use tree::layer::LayerDir;
+use tree::stack::Stack;
 
 use crate::error::{At, CacheError};
 use crate::layer::{Aside, Layer, LayerMeta};
 use crate::reference::Ref;
 use crate::store::Store;
+
+/// How a step sees what it builds upon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WorkspaceKind {
+    /// The kernel merges the layers.
+    #[default]
+    Overlay,
+    /// The layers are copied together into one folder, which the step changes in place.
+    PlainTree,
+}
+
+/// What a process is to be given as its root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkspaceRoot {
+    /// Folders to be merged by overlayfs.
+    Overlay {
+        /// Layer folders, lowest first.
+        lowers: Vec<PathBuf>,
+        /// The folder that takes the changes.
+        upper: PathBuf,
+        /// The folder that overlayfs needs beside it.
+        work: PathBuf,
+    },
+    /// A folder to be changed in place.
+    Dir(PathBuf),
+}
 
 /// A layer being made; dropped without [`commit`](Self::commit) it is gone.
 #[derive(Debug)]
@@ -24,10 +58,12 @@ pub struct Workspace {
     store: Store,
     parent: Ref,
     folder: Aside,
+    /// Whether `tree` is there, and is what counts.
+    copied: bool,
 }
 
 impl Workspace {
-    /// The folder that takes the changes.
+    /// The folder that the layer will be. With a plain tree it gets the changes only at the end.
     pub fn upper(&self) -> LayerDir {
         LayerDir::encoded(self.folder.0.join("fs"), self.store.encoding())
     }
@@ -50,12 +86,50 @@ impl Workspace {
         &self.parent
     }
 
+    /// What a process is given as its root, in the kind that the store uses by now.
+    ///
+    /// # Errors
+    /// When a layer below cannot be unpacked or the tree not copied.
+    pub fn root(&mut self) -> Result<WorkspaceRoot, CacheError> {
+        self.root_with(Path::new(""))
+    }
+
+    /// As [`root`](Self::root), for one of whom only `path`, without symlinks in it, is looked at.
+    ///
+    /// # Errors
+    /// As [`root`](Self::root).
+    pub fn root_with(&mut self, path: &Path) -> Result<WorkspaceRoot, CacheError> {
+        if !self.copied && self.store.workspace_kind() == WorkspaceKind::Overlay {
+            return Ok(WorkspaceRoot::Overlay {
+                lowers: self.lowers()?.iter().map(|lower| lower.path().to_owned()).collect(),
+                upper: self.upper().path().to_owned(),
+                work: self.work(),
+            });
+        }
+        let tree = self.tree();
+        if !self.copied {
+            // An attempt that failed may have left a part.
+            crate::process::remove_tree(tree.path()).at(tree.path())?;
+            make_folder(tree.path())?;
+            let merged = self.parent.stack()?.push(self.upper());
+            tree::draft::copy_tree(&merged, path, &tree, self.store.encoding())
+                .map_err(|error| CacheError::io(tree.path(), std::io::Error::other(error)))?;
+            self.copied = true;
+        }
+        Ok(WorkspaceRoot::Dir(tree.path().to_owned()))
+    }
+
     /// Builds the layer without mounting anything.
     ///
     /// # Errors
     /// When a layer below has no folder and cannot be unpacked.
     pub fn draft(&self) -> Result<Draft, CacheError> {
-        Ok(Draft::new(self.parent.stack()?, self.upper(), self.store.encoding()))
+        let (lower, upper) = if self.copied {
+            (Stack::new(Vec::new()), self.tree())
+        } else {
+            (self.parent.stack()?, self.upper())
+        };
+        Ok(Draft::new(lower, upper, self.store.encoding()))
     }
 
     /// Makes the folder a layer of the store.
@@ -63,8 +137,11 @@ impl Workspace {
     /// # Errors
     /// When the file system or database fails.
     pub fn commit(self, meta: &LayerMeta) -> Result<Layer, CacheError> {
+        if self.copied {
+            self.extract()?;
+        }
         let work = self.work();
-        crate::removal::remove_tree(&work).at(&work)?;
+        crate::process::remove_tree(&work).at(&work)?;
         self.store.add_layer(&self.folder, self.parent.layers().to_vec(), meta)
     }
 
@@ -72,6 +149,21 @@ impl Workspace {
     pub fn keep(self) -> PathBuf {
         let mut folder = self.folder;
         std::mem::take(&mut folder.0)
+    }
+
+    fn tree(&self) -> LayerDir {
+        LayerDir::encoded(self.folder.0.join("tree"), self.store.encoding())
+    }
+
+    /// Moves what was changed in the plain tree to the layer, and removes the rest.
+    fn extract(&self) -> Result<(), CacheError> {
+        let (tree, upper) = (self.tree(), self.folder.0.join("fs"));
+        // What was drafted before the copy was made is in the copy.
+        crate::process::remove_tree(&upper).at(&upper)?;
+        make_folder(&upper)?;
+        let (lower, encoding) = (self.parent.stack()?, self.store.encoding());
+        tree::diff::extract_layer(&tree, &lower, &self.upper(), encoding).at(tree.path())?;
+        crate::process::remove_tree(tree.path()).at(tree.path())
     }
 }
 
@@ -85,7 +177,19 @@ impl Store {
         for name in ["", "fs", "work"] {
             make_folder(&folder.0.join(name))?;
         }
-        Ok(Workspace { store: self.clone(), parent: parent.clone(), folder })
+        Ok(Workspace { store: self.clone(), parent: parent.clone(), folder, copied: false })
+    }
+
+    /// How steps see what they build upon.
+    pub fn workspace_kind(&self) -> WorkspaceKind {
+        *self.0.workspaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes how steps see what they build upon, for roots that are asked for from now on; returns what
+    /// it was before.
+    pub fn set_workspace_kind(&self, kind: WorkspaceKind) -> WorkspaceKind {
+        let mut slot = self.0.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut slot, kind)
     }
 }
 

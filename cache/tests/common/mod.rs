@@ -88,7 +88,8 @@ pub fn is_root() -> bool {
 pub fn options(provider: Arc<Remote>) -> StoreOptions {
     let whiteouts =
         if rustix::process::geteuid().is_root() { Whiteouts::Trusted } else { Whiteouts::User };
-    StoreOptions { provider, encoding: Encoding { whiteouts, ..Encoding::default() } }
+    let encoding = Encoding { whiteouts, ..Encoding::default() };
+    StoreOptions { provider, encoding, workspaces: cache::WorkspaceKind::default() }
 }
 
 pub fn open(root: &Path) -> Store {
