@@ -212,6 +212,23 @@ fn mark_file(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
     Ok(marked?)
 }
 
+/// Takes from a regular file what would make it stand for a deletion.
+pub(crate) fn unmark_file(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    metadata: &Metadata,
+) -> io::Result<()> {
+    if is_whiteout(dir, name, metadata)? {
+        for key in WHITEOUT_XATTRS {
+            match rustix::fs::lremovexattr(walk::proc_path(dir, name), key) {
+                Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether the store itself uses an extended attribute, so that no image can have it.
 #[must_use]
 pub fn is_store_xattr(name: &OsStr) -> bool {

@@ -163,7 +163,8 @@ impl Merged {
         Ok((!dirs.is_empty()).then_some(Self { dirs, whiteouts: self.whiteouts }))
     }
 
-    fn entries(&self) -> io::Result<Vec<DirEntry>> {
+    /// What is in the directory, in byte order.
+    pub(crate) fn entries(&self) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
         let mut seen = HashSet::new();
         for (layer, dir) in self.dirs.iter().enumerate() {

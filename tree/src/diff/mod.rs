@@ -1,4 +1,5 @@
-//! Tars made from trees: the layer that a step made, and a whole tree flattened.
+//! Tars made from trees: the layer that a step made, and a whole tree flattened; and layers made by
+//! comparing trees.
 //!
 //! Invariants:
 //! - The walk is lexical per directory, so equal trees give equal bytes.
@@ -9,6 +10,7 @@
 
 mod flat;
 mod layer;
+mod plain;
 mod same;
 
 use crate::tar::{Entry, EntryKind};
@@ -16,6 +18,7 @@ use crate::{Kind, Metadata};
 
 pub use flat::{FlatOptions, append_tree, write_tree};
 pub use layer::write_layer;
+pub use plain::extract_layer;
 
 /// The one extended attribute that layers carry.
 const CAPABILITY: &str = "security.capability";
@@ -52,5 +55,7 @@ fn push(path: &mut Vec<u8>, name: &[u8]) -> usize {
     length
 }
 
+#[cfg(test)]
+mod plain_tests;
 #[cfg(test)]
 mod tests;

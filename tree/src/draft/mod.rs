@@ -15,6 +15,7 @@ mod folder;
 mod mode;
 mod stubs;
 mod unpack;
+mod whole;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -25,9 +26,11 @@ use crate::path::{absolute, clean, resolve, split};
 use crate::select;
 use crate::stack::Stack;
 use crate::{Kind, Timestamp, TreeError, View};
-use folder::{Attributes, Folder};
+use folder::Folder;
 
+pub(crate) use folder::{Attributes, set as set_attributes};
 pub use stubs::Stub;
+pub use whole::copy_tree;
 
 /// A layer that is being made.
 #[derive(Debug)]

@@ -1,0 +1,314 @@
+use std::collections::BTreeMap;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fs_err as fs;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::{extract_layer, write_layer};
+use crate::apply::tests::may_make_nodes;
+use crate::draft::copy_tree;
+use crate::layer::{Encoding, LayerDir};
+use crate::stack::Stack;
+use crate::{Kind, View};
+
+/// Lower layers, a plain copy of them, and the layer that its changes make.
+struct Folders {
+    root: TempDir,
+}
+
+impl Folders {
+    fn new() -> Self {
+        let root = TempDir::new().unwrap();
+        for name in ["low", "high", "copy", "layer", "upper", "work", "merged"] {
+            fs::create_dir(root.path().join(name)).unwrap();
+            fs::set_permissions(root.path().join(name), PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        Self { root }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    fn layer(&self, name: &str) -> LayerDir {
+        LayerDir::new(self.path(name))
+    }
+
+    fn lower(&self) -> Stack {
+        Stack::new(vec![self.layer("low"), self.layer("high")])
+    }
+
+    fn copy(&self) {
+        copy_tree(&self.lower(), Path::new(""), &self.layer("copy"), Encoding::default()).unwrap();
+    }
+
+    fn extract(&self) -> Stack {
+        extract_layer(
+            &self.layer("copy"),
+            &self.lower(),
+            &self.layer("layer"),
+            Encoding::default(),
+        )
+        .unwrap();
+        self.lower().push(self.layer("layer"))
+    }
+
+    /// Runs a script in one of the folders.
+    #[track_caller]
+    fn shell(&self, folder: &str, script: &str) {
+        let done = Command::new("sh").args(["-ec", script]).current_dir(self.path(folder)).status();
+        assert!(done.unwrap().success(), "{script}");
+    }
+
+    fn tar(&self, upper: &str) -> Vec<u8> {
+        let mut tar = Vec::new();
+        write_layer(&self.layer(upper), &self.lower(), Encoding::default(), &mut tar).unwrap();
+        tar
+    }
+}
+
+/// Everything that a step can see of a tree.
+fn snapshot(view: &dyn View) -> BTreeMap<PathBuf, String> {
+    fn below(view: &dyn View, dir: &Path, all: &mut BTreeMap<PathBuf, String>) {
+        for entry in view.read_dir(dir).unwrap() {
+            let path = dir.join(&entry.name);
+            let it = &entry.metadata;
+            let content = match it.kind {
+                Kind::File => {
+                    let mut text = String::new();
+                    std::io::Read::read_to_string(&mut view.open(&path).unwrap(), &mut text)
+                        .unwrap();
+                    text
+                }
+                Kind::Symlink => view.read_link(&path).unwrap().display().to_string(),
+                _ => String::new(),
+            };
+            let xattrs = view.xattrs(&path).unwrap();
+            let line = format!(
+                "{:?} {:o} {}:{} {} {:?} {:?} {content:?} {xattrs:?}",
+                it.kind, it.mode, it.uid, it.gid, it.size, it.mtime, it.rdev
+            );
+            all.insert(path.clone(), line);
+            if it.kind == Kind::Dir {
+                below(view, &path, all);
+            }
+        }
+    }
+    let mut all = BTreeMap::new();
+    below(view, Path::new(""), &mut all);
+    all
+}
+
+/// One change of a tree; one that cannot be made is left out.
+#[derive(Debug, Clone)]
+enum Edit {
+    Write(String, String),
+    Dir(String),
+    Symlink(String),
+    Link(String, String),
+    Rename(String, String),
+    Remove(String),
+    Mode(String, u32),
+    Owner(String, u32),
+    Fifo(String),
+    Attribute(String),
+}
+
+impl Edit {
+    fn make(&self, root: &Path) {
+        let at = |path: &String| root.join(path);
+        let _ = match self {
+            // A pipe would wait for a reader, a link lead elsewhere.
+            Self::Write(path, text) => match fs::symlink_metadata(at(path)) {
+                Ok(found) if !found.is_file() => Ok(()),
+                _ => fs::write(at(path), text),
+            },
+            Self::Dir(path) => fs::create_dir(at(path)),
+            Self::Symlink(path) => symlink("nowhere/at/all", at(path)),
+            Self::Link(from, to) => fs::hard_link(at(from), at(to)),
+            Self::Rename(from, to) => fs::rename(at(from), at(to)),
+            Self::Remove(path) => {
+                fs::remove_file(at(path)).or_else(|_| fs::remove_dir_all(at(path)))
+            }
+            Self::Mode(path, mode) if !at(path).is_symlink() => {
+                fs::set_permissions(at(path), PermissionsExt::from_mode(*mode))
+            }
+            Self::Mode(..) => Ok(()),
+            Self::Owner(path, owner) => std::os::unix::fs::lchown(at(path), Some(*owner), None),
+            Self::Fifo(path) => {
+                let mode = rustix::fs::Mode::RUSR;
+                let kind = rustix::fs::FileType::Fifo;
+                Ok(rustix::fs::mknodat(rustix::fs::CWD, at(path), kind, mode, 0).unwrap_or(()))
+            }
+            Self::Attribute(path) => {
+                let flags = rustix::fs::XattrFlags::empty();
+                Ok(rustix::fs::lsetxattr(at(path), "user.x", b"1", flags).unwrap_or(()))
+            }
+        };
+    }
+}
+
+fn any_edit() -> impl Strategy<Value = Edit> {
+    let path = || "[ab](/[ab]){0,2}";
+    prop_oneof![
+        4 => (path(), "[01]{0,2}").prop_map(|(path, text)| Edit::Write(path, text)),
+        4 => path().prop_map(Edit::Dir),
+        1 => path().prop_map(Edit::Symlink),
+        1 => (path(), path()).prop_map(|(from, to)| Edit::Link(from, to)),
+        1 => (path(), path()).prop_map(|(from, to)| Edit::Rename(from, to)),
+        3 => path().prop_map(Edit::Remove),
+        1 => (path(), 0o600_u32..0o4755).prop_map(|(path, mode)| Edit::Mode(path, mode | 0o700)),
+        1 => (path(), 0_u32..3).prop_map(|(path, owner)| Edit::Owner(path, owner)),
+        1 => path().prop_map(Edit::Fifo),
+        1 => path().prop_map(Edit::Attribute),
+    ]
+}
+
+fn any_edits() -> impl Strategy<Value = Vec<Edit>> {
+    prop::collection::vec(any_edit(), 0..16)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// The copy reads as the layers; the layers and the extracted one read as the edited copy.
+    #[test]
+    fn the_layer_is_what_was_changed_in_the_copy(
+        low in any_edits(),
+        high in any_edits(),
+        edits in any_edits(),
+    ) {
+        if !may_make_nodes() {
+            return Ok(());
+        }
+        let folders = Folders::new();
+        low.iter().for_each(|edit| edit.make(&folders.path("low")));
+        high.iter().for_each(|edit| edit.make(&folders.path("high")));
+        folders.copy();
+        let copy = || Stack::new(vec![folders.layer("copy")]);
+        prop_assert_eq!(snapshot(&copy()), snapshot(&folders.lower()));
+        edits.iter().for_each(|edit| edit.make(&folders.path("copy")));
+        let wanted = snapshot(&copy());
+        prop_assert_eq!(snapshot(&folders.extract()), wanted);
+    }
+}
+
+#[test]
+fn an_unchanged_copy_makes_an_empty_layer() {
+    if !may_make_nodes() {
+        return;
+    }
+    let folders = Folders::new();
+    folders.shell("low", "mkdir -p d/e; echo 1 > d/f; ln d/f d/g; ln -s /etc d/l; mkfifo d/p");
+    folders.copy();
+    let inode = |name: &str| fs::metadata(folders.path(name)).unwrap().ino();
+    assert_eq!(inode("copy/d/f"), inode("copy/d/g"));
+    folders.extract();
+    assert_eq!(fs::read_dir(folders.path("layer")).unwrap().count(), 0);
+}
+
+#[test]
+fn names_of_one_new_file_stay_together() {
+    if !may_make_nodes() {
+        return;
+    }
+    let folders = Folders::new();
+    folders.shell("low", "mkdir d; echo 1 > d/old");
+    folders.copy();
+    folders.shell("copy", "echo 2 > d/a; ln d/a b; ln d/old c");
+    folders.extract();
+    let links = |name: &str| fs::metadata(folders.path(name)).unwrap().nlink();
+    assert_eq!((links("layer/d/a"), links("layer/b")), (2, 2));
+    assert!(!folders.path("layer/d/old").exists());
+    assert!(folders.path("layer/c").exists());
+}
+
+#[test]
+fn what_would_mean_a_deletion_does_not_get_into_the_layer() {
+    if !may_make_nodes() {
+        return;
+    }
+    let folders = Folders::new();
+    folders.shell("low", "mkdir d; echo 1 > f");
+    folders.copy();
+    folders.shell("copy", ": > f; mkdir new");
+    for (name, key) in [("f", "user.overlay.whiteout"), ("new", "user.overlay.redirect")] {
+        let flags = rustix::fs::XattrFlags::empty();
+        if rustix::fs::setxattr(folders.path("copy").join(name), key, b"y", flags).is_err() {
+            println!("SKIP: the file system has no user attributes");
+            return;
+        }
+    }
+    let stack = folders.extract();
+    assert_eq!(stack.metadata(Path::new("f")).unwrap().unwrap().size, 0);
+    folders.tar("layer");
+
+    folders.shell("copy", "mknod c c 0 0");
+    let again = folders.layer("copy");
+    let into = folders.layer("work");
+    assert!(extract_layer(&again, &folders.lower(), &into, Encoding::default()).is_err());
+}
+
+/// Changes of all kinds, with times that do not depend on when they are made.
+const EDITS: &str = "
+    echo more >> d/kept; chmod 600 d/mode; rm d/gone; rm -r all/*; echo 1 > all/new
+    rm -r replaced; mkdir replaced; echo 2 > replaced/b; ln replaced/b replaced/c
+    rm -r dir; echo now a file > dir; rm file; mkdir -p file/in; ln d/same hard; ln -s x link
+    mkdir fresh; mkfifo fresh/pipe; touch -d @1000.5 d/touched; rm -r whole; touch d/x; rm d/x
+    chown 5:6 d/owner; rm renamed/*; rmdir renamed; mv d/moved fresh/moved
+    find . -newermt '2020-01-01' -exec touch -h -d @1600000000.25 {} +
+";
+
+#[test]
+fn tars_equal_those_of_an_overlay() {
+    if !may_make_nodes() {
+        return;
+    }
+    let folders = Folders::new();
+    folders.shell(
+        "low",
+        "mkdir d all replaced dir whole renamed
+        for name in kept mode gone same touched owner moved; do echo $name > d/$name; done
+        for name in a b c; do
+            for dir in all replaced dir whole renamed; do echo $name > $dir/$name; done
+        done
+        echo file > file; touch -d @5 d/kept",
+    );
+    folders.shell("high", "mkdir d; echo high > d/kept");
+    for layer in ["low", "high"] {
+        folders.shell(layer, "find . -exec touch -h -d @1000.5 {} +");
+    }
+    let path = |name: &str| folders.path(name).display().to_string();
+    let options = format!(
+        "lowerdir={}:{},upperdir={},workdir={},redirect_dir=off",
+        path("high"),
+        path("low"),
+        path("upper"),
+        path("work")
+    );
+    let mount = ["-t", "overlay", "overlay", "-o", &options, &path("merged")].map(str::to_owned);
+    if !Command::new("mount").args(&mount).status().is_ok_and(|status| status.success()) {
+        println!("SKIP: cannot mount an overlay here");
+        return;
+    }
+    let edited = std::panic::catch_unwind(|| folders.shell("merged", EDITS));
+    assert!(Command::new("umount").arg(path("merged")).status().unwrap().success());
+    edited.unwrap();
+    folders.copy();
+    folders.shell("copy", EDITS);
+    folders.extract();
+    let list = |tar: Vec<u8>| {
+        let mut archive = tar::Archive::new(std::io::Cursor::new(tar));
+        let entries = archive.entries().unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            format!("{:?} {:?}", entry.path().unwrap(), entry.header())
+        });
+        entries.collect::<Vec<_>>()
+    };
+    let (plain, overlay) = (folders.tar("layer"), folders.tar("upper"));
+    assert_eq!(list(plain.clone()), list(overlay.clone()));
+    assert!(plain == overlay, "contents differ");
+}
