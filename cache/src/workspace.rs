@@ -109,7 +109,7 @@ impl Workspace {
         let tree = self.tree();
         if !self.copied {
             // An attempt that failed may have left a part.
-            crate::process::remove_tree(tree.path()).at(tree.path())?;
+            crate::removal::remove_tree(tree.path()).at(tree.path())?;
             make_folder(tree.path())?;
             let merged = self.parent.stack()?.push(self.upper());
             tree::draft::copy_tree(&merged, path, &tree, self.store.encoding())
@@ -141,7 +141,7 @@ impl Workspace {
             self.extract()?;
         }
         let work = self.work();
-        crate::process::remove_tree(&work).at(&work)?;
+        crate::removal::remove_tree(&work).at(&work)?;
         self.store.add_layer(&self.folder, self.parent.layers().to_vec(), meta)
     }
 
@@ -159,11 +159,11 @@ impl Workspace {
     fn extract(&self) -> Result<(), CacheError> {
         let (tree, upper) = (self.tree(), self.folder.0.join("fs"));
         // What was drafted before the copy was made is in the copy.
-        crate::process::remove_tree(&upper).at(&upper)?;
+        crate::removal::remove_tree(&upper).at(&upper)?;
         make_folder(&upper)?;
         let (lower, encoding) = (self.parent.stack()?, self.store.encoding());
         tree::diff::extract_layer(&tree, &lower, &self.upper(), encoding).at(tree.path())?;
-        crate::process::remove_tree(tree.path()).at(tree.path())
+        crate::removal::remove_tree(tree.path()).at(tree.path())
     }
 }
 

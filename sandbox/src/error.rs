@@ -41,6 +41,15 @@ pub enum SandboxError {
         /// How many there may be.
         max: usize,
     },
+    /// The kernel makes no overlay of the folders of the step, which may do as a plain folder.
+    #[error("cannot {action}")]
+    OverlayRefused {
+        /// What was tried, with the path concerned.
+        action: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
     /// The surroundings of the step could not be set up.
     #[error("cannot {action}")]
     Setup {

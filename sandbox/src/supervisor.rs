@@ -267,6 +267,7 @@ fn describe(failure: Failure, spec: &Spec) -> SandboxError {
     let source = io::Error::from_raw_os_error(errno);
     match kind {
         FailureKind::Setup => SandboxError::Setup { action: text, source },
+        FailureKind::Overlay => SandboxError::OverlayRefused { action: text, source },
         FailureKind::WorkingDirectory => {
             SandboxError::WorkingDirectory { path: spec.cwd.clone(), source }
         }

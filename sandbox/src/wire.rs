@@ -62,6 +62,8 @@ pub(crate) enum FailureKind {
     Exec,
     /// `text` is a program that is there and executable, and yet the kernel says "not found".
     NoInterpreter,
+    /// `text` is what the kernel refused of an overlay.
+    Overlay,
 }
 
 /// The other side sent what this side does not understand.
@@ -353,6 +355,7 @@ impl Reply {
                     2 => FailureKind::NotInPath,
                     3 => FailureKind::Exec,
                     4 => FailureKind::NoInterpreter,
+                    5 => FailureKind::Overlay,
                     _ => return Err(Malformed),
                 };
                 let errno = from.u32()?.cast_signed();

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cache::{Key, Lock, Ref, Store, StoreOptions};
+use cache::{Key, Lock, Ref, Store, StoreOptions, WorkspaceKind};
 use llb::{Definition, Edge, EventSink, Platform};
 use sandbox::{Cancel, Sandbox};
 use tree::layer::Encoding;
@@ -57,8 +57,8 @@ impl Engine {
         let client = registry::Client::new(options.registry.clone());
         let registry = Arc::new(client.with_cancel(transfers.clone()));
         let provider = Arc::new(Providers { registry: Arc::clone(&registry) });
-        let store =
-            Store::open(&options.root, StoreOptions { provider, encoding: Encoding::default() })?;
+        let (encoding, workspaces) = (Encoding::default(), WorkspaceKind::Overlay);
+        let store = Store::open(&options.root, StoreOptions { provider, encoding, workspaces })?;
         Ok(Self {
             inner: Arc::new(EngineInner {
                 options,

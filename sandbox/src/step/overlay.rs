@@ -13,6 +13,7 @@ use rustix::process::{chdir, fchdir};
 
 use super::filesystem::{self, Context};
 use super::{During, Outcome};
+use crate::wire::{Failure, FailureKind};
 
 /// Plain layers: no files without data, no renamed directories, no index of hard links.
 const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
@@ -30,6 +31,16 @@ impl Overlay<'_> {
     /// `scratch` is an attached file system in memory. It lends an empty folder where the kernel
     /// wants one layer more than there is. Changes the working directory.
     pub(super) fn mount(&self, scratch: &OwnedFd) -> Outcome<OwnedFd> {
+        self.make(scratch).map_err(|failure| match Errno::from_raw_os_error(failure.errno) {
+            // What it says of folders that it cannot stack, or when it has no overlays at all.
+            Errno::INVAL | Errno::NODEV | Errno::NOTSUP | Errno::PERM | Errno::NOSYS => {
+                Failure { kind: FailureKind::Overlay, ..failure }
+            }
+            _ => failure,
+        })
+    }
+
+    fn make(&self, scratch: &OwnedFd) -> Outcome<OwnedFd> {
         let context = Context::new("overlay")?;
         for (key, value) in OPTIONS {
             context.set(key, value)?;

@@ -5,14 +5,17 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
-use cache::{LayerMeta, Ref, Workspace};
+use cache::{LayerMeta, Ref, Workspace, WorkspaceKind, WorkspaceRoot};
 use llb::Edge;
+use llb::event::Event;
 use llb::op::{ExecOp, MountKind, NetworkMode, SecurityMode};
 use sandbox::{
     Credentials, Environment, ExecReason, Exit, Network, Proxies, ResolverOverrides, Resource,
     Rlimit, Root, SandboxError, Security, Spec, Tier,
 };
+use tree::draft::Stub;
 use tree::passwd::StepUser;
 
 use crate::error::OpError;
@@ -40,55 +43,26 @@ pub(crate) fn execute(
     let lower = parent.stack()?;
     let user = tree::passwd::step_user(&lower, &exec.meta.user)
         .map_err(|error| process_error(exec, error.to_string(), None, None))?;
-    let workspace = solve.job.engine.store.workspace(&parent)?;
-    let mut held = Held::default();
-    take_caches(solve, vertex, exec, &mut held)?;
-    let mut draft = workspace.draft()?;
-    draft.ensure_cwd(&exec.meta.cwd, user.uid, user.gid).map_err(OpError::File)?;
-    for target in ["/proc", "/dev", "/sys"] {
-        draft.ensure_dir(target).map_err(OpError::File)?;
-    }
-    let mut stubs = Vec::new();
-    for target in ["/etc/resolv.conf", "/etc/hosts"] {
-        stubs.extend(draft.ensure_file(target).map_err(OpError::File)?);
-    }
-    let mut mounts = Vec::new();
-    for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
-        if let Some(ready) = prepare(solve, vertex, mount, &mut held)? {
-            let made = if ready.is_file {
-                draft.ensure_file(&mount.dest)
-            } else {
-                draft.ensure_dir(&mount.dest)
-            };
-            stubs.extend(made.map_err(OpError::File)?);
-            mounts.push(ready.mount);
-        }
-    }
-    drop(draft);
-    // What is mounted has been copied by now.
-    solve.check_folders(vertex);
-    let spec = Spec {
-        tier: Tier::Root,
-        root: root_folders(&workspace)?,
-        mounts,
-        args: exec.meta.args.clone(),
-        env: environment(solve, exec, &user)?,
-        cwd: PathBuf::from(&exec.meta.cwd),
-        user: Credentials { uid: user.uid, gid: user.gid, groups: user.groups.clone() },
-        hostname: hostname(exec).to_owned(),
-        network: if exec.network == NetworkMode::None { Network::None } else { Network::Host },
-        security: if exec.security == SecurityMode::Insecure {
-            Security::Insecure
-        } else {
-            Security::Sandbox
-        },
-        rlimits: rlimits(exec),
-        shm_size: shm_size(exec),
-        hosts: hosts(exec)?,
-        resolv_conf: resolv_conf(exec.network == NetworkMode::Host)?,
+    let mut step = Step {
+        workspace: solve.job.engine.store.workspace(&parent)?,
+        held: Held::default(),
+        stubs: Vec::new(),
+        user,
     };
-    let exit =
-        output::run(solve, vertex, &spec, log).map_err(|error| start_error(exec, error, log))?;
+    take_caches(solve, vertex, exec, &mut step.held)?;
+    let exit = loop {
+        let kind = solve.job.engine.store.workspace_kind();
+        let spec = step.spec(solve, vertex, exec)?;
+        match output::run(solve, vertex, &spec, log) {
+            Err(OpError::Sandbox(SandboxError::OverlayRefused { source, .. }))
+                if kind == WorkspaceKind::Overlay =>
+            {
+                use_plain_trees(solve, vertex, &source);
+            }
+            ended => break ended.map_err(|error| start_error(exec, error, log))?,
+        }
+    };
+    let Step { workspace, held, stubs, .. } = step;
     check_exit(exec, exit, &workspace)?;
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
@@ -97,6 +71,83 @@ pub(crate) fn execute(
         workspace.commit(&LayerMeta::now(&solve.definition.vertex(vertex).metadata.name))?;
     drop(held);
     Ok(vec![Value::Tree(parent.push(layer))])
+}
+
+/// A step that is about to run.
+struct Step {
+    workspace: Workspace,
+    held: Held,
+    /// What was made for mounts alone.
+    stubs: Vec<Stub>,
+    user: StepUser,
+}
+
+impl Step {
+    /// Prepares the root and the mounts; once more after the kind of workspaces has changed.
+    fn spec(&mut self, solve: &Solve<'_>, vertex: usize, exec: &ExecOp) -> Result<Spec, OpError> {
+        let mut draft = self.workspace.draft()?;
+        draft.ensure_cwd(&exec.meta.cwd, self.user.uid, self.user.gid).map_err(OpError::File)?;
+        for target in ["/proc", "/dev", "/sys"] {
+            draft.ensure_dir(target).map_err(OpError::File)?;
+        }
+        for target in ["/etc/resolv.conf", "/etc/hosts"] {
+            self.stubs.extend(draft.ensure_file(target).map_err(OpError::File)?);
+        }
+        let mut mounts = Vec::new();
+        for mount in exec.mounts.iter().filter(|mount| mount.dest != "/") {
+            if let Some(ready) = prepare(solve, vertex, mount, &mut self.held)? {
+                let made = if ready.is_file {
+                    draft.ensure_file(&mount.dest)
+                } else {
+                    draft.ensure_dir(&mount.dest)
+                };
+                self.stubs.extend(made.map_err(OpError::File)?);
+                mounts.push(ready.mount);
+            }
+        }
+        drop(draft);
+        let insecure = exec.security == SecurityMode::Insecure;
+        Ok(Spec {
+            tier: Tier::Root,
+            root: match self.workspace.root()? {
+                WorkspaceRoot::Dir(path) => Root::Dir(path),
+                WorkspaceRoot::Overlay { lowers, upper, work } => {
+                    Root::Overlay { lowers, upper, work }
+                }
+            },
+            mounts,
+            args: exec.meta.args.clone(),
+            env: environment(solve, exec, &self.user)?,
+            cwd: PathBuf::from(&exec.meta.cwd),
+            user: Credentials {
+                uid: self.user.uid,
+                gid: self.user.gid,
+                groups: self.user.groups.clone(),
+            },
+            hostname: hostname(exec).to_owned(),
+            network: if exec.network == NetworkMode::None { Network::None } else { Network::Host },
+            security: if insecure { Security::Insecure } else { Security::Sandbox },
+            rlimits: rlimits(exec),
+            shm_size: shm_size(exec),
+            hosts: hosts(exec)?,
+            resolv_conf: resolv_conf(exec.network == NetworkMode::Host)?,
+        })
+    }
+}
+
+/// Has this and all later steps of the process work on plain trees, and says so once.
+fn use_plain_trees(solve: &Solve<'_>, vertex: usize, why: &std::io::Error) {
+    let store = &solve.job.engine.store;
+    if store.set_workspace_kind(WorkspaceKind::PlainTree) == WorkspaceKind::PlainTree {
+        return;
+    }
+    let text = format!(
+        "WARNING: the file system of `{}` cannot be used for overlays ({why}): each RUN step works on a \
+         full copy of its root, which is slower; choose a place on another file system with --root\n",
+        store.root().display()
+    );
+    let (vertex, at) = (solve.shown(vertex), SystemTime::now());
+    solve.job.events.send(Event::Log { vertex, stream: 2, data: text.into_bytes(), at });
 }
 
 /// The edge behind an input number of a mount.
@@ -113,14 +164,6 @@ fn refuse_unsupported(exec: &ExecOp) -> Result<(), OpError> {
         return Err(OpError::NotSupported("keeping what a step writes to a mount".to_owned()));
     }
     Ok(())
-}
-
-fn root_folders(workspace: &Workspace) -> Result<Root, OpError> {
-    Ok(Root::Overlay {
-        lowers: workspace.lowers()?.iter().map(|lower| lower.path().to_owned()).collect(),
-        upper: workspace.upper().path().to_owned(),
-        work: workspace.work(),
-    })
 }
 
 fn hostname(exec: &ExecOp) -> &str {

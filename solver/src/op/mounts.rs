@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use cache::{CacheError, CacheMount, CacheMountRequest, Ref, Sharing, Workspace};
+use cache::{CacheError, CacheMount, CacheMountRequest, Ref, Sharing, Workspace, WorkspaceRoot};
 use llb::op::{CacheSharing, ExecOp, Mount, MountKind};
 use tree::View;
 use tree::draft::{CopyOptions, Draft};
@@ -17,7 +17,7 @@ use crate::op::source;
 use crate::solve::Solve;
 use crate::value::Value;
 
-/// What must outlive the process: locks of cache mounts, scratch layers of writable binds.
+/// What must outlive the process: locks of cache mounts, scratch layers of merged and writable binds.
 #[derive(Default)]
 pub(crate) struct Held {
     caches: BTreeMap<String, CacheMount>,
@@ -114,17 +114,23 @@ fn bind_mount(
     let Some(found) = found else {
         return Err(OpError::MountSource { path: Path::new("/").join(&sub) });
     };
-    let workspace = solve.job.engine.store.workspace(&tree)?;
-    let lowers: Vec<PathBuf> =
-        workspace.lowers()?.iter().map(|lower| lower.path().to_owned()).collect();
     let is_file = found.kind != Kind::Dir;
-    if mount.readonly && lowers.len() == 1 {
-        return Ok((sandbox::MountKind::Bind { source: lowers[0].clone(), sub }, is_file));
+    if mount.readonly
+        && let [layer] = &tree.dirs()?[..]
+    {
+        let source = layer.path().to_owned();
+        return Ok((sandbox::MountKind::Bind { source, sub }, is_file));
     }
-    let writable = (!mount.readonly || lowers.is_empty())
-        .then(|| (workspace.upper().path().to_owned(), workspace.work()));
+    let mut workspace = solve.job.engine.store.workspace(&tree)?;
+    let kind = match workspace.root_with(&sub)? {
+        WorkspaceRoot::Dir(source) => sandbox::MountKind::Bind { source, sub },
+        WorkspaceRoot::Overlay { lowers, upper, work } => {
+            let writable = (!mount.readonly || lowers.is_empty()).then_some((upper, work));
+            sandbox::MountKind::Overlay { lowers, sub, writable }
+        }
+    };
     held.scratch.push(workspace);
-    Ok((sandbox::MountKind::Overlay { lowers, sub, writable }, is_file))
+    Ok((kind, is_file))
 }
 
 /// Takes the cache mounts of a step into use, in one order for all steps: two that want the same ones
