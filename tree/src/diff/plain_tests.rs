@@ -141,11 +141,11 @@ impl Edit {
             Self::Fifo(path) => {
                 let mode = rustix::fs::Mode::RUSR;
                 let kind = rustix::fs::FileType::Fifo;
-                Ok(rustix::fs::mknodat(rustix::fs::CWD, at(path), kind, mode, 0).unwrap_or(()))
+                rustix::fs::mknodat(rustix::fs::CWD, at(path), kind, mode, 0).map_err(Into::into)
             }
             Self::Attribute(path) => {
                 let flags = rustix::fs::XattrFlags::empty();
-                Ok(rustix::fs::lsetxattr(at(path), "user.x", b"1", flags).unwrap_or(()))
+                rustix::fs::lsetxattr(at(path), "user.x", b"1", flags).map_err(Into::into)
             }
         };
     }
