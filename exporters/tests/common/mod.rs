@@ -44,12 +44,11 @@ impl Bench {
         let whiteouts = if is_root() { Whiteouts::Trusted } else { Whiteouts::User };
         let remote = Arc::new(Remote::default());
         let provider = Arc::clone(&remote) as Arc<dyn BlobProvider>;
-        let options =
-            StoreOptions {
-                provider,
-                encoding: Encoding { whiteouts, ..Encoding::default() },
-                workspaces: cache::WorkspaceKind::default(),
-            };
+        let options = StoreOptions {
+            provider,
+            encoding: Encoding { whiteouts, ..Encoding::default() },
+            workspaces: cache::WorkspaceKind::default(),
+        };
         let store = Store::open(&folder.path().join("store"), options).unwrap();
         Self { folder, store, remote }
     }
