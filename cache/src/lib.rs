@@ -46,5 +46,5 @@ pub use lock::Lock;
 pub use mount::{CacheMount, CacheMountRequest, Sharing};
 pub use records::{Link, NewResult, Records, StoredResult};
 pub use reference::Ref;
-pub use store::{BlobProvider, Store, StoreOptions};
+pub use store::{BlobProvider, Store, StoreOptions, Unfinished};
 pub use workspace::{Workspace, WorkspaceKind, WorkspaceRoot};

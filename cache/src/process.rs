@@ -16,7 +16,7 @@ use fs_err as fs;
 
 use crate::error::{At, CacheError};
 use crate::lock::{Lock, Mode};
-use crate::removal::remove_large_tree;
+use crate::removal::{remove_large_tree, remove_tree};
 use crate::store::random_bytes;
 
 const LOCK: &str = ".lock";
@@ -44,6 +44,12 @@ impl Process {
     }
 
     /// A path in the folder that nothing has yet.
+    /// Removes everything that is being written, on this thread alone: the others may be at work on it.
+    pub(crate) fn discard(&self) {
+        // What is left of it is swept by the next process.
+        let _ = remove_tree(&self.folder);
+    }
+
     pub(crate) fn fresh(&self) -> PathBuf {
         self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }

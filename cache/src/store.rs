@@ -152,6 +152,11 @@ impl Store {
         Lock::attempt(&self.0.lock_path("name", name), Mode::Exclusive)
     }
 
+    /// A handle on what this process is writing; it does not keep the store open.
+    pub fn unfinished(&self) -> Unfinished {
+        Unfinished(Arc::downgrade(&self.0))
+    }
+
     /// Waits until everything in the store is on the disk, and notes that: a later power cut does not
     /// make it doubtful.
     ///
@@ -174,6 +179,21 @@ impl Store {
         let folder = fs::File::open(&inner.root).at(&inner.root)?;
         rustix::fs::syncfs(&folder).at(&inner.root)?;
         mark("synced = 2", 1)
+    }
+}
+
+/// What a process is writing into its store.
+#[derive(Debug, Clone)]
+pub struct Unfinished(Weak<Inner>);
+
+impl Unfinished {
+    /// Removes it, whoever is at work on it: for a program about to end that cannot wait for its threads.
+    pub fn discard(&self) {
+        let Some(store) = self.0.upgrade() else { return };
+        let process = store.process.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(process) = process {
+            process.discard();
+        }
     }
 }
 

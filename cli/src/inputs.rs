@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,7 +45,7 @@ pub(crate) fn dockerfile(context: &Path, file: Option<&str>) -> Result<Dockerfil
     if file.is_none() && !path.exists() && lower.exists() {
         path = lower;
     }
-    let text = read_limited(&path).map_err(|error| {
+    let text = read_limited(&path, file.is_some()).map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound {
             let name = file.unwrap_or("Dockerfile");
             Failure::new(
@@ -70,14 +71,16 @@ pub(crate) fn dockerfile(context: &Path, file: Option<&str>) -> Result<Dockerfil
     Ok(DockerfileText { name, path: Some(path), text })
 }
 
-fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
-    let file = fs::File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
+/// Reads a text. A pipe is waited for only where the user named it: one that lies in the context might never
+/// be written to.
+fn read_limited(path: &Path, named: bool) -> io::Result<Vec<u8>> {
+    let found = fs::metadata(path)?;
+    let is_readable = found.is_file() || (named && found.file_type().is_fifo());
+    if !is_readable {
         return Err(io::Error::other(format!("`{}` is not a regular file", path.display())));
     }
     let mut bytes = Vec::new();
-    file.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
+    fs::File::open(path)?.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_TEXT {
         return Err(io::Error::other(format!(
             "`{}` is larger than {MAX_TEXT} bytes",
@@ -95,7 +98,7 @@ pub(crate) fn ignore_file(context: &Path, dockerfile: Option<&Path>) -> Result<V
         PathBuf::from(name)
     });
     for path in specific.into_iter().chain([context.join(".dockerignore")]) {
-        match read_limited(&path) {
+        match read_limited(&path, false) {
             Ok(bytes) => return Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {

@@ -49,6 +49,12 @@ pub(crate) struct Failure {
     pub(crate) before: Vec<Failure>,
 }
 
+/// Most characters shown of a line of a Dockerfile.
+const LONGEST_LINE: usize = 500;
+
+/// Most characters shown of a message.
+const LONGEST_MESSAGE: usize = 4000;
+
 /// Most failures shown in one report.
 const MOST: usize = 20;
 
@@ -98,7 +104,7 @@ impl Failure {
         for source in &self.sources {
             text.push_str(&source_block(source));
         }
-        let _ = writeln!(text, "ERROR: {}", self.message);
+        let _ = writeln!(text, "ERROR: {}", clipped(&self.message, LONGEST_MESSAGE));
         if let Some(hint) = &self.hint {
             let _ = writeln!(text, "  help: {hint}");
         }
@@ -128,6 +134,14 @@ pub(crate) fn tell(line: Arguments<'_>) {
     let _ = std::io::stderr().lock().write_fmt(format_args!("{line}\n"));
 }
 
+/// The beginning of a text that may be of any length.
+fn clipped(text: &str, most: usize) -> std::borrow::Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
 /// The lines of a source file around a range, the range marked with `>>>`.
 pub(crate) fn source_block(range: &SourceRange) -> String {
     let lines: Vec<&str> =
@@ -139,7 +153,8 @@ pub(crate) fn source_block(range: &SourceRange) -> String {
     let mut text = format!("{}:{start}\n{rule}\n", range.info.filename);
     for number in first..=last {
         let mark = if (start..=end).contains(&number) { ">>>" } else { "   " };
-        let _ = writeln!(text, " {number:>3} | {mark} {}", lines[number - 1]);
+        let _ =
+            writeln!(text, " {number:>3} | {mark} {}", clipped(lines[number - 1], LONGEST_LINE));
     }
     text.push_str(&rule);
     text.push('\n');

@@ -10,9 +10,11 @@ use signal_hook::iterator::Signals;
 
 use crate::report::Exit;
 
-/// Time after which a build that was told to stop is ended the hard way. What it leaves half written is
-/// swept at the next start.
-const PATIENCE: Duration = Duration::from_millis(900);
+/// Time after which a build that was told to stop is ended the hard way.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Time for removing what is half written. What is left of it is swept at the next start.
+const TIDYING: Duration = Duration::from_millis(200);
 
 /// Knows whether the user has asked to stop.
 #[derive(Clone, Default)]
@@ -25,11 +27,16 @@ impl Interrupted {
     }
 }
 
-/// Cancels steps and transfers when the user asks to stop.
+/// Cancels steps and transfers when the user asks to stop; `discard` removes what is half written if the
+/// build does not end in time.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
-pub(crate) fn watch(cancel: Cancel, transfers: registry::Cancel) -> std::io::Result<Interrupted> {
+pub(crate) fn watch(
+    cancel: Cancel,
+    transfers: registry::Cancel,
+    discard: impl Fn() + Send + Clone + 'static,
+) -> std::io::Result<Interrupted> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let interrupted = Interrupted::default();
     let flag = Arc::clone(&interrupted.0);
@@ -40,8 +47,11 @@ pub(crate) fn watch(cancel: Cancel, transfers: registry::Cancel) -> std::io::Res
             }
             cancel.cancel();
             transfers.cancel();
-            std::thread::spawn(|| {
+            let discard = discard.clone();
+            std::thread::spawn(move || {
                 std::thread::sleep(PATIENCE);
+                std::thread::spawn(discard);
+                std::thread::sleep(TIDYING);
                 std::process::exit(Exit::Interrupted as i32);
             });
         }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_err::{self as fs, File, OpenOptions};
 
-use crate::ExportError;
+use crate::{ExportError, Stop};
 
 /// Where an archive goes.
 pub enum Destination {
@@ -28,16 +28,18 @@ impl Destination {
     /// When `write` fails or the file cannot be written; nothing is left of it then.
     pub(crate) fn write(
         self,
+        stop: &Stop,
         write: impl FnOnce(&mut dyn Write) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
         match self {
             Self::Stream(mut stream) => {
-                write(&mut stream)?;
+                write(&mut stop.guard(&mut stream))?;
                 stream.flush().map_err(|source| ExportError::Write { path: "-".into(), source })
             }
             Self::File(path) => {
                 let mut file = PartialFile::create(&path)?;
-                write(&mut file.file)?;
+                write(&mut stop.guard(&mut file.file))?;
+                stop.check().map_err(ExportError::Archive)?;
                 file.commit()
             }
         }
@@ -131,7 +133,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.tar");
         fs::write(&path, "old").unwrap();
-        let result = Destination::File(path.clone()).write(|file| {
+        let result = Destination::File(path.clone()).write(&Stop::default(), |file| {
             file.write_all(b"new").unwrap();
             Err(ExportError::NoName)
         });
@@ -147,7 +149,7 @@ mod tests {
         fs::write(&target, "old").unwrap();
         fs::os::unix::fs::symlink(&target, &link).unwrap();
         Destination::File(link)
-            .write(|file| {
+            .write(&Stop::default(), |file| {
                 file.write_all(b"new").unwrap();
                 Ok(())
             })
@@ -159,7 +161,22 @@ mod tests {
     #[test]
     fn a_folder_is_refused_by_name() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Destination::File(folder.path().to_owned()).write(|_| Ok(())).unwrap_err();
+        let error = Destination::File(folder.path().to_owned())
+            .write(&Stop::default(), |_| Ok(()))
+            .unwrap_err();
         assert_eq!(error.to_string(), format!("cannot write `{}`", folder.path().display()));
+    }
+
+    #[test]
+    fn a_stopped_archive_leaves_the_file_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.tar");
+        fs::write(&path, "old").unwrap();
+        let stop = Stop::when(|| true);
+        let result = Destination::File(path.clone())
+            .write(&stop, |file| file.write_all(b"new").map_err(ExportError::Archive));
+        assert!(matches!(result, Err(ExportError::Archive(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(names(folder.path()), ["image.tar"]);
     }
 }

@@ -17,7 +17,7 @@ use llb::{DiffId, Digest, Platform, Reference};
 use crate::annotations::{AnnotationTarget, Annotations};
 use crate::blobs::{self, Content, LayerBlob};
 use crate::options::ImageOptions;
-use crate::{ExportError, history};
+use crate::{ExportError, Stop, history};
 
 /// A finished build: what every exporter takes.
 #[derive(Debug, Clone, Default)]
@@ -74,6 +74,8 @@ pub struct Image {
     pub created: String,
     /// Notes for the descriptor of the top document.
     pub(crate) top_annotations: BTreeMap<String, String>,
+    /// When to give up writing it.
+    pub(crate) stop: Stop,
 }
 
 /// The part of an image for one platform.
@@ -172,7 +174,13 @@ pub fn assemble(
         }
         _ => annotations.of(AnnotationTarget::IndexDescriptor, None),
     };
-    Ok(Image { manifests, index, created: in_seconds(created), top_annotations })
+    Ok(Image {
+        manifests,
+        index,
+        created: in_seconds(created),
+        top_annotations,
+        stop: options.stop.clone(),
+    })
 }
 
 /// A time as annotations have it; the epoch stands for none.

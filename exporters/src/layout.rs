@@ -56,7 +56,7 @@ pub fn write_tar(
 ) -> Result<Exported, ExportError> {
     let documents = Documents::of(image, names, flavor)?;
     let layers = image.layers();
-    destination.write(|out| {
+    destination.write(&image.stop, |out| {
         let mut tar = Tar(Writer::new(out));
         tar.folder("blobs")?;
         tar.folder("blobs/sha256")?;
@@ -111,7 +111,7 @@ pub fn write_folder(
             return Ok(());
         }
         let content = layer.content(store)?;
-        write_file(&path, 0o444, &mut content.open()?)
+        write_file(&path, 0o444, &mut image.stop.guard(content.open()?))
     })?;
     for document in image.documents() {
         let path = blobs.join(document.descriptor.digest.hex());

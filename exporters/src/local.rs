@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use tree::stack::Stack;
 use tree::{DirEntry, Kind, Metadata, View};
 
-use crate::{ExportError, ImageResult, Output};
+use crate::{ExportError, ImageResult, Output, Stop};
 
 /// The files of one platform.
 pub(crate) struct Root<'a> {
@@ -107,7 +107,12 @@ pub fn write(result: &ImageResult, output: &Output, folder: &Path) -> Result<(),
     let target = fs::open(folder, FOLDER - OFlags::NOFOLLOW, Mode::empty())
         .map_err(|error| failed(error.into()))?;
     for root in &roots {
-        let copy = Copy { view: &root.files, epoch: root.epoch, several: Mutex::default() };
+        let copy = Copy {
+            view: &root.files,
+            epoch: root.epoch,
+            several: Mutex::default(),
+            stop: &output.image.stop,
+        };
         if !split {
             copy.run(target.as_fd())?;
             continue;
@@ -129,6 +134,9 @@ pub fn write(result: &ImageResult, output: &Output, folder: &Path) -> Result<(),
 const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
+/// Bytes copied between two looks at whether to stop.
+const PIECE: u64 = 16 << 20;
+
 /// What must get its mode and time later, when the files with several names are made.
 #[derive(Default)]
 struct Unfinished {
@@ -144,6 +152,7 @@ struct Copy<'a> {
     epoch: Option<i64>,
     /// Files with several names, which are made last, one after the other.
     several: Mutex<Vec<(PathBuf, Metadata)>>,
+    stop: &'a Stop,
 }
 
 impl Copy<'_> {
@@ -177,6 +186,7 @@ impl Copy<'_> {
         let entries = self.view.read_dir(path).map_err(|source| failed(path, source))?;
         let copied = entries.par_iter().map(|entry| {
             let path = path.join(&entry.name);
+            self.stop.check().map_err(|source| failed(&path, source))?;
             if entry.metadata.kind == Kind::Dir {
                 return self.subdirectory(&path, entry, target);
             }
@@ -269,10 +279,24 @@ impl Copy<'_> {
         let private = Mode::RUSR | Mode::WUSR;
         let mut source = self.view.open(path)?;
         let mut file = File::from(make(parent, name, || fs::openat(parent, name, flags, private))?);
-        io::copy(&mut source, &mut file)?;
+        if let Err(error) = self.content(&mut source, &mut file) {
+            // A file is there in full or not at all.
+            let _ = fs::unlinkat(parent, name, AtFlags::empty());
+            return Err(error);
+        }
         fs::fchmod(&file, Mode::from_raw_mode(metadata.mode))?;
         fs::futimens(&file, &self.times(metadata))?;
         Ok(())
+    }
+
+    /// Copies what is in a file, in pieces, so that it can be stopped.
+    fn content(&self, source: &mut File, file: &mut File) -> io::Result<()> {
+        loop {
+            self.stop.check()?;
+            if io::copy(&mut source.take(PIECE), file)? < PIECE {
+                return Ok(());
+            }
+        }
     }
 
     fn finish_directory(&self, dir: BorrowedFd<'_>, metadata: &Metadata) -> io::Result<()> {

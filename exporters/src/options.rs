@@ -13,8 +13,8 @@ use llb::image::Compression;
 use llb::{InvalidReference, Reference};
 use tree::codec::Codec;
 
-use crate::ExportError;
 use crate::annotations::Annotations;
+use crate::{ExportError, Stop};
 
 /// Kinds of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +76,8 @@ pub struct ImageOptions {
     pub annotations: Annotations,
     /// Instead of the epoch of the build, in seconds.
     pub source_date_epoch: Option<i64>,
+    /// When to give up.
+    pub stop: Stop,
 }
 
 impl Default for ImageOptions {
@@ -86,6 +88,7 @@ impl Default for ImageOptions {
             oci_types: true,
             annotations: Annotations::default(),
             source_date_epoch: None,
+            stop: Stop::default(),
         }
     }
 }

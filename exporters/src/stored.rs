@@ -62,6 +62,7 @@ pub fn assemble_stored(
         index,
         created: image::in_seconds(created),
         top_annotations: BTreeMap::new(),
+        stop: options.stop.clone(),
     })
 }
 

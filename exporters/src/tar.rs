@@ -17,7 +17,7 @@ pub fn write(
     destination: Destination,
 ) -> Result<(), ExportError> {
     let Roots { split, roots } = roots(result, output)?;
-    destination.write(|out| {
+    destination.write(&output.image.stop, |out| {
         let mut writer = Writer::new(out);
         for root in &roots {
             let prefix = split.then(|| root.platform.directory_name());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use exporters::Stop;
 use frontend::{
     Build, FrontendError, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode,
     ResolvedImages,
@@ -38,7 +39,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     let context = context_folder(&args)?;
     let names = tags(&args.tags)?;
     let mut options = frontend_options(&args)?;
-    let outputs = Outputs::parse(&args, &names, &options)?;
+    let mut outputs = Outputs::parse(&args, &names, &options)?;
     if let Some(path) = &args.iidfile {
         outputs.check_iidfile()?;
         remove_if_there(path)?;
@@ -66,9 +67,13 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
 
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
     let cancel = cancel()?;
-    let interrupted = signals::watch(cancel.clone(), engine.transfers()).map_err(|error| {
-        Failure::new(Exit::Machine, format!("cannot watch for signals: {error}"))
-    })?;
+    let unfinished = engine.store().unfinished();
+    let interrupted =
+        signals::watch(cancel.clone(), engine.transfers(), move || unfinished.discard()).map_err(
+            |error| Failure::new(Exit::Machine, format!("cannot watch for signals: {error}")),
+        )?;
+    let stop = cancel.clone();
+    outputs.stop_when(&Stop::when(move || stop.is_cancelled()));
     let progress = Arc::new(Progress::start(mode));
     let given = Arc::new(given);
     let job = engine.job(Arc::clone(&given) as _, Arc::clone(&progress) as _, cancel);

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use exporters::layout::{self, Flavor};
 use exporters::{
     Annotations, Content, Destination, ExportError, ImageResult, Kind, Output, PlatformResult,
-    Target,
+    Stop, Target,
 };
 use frontend::Options;
 use llb::event::VertexError;
@@ -70,6 +70,9 @@ impl Exported {
 /// Wording and exit code of an error of an exporter.
 pub(crate) fn export_failure(error: &ExportError) -> Failure {
     let message = chain(error);
+    if super::is_disk_full(error) {
+        return super::disk_full(message);
+    }
     match error {
         ExportError::Cache(error) => store_failure(error, message),
         ExportError::Push { source, .. } => match source.downcast_ref::<registry::Error>() {
@@ -174,6 +177,11 @@ impl Outputs {
             }
         }
         Ok(())
+    }
+
+    /// Gives up exporting when `stop` says so.
+    pub(crate) fn stop_when(&mut self, stop: &Stop) {
+        self.outputs.iter_mut().for_each(|output| output.image.stop = stop.clone());
     }
 
     /// Refuses an image id file when there is no image.

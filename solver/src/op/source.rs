@@ -57,8 +57,14 @@ fn image(
     }
     let images = job.engine.images.lock().unwrap_or_else(PoisonError::into_inner);
     let key = (source.identifier.clone(), platform.cloned());
+    // An image without an index may say of itself that it is for another platform than was asked for.
+    let only = || {
+        let mut all = images.iter().filter(|((identifier, _), _)| *identifier == key.0);
+        all.next().filter(|_| all.next().is_none()).map(|(_, facts)| facts)
+    };
     images
         .get(&key)
+        .or_else(only)
         .map(Arc::clone)
         .ok_or_else(|| OpError::Missing { kind: "image", name: source.identifier.clone() })
 }
