@@ -43,13 +43,13 @@ impl Process {
         &self.name
     }
 
-    /// A path in the folder that nothing has yet.
     /// Removes everything that is being written, on this thread alone: the others may be at work on it.
     pub(crate) fn discard(&self) {
         // What is left of it is swept by the next process.
         let _ = remove_tree(&self.folder);
     }
 
+    /// A path in the folder that nothing has yet.
     pub(crate) fn fresh(&self) -> PathBuf {
         self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
     }
