@@ -17,7 +17,7 @@ use sandbox::Cancel;
 use solver::{Engine, Job, LayoutPick, OpError};
 
 use crate::args::BuildArgs;
-use crate::commands::check::{Call, answer};
+use crate::commands::call::{Call, Images, report_warnings};
 use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
 use crate::commands::{engine_options, op_failure, solve_failure};
@@ -35,6 +35,9 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
         tell(format_args!("WARNING: {flag} has no effect"));
     }
     let call = Call::parse(args.check, args.call.as_deref())?;
+    if let Some(answer) = call.and_then(Call::answer_at_once) {
+        return answer;
+    }
     let mode = progress_mode(&args)?;
     let context = context_folder(&args)?;
     let names = tags(&args.tags)?;
@@ -46,7 +49,11 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     }
     let source = dockerfile(&context, args.file.as_deref())?;
     options.filename.clone_from(&source.name);
-    let (tree, info) = parse(&source)?;
+    let info = source_info(&source);
+    let tree = match (parse(&source, &info), call) {
+        (Err(failure), Some(call)) => return call.answer_unparsed(failure, &info),
+        (tree, _) => tree?,
+    };
     let secrets = secrets(&args.secrets)?;
 
     let mut root = engine_options(args.root.as_deref(), args.jobs);
@@ -58,11 +65,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     given.add_context("context", &context, &ignore, &hashes)?;
     add_named_contexts(&args, &mut options, &mut given, &hashes)?;
     if let Some(call) = call {
-        options.all_stages = args.target.is_none();
-        let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
-        let job = engine.job(Arc::new(given), Arc::new(()), cancel()?);
-        let converted = convert(&job, &tree, &options, &(), &info);
-        return answer(call, converted, &info);
+        return call.answer(&tree, &options, &mut Images::new(root, given), &info);
     }
 
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
@@ -85,7 +88,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Interrupted, "canceled"));
     }
     let (build, exported) = built?;
-    report_warnings(&build, mode);
+    report_warnings(&build.warnings, mode, args.debug, &info);
     finish(&args, mode, &exported)
 }
 
@@ -217,26 +220,29 @@ fn add_named_contexts(
     Ok(())
 }
 
-/// Parses the Dockerfile; every mistake of it is shown.
-fn parse(source: &DockerfileText) -> Result<(Dockerfile, Arc<SourceInfo>), Failure> {
+/// The Dockerfile as messages refer to it.
+fn source_info(source: &DockerfileText) -> Arc<SourceInfo> {
     let text = String::from_utf8_lossy(&source.text).into_owned();
-    let info = Arc::new(SourceInfo { filename: source.name.clone(), text });
-    let tree = parser::parse(&source.text).map_err(|errors| {
+    Arc::new(SourceInfo { filename: source.name.clone(), text })
+}
+
+/// Parses the Dockerfile; every mistake of it is shown.
+fn parse(source: &DockerfileText, info: &Arc<SourceInfo>) -> Result<Dockerfile, Failure> {
+    parser::parse(&source.text).map_err(|errors| {
         let failures = errors.errors.iter().map(|error| {
             let mut failure =
                 Failure::new(Exit::Build, format!("failed to solve: {}", error.message()));
             failure.hint.clone_from(&error.help);
-            let range = |start, end| SourceRange { info: Arc::clone(&info), start, end };
+            let range = |start, end| SourceRange { info: Arc::clone(info), start, end };
             failure.sources.extend(error.lines.map(|lines| range(lines.start, lines.end)));
             failure
         });
         Failure::several(failures.collect())
-    })?;
-    Ok((tree, info))
+    })
 }
 
 /// Runs the frontend, getting it the images that it asks for.
-pub(crate) fn convert(
+fn convert(
     job: &Job,
     tree: &Dockerfile,
     options: &Options,
@@ -252,19 +258,8 @@ pub(crate) fn convert(
                     if images.find(&request.location, &request.platform).is_some() {
                         continue;
                     }
-                    let image = resolve(job, &request, events).map_err(|error| {
-                        let mut failure = op_failure(&error);
-                        let (start, end) = (request.lines.start, request.lines.end);
-                        failure.sources.push(SourceRange { info: Arc::clone(info), start, end });
-                        if let Some(name) = &request.suggestion {
-                            failure.message.push_str(&format!(" (did you mean {name}?)"));
-                            failure.hint = Some(
-                                "a name that is no earlier stage or build context is taken for an image"
-                                    .to_owned(),
-                            );
-                        }
-                        failure
-                    })?;
+                    let image = resolve(job, &request, events)
+                        .map_err(|error| unresolved(&error, &request, info))?;
                     images.insert(&request, image);
                 }
             }
@@ -273,7 +268,26 @@ pub(crate) fn convert(
     }
 }
 
-fn frontend_failure(errors: &[FrontendError], info: &Arc<SourceInfo>) -> Failure {
+/// Wording of an image that can not be resolved.
+pub(crate) fn unresolved(
+    error: &OpError,
+    request: &ImageRequest,
+    info: &Arc<SourceInfo>,
+) -> Failure {
+    let mut failure = op_failure(error);
+    let (start, end) = (request.lines.start, request.lines.end);
+    failure.sources.push(SourceRange { info: Arc::clone(info), start, end });
+    if let Some(name) = &request.suggestion {
+        failure.message.push_str(&format!(" (did you mean {name}?)"));
+        failure.hint = Some(
+            "a name that is no earlier stage or build context is taken for an image".to_owned(),
+        );
+    }
+    failure
+}
+
+/// Wording of mistakes in the Dockerfile.
+pub(crate) fn frontend_failure(errors: &[FrontendError], info: &Arc<SourceInfo>) -> Failure {
     let failures = errors.iter().map(|error| {
         let mut failure = Failure::new(Exit::Build, format!("failed to solve: {}", chain(error)));
         failure.hint.clone_from(&error.hint);
@@ -287,7 +301,7 @@ fn frontend_failure(errors: &[FrontendError], info: &Arc<SourceInfo>) -> Failure
 }
 
 /// Resolves an image, shown as a step of its own.
-fn resolve(
+pub(crate) fn resolve(
     job: &Job,
     request: &ImageRequest,
     events: &dyn EventSink,
@@ -344,21 +358,6 @@ fn announce_definition(events: &dyn EventSink, name: &str, size: usize) {
     let (id, current) = ("reading".to_owned(), size as u64);
     events.send(Event::Status { vertex, id, current, total: 0, started: at, completed: Some(at) });
     events.send(Event::VertexCompleted { vertex, cached: false, error: None, at });
-}
-
-fn report_warnings(build: &Build, mode: Mode) {
-    let count = build.warnings.len();
-    if count == 0 || mode == Mode::Quiet {
-        return;
-    }
-    let noun = if count == 1 { "warning" } else { "warnings" };
-    tell(format_args!("\n {count} {noun} found:"));
-    for warning in &build.warnings {
-        tell(format_args!(
-            " - {}: {} (line {})",
-            warning.rule, warning.message, warning.lines.start
-        ));
-    }
 }
 
 /// Writes a file so that it is there in full or not at all.

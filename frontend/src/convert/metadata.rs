@@ -6,6 +6,7 @@ use parser::Word;
 use super::Converter;
 use crate::error::{ErrorKind, FrontendError};
 use crate::lint::Rule;
+use crate::lint::image::UserInstruction;
 use crate::place::Place;
 use crate::{expand, ports, signal};
 
@@ -66,6 +67,8 @@ impl Converter<'_, '_> {
         let user = self.expand(place, word)?;
         self.history(format!("USER {user}"), false);
         self.state.image.config.user = user;
+        let is_checked = self.cx.linter.is_on(Rule::FinalStageRunsAsRoot);
+        self.state.user = Some(UserInstruction { lines: place.lines, is_checked });
         Ok(())
     }
 
