@@ -31,6 +31,8 @@ pub(crate) struct Solve<'a> {
     /// Keys computed by the second look, for the execution that may follow.
     fresh: Vec<OnceLock<VertexKeys>>,
     announced: Vec<OnceLock<()>>,
+    /// Vertices whose files no step needs in folders.
+    streamed: Vec<bool>,
     /// Vertices for which a folder of the user's changed while they read it.
     unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
@@ -67,6 +69,7 @@ impl<'a> Solve<'a> {
             known: Known::new(definition, &job.engine.store, targets),
             values: (0..count).map(|_| OnceLock::new()).collect(),
             fresh: (0..count).map(|_| OnceLock::new()).collect(),
+            streamed: graph::in_folders(definition).into_iter().map(|needed| !needed).collect(),
             announced: (0..count).map(|_| OnceLock::new()).collect(),
             unsteady: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
@@ -263,12 +266,31 @@ impl<'a> Solve<'a> {
     }
 
     /// Looks once more at the user's folders that a vertex has read by now: one that changed since its key
-    /// was made has given a result that must not be found under that key.
-    pub(crate) fn check_folders(&self, vertex: usize) {
+    /// was made has given a result that must not be found under that key. Returns whether all is as it was.
+    pub(crate) fn check_folders(&self, vertex: usize) -> bool {
         let content = |edge: Edge, map: &InputMap| self.hash(edge, map).map(Some);
-        if !matches!(self.known.is_steady(vertex, &content), Ok(true)) {
+        let steady = matches!(self.known.is_steady(vertex, &content), Ok(true));
+        if !steady {
             let _ = self.unsteady[vertex].set(());
         }
+        steady
+    }
+
+    /// Whether no step needs the files of a vertex in a folder.
+    pub(crate) fn is_streamed(&self, vertex: usize) -> bool {
+        self.streamed[vertex]
+    }
+
+    /// Key of the op of a vertex by itself.
+    pub(crate) fn op_key(&self, vertex: usize) -> Key {
+        self.known.map(vertex).op
+    }
+
+    /// Key of the content that a vertex, whose keys are all known, selects of an input; `None` when the input
+    /// counts by its definition.
+    pub(crate) fn content_key_of(&self, vertex: usize, input: usize) -> Option<Key> {
+        self.known.map(vertex).inputs.get(input).filter(|map| !map.content.is_empty())?;
+        Some(self.fresh[vertex].get()?.parents.get(input)?.first()?.0)
     }
 
     fn save(&self, vertex: usize, keys: &VertexKeys, values: &[Value]) -> Result<(), OpError> {

@@ -16,7 +16,6 @@
 //! Format: our own; spec `solver-and-cache.md` §3 says what counts.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -211,14 +210,18 @@ fn record(view: &dyn View, path: &Path, metadata: &Metadata) -> Result<[u8; 32],
     Ok(hash.finish())
 }
 
-/// Hashes what a regular file holds.
+/// Hashes what a regular file of about `size` bytes holds.
 ///
 /// # Errors
 /// When reading fails.
-pub fn payload(file: &mut File, xattrs: &[(OsString, Vec<u8>)]) -> io::Result<[u8; 32]> {
+pub fn payload(
+    file: &mut dyn Read,
+    size: u64,
+    xattrs: &[(OsString, Vec<u8>)],
+) -> io::Result<[u8; 32]> {
     let mut hash = Framed::new("payload");
     put_xattrs(&mut hash, xattrs);
-    let large = file.metadata()?.len() >= LARGE;
+    let large = size >= LARGE;
     let mut buffer = vec![0; if large { 4 << 20 } else { 64 << 10 }];
     loop {
         let mut filled = 0;

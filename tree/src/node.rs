@@ -4,9 +4,10 @@
 //! unpacked layer stack, the build context, or (later) layers with recorded owners.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::FileData;
 
 /// Kind of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,7 +93,7 @@ pub trait View: Send + Sync {
     ///
     /// # Errors
     /// When `path` is no regular file or the file system fails.
-    fn open(&self, path: &Path) -> io::Result<File>;
+    fn open(&self, path: &Path) -> io::Result<FileData>;
 
     /// Target of a symlink.
     ///
@@ -112,7 +113,6 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When `path` is no regular file or the file system fails.
     fn payload(&self, path: &Path, metadata: &Metadata) -> io::Result<[u8; 32]> {
-        let _ = metadata;
-        crate::content::payload(&mut self.open(path)?, &self.xattrs(path)?)
+        crate::content::payload(&mut self.open(path)?, metadata.size, &self.xattrs(path)?)
     }
 }

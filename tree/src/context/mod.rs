@@ -9,7 +9,6 @@
 mod stat_cache;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -19,7 +18,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::path::split;
 use crate::pattern::{Inherited, Patterns};
 use crate::recent::Recent;
-use crate::{DirEntry, Kind, Metadata, Timestamp, View, content, walk};
+use crate::{DirEntry, FileData, Kind, Metadata, Timestamp, View, content, walk};
 use stat_cache::StatCache;
 
 /// Times a file is hashed again because it changed meanwhile.
@@ -161,7 +160,7 @@ impl Context {
         loop {
             let mut file = walk::open_file(dir.as_fd(), name)?;
             let before = walk::metadata_of(file.as_fd())?;
-            let hash = content::payload(&mut file, &walk::xattrs(dir.as_fd(), name)?)?;
+            let hash = content::payload(&mut file, before.size, &walk::xattrs(dir.as_fd(), name)?)?;
             let after = walk::metadata_of(file.as_fd())?;
             let steady = before.size == after.size
                 && before.mtime == after.mtime
@@ -226,8 +225,8 @@ impl View for Context {
         list().map_err(|error| walk::with_path(error, "cannot read directory", path))
     }
 
-    fn open(&self, path: &Path) -> io::Result<File> {
-        self.at(path, walk::open_file)
+    fn open(&self, path: &Path) -> io::Result<FileData> {
+        self.at(path, walk::open_file).map(FileData::whole)
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
