@@ -69,7 +69,7 @@ impl Actions<'_> {
     /// The tree that an action's input stands for.
     fn input(&self, input: FileInput) -> Result<Value, OpError> {
         match input {
-            FileInput::Scratch => Ok(Value::Tree(cache::Ref::scratch())),
+            FileInput::Scratch => Ok(Value::Tree(Ref::scratch())),
             FileInput::Input(index) => {
                 let edge = self.solve.definition.vertex(self.vertex).inputs.get(index).copied();
                 let edge = edge.ok_or_else(|| {
@@ -101,7 +101,7 @@ impl Actions<'_> {
             && !self.solve.definition.vertex(self.vertex).metadata.ignore_cache
             && let Some(found) = store.load(key)?
         {
-            return Ok(Value::Tree(cache::Ref::concat(&[base, found.reference])));
+            return Ok(Value::Tree(Ref::concat(&[base, found.reference])));
         }
         let layer = if self.solve.is_streamed(self.vertex) && chain.iter().all(|it| is_sketched(it))
         {
