@@ -268,8 +268,19 @@ impl<'a> Solve<'a> {
     /// Looks once more at the user's folders that a vertex has read by now: one that changed since its key
     /// was made has given a result that must not be found under that key. Returns whether all is as it was.
     pub(crate) fn check_folders(&self, vertex: usize) -> bool {
-        let content = |edge: Edge, map: &InputMap| self.hash(edge, map).map(Some);
-        let steady = matches!(self.known.is_steady(vertex, &content), Ok(true));
+        let contexts = || {
+            let inputs = self.definition.vertex(vertex).inputs.iter();
+            inputs.filter_map(|edge| match self.value(*edge) {
+                Ok(Value::Context(_, context)) => Some(context),
+                _ => None,
+            })
+        };
+        let steady = if contexts().all(|context| context.is_remembered()) {
+            !contexts().any(|context| context.has_changed())
+        } else {
+            let content = |edge: Edge, map: &InputMap| self.hash(edge, map).map(Some);
+            matches!(self.known.is_steady(vertex, &content), Ok(true))
+        };
         if !steady {
             let _ = self.unsteady[vertex].set(());
         }

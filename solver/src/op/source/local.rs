@@ -62,7 +62,7 @@ pub(crate) fn materialise(job: &JobInner, value: &Value, path: &str) -> Result<R
     drop(draft);
     let layer = workspace.commit(&LayerMeta::now(format!("build context {name}")))?;
     let tree = Ref::scratch().push(layer);
-    if hash()? != digest {
+    if context.has_changed() || (!context.is_remembered() && hash()? != digest) {
         return Ok(tree);
     }
     let result =
