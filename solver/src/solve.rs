@@ -6,7 +6,7 @@
 
 use std::sync::OnceLock;
 use std::sync::mpsc::{Sender, channel};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use cache::{Key, KeyBuilder, NewResult, Records, StoredResult};
 use llb::event::VertexError;
@@ -21,6 +21,9 @@ use crate::known::{Facts, Known, VertexKeys};
 use crate::op;
 use crate::scheduler::{Action, Input, Scheduler};
 use crate::value::Value;
+
+/// What takes longer to hash than this is not hashed twice.
+const WORTH_KEEPING: Duration = Duration::from_millis(3);
 
 /// Everything the threads of one solve share.
 pub(crate) struct Solve<'a> {
@@ -339,6 +342,19 @@ impl<'a> Solve<'a> {
                 _ => return Err(OpError::Canceled),
             },
         };
+        let records = &self.job.engine.store;
+        let known = match &value {
+            Value::Tree(reference) => Some((hashed_key(reference, map), reference)),
+            Value::Context(..) => None,
+        };
+        // Layers never change, so their files are hashed once.
+        if let Some((key, _)) = &known
+            && let Some(found) = records.load(key)?
+            && let Ok(hash) = found.why.as_slice().try_into()
+        {
+            return Ok(Key(hash));
+        }
+        let began = Instant::now();
         let view = value.view(&self.job.cancel)?;
         let mut key = KeyBuilder::new("content.v1");
         for selection in &map.content {
@@ -348,7 +364,15 @@ impl<'a> Solve<'a> {
             })?;
             key = key.bytes(&digest);
         }
-        Ok(key.finish())
+        let key = key.finish();
+        if let Some((of, reference)) = known
+            && began.elapsed() > WORTH_KEEPING
+        {
+            let (reference, created) = (reference.clone(), SystemTime::now());
+            let result = NewResult { key: of, reference, created, why: key.0.to_vec() };
+            records.save(&[], Some(&result))?;
+        }
+        Ok(key)
     }
 
     /// Tells of a vertex that was found, after those below it: they need no work, but the user wants to
@@ -399,6 +423,21 @@ impl<'a> Solve<'a> {
             at: SystemTime::now(),
         });
     }
+}
+
+/// Under which the hash of what is selected of layers is kept.
+fn hashed_key(reference: &cache::Ref, map: &InputMap) -> Key {
+    KeyBuilder::new("hashed.v1")
+        .list(reference.layers(), |key, layer| key.str(&layer.id().to_string()))
+        .list(&map.content, |key, selection| {
+            key.strs(&selection.paths)
+                .bool(selection.wildcard)
+                .bool(selection.follow_links)
+                .strs(&selection.include)
+                .strs(&selection.exclude)
+                .strs(&selection.required)
+        })
+        .finish()
 }
 
 /// What an action that is under way will report, whatever becomes of its thread.
