@@ -370,7 +370,8 @@ impl Layer {
     /// The folder, opened once for all who read it in this process.
     fn layer_dir(&self) -> LayerDir {
         let store = &self.0.store;
-        let new = || LayerDir::encoded(store.0.layer_path(&self.0.id).join("fs"), store.encoding());
+        let new =
+            || LayerDir::finished(store.0.layer_path(&self.0.id).join("fs"), store.encoding());
         self.known().folder.get_or_insert_with(new).clone()
     }
 

@@ -45,7 +45,9 @@ impl From<Packed> for Layer {
 impl Layer {
     fn root(&self) -> io::Result<Part> {
         Ok(match self {
-            Self::Folder(folder) => Part::Folder(folder.shared_root()?, folder.whiteouts()),
+            Self::Folder(folder) => {
+                Part::Folder(folder.shared_root()?, folder.whiteouts(), folder.names()?)
+            }
             Self::Packed(packed) => Part::Packed(packed.clone(), Builder::ROOT),
         })
     }
@@ -187,14 +189,15 @@ impl Merged {
     /// The directory of a name, or `None` when the name is no directory.
     pub(crate) fn dir(&self, name: &OsStr) -> io::Result<Option<Self>> {
         let mut dirs = Vec::new();
-        for dir in &self.dirs {
+        for (layer, dir) in self.dirs.iter().enumerate() {
             let Some(child) = dir.dir(name)? else {
                 if dir.metadata(name)?.is_some() {
                     break;
                 }
                 continue;
             };
-            let opaque = child.is_opaque()?;
+            // Below the lowest there is nothing to hide.
+            let opaque = layer + 1 < self.dirs.len() && child.is_opaque()?;
             dirs.push(child);
             if opaque {
                 break;

@@ -34,7 +34,7 @@ pub fn write_layer(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let Owners::Native = encoding.owners;
-    let root = Part::Folder(upper.shared_root()?, encoding.whiteouts);
+    let root = Part::Folder(upper.shared_root()?, encoding.whiteouts, None);
     write_part(&root, lower, out, &mut |_, _| Ok(None)).map(drop)
 }
 
