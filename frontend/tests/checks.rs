@@ -956,6 +956,34 @@ fn an_outline_needs_no_image_but_a_right_dockerfile() {
     assert!(error.contains("target stage \"x\" could not be found"), "{error}");
 }
 
+/// Whatever is cut off a file or left out of it, its checks and its outline come to an end.
+#[test]
+fn damaged_files_are_checked_without_panic() {
+    let page = fs_err::read_to_string(support::images().join("../../../docs/checks.md")).unwrap();
+    let examples = page.split("```dockerfile\n").skip(1);
+    let examples = examples.map(|block| block.split("```").next().unwrap().to_owned());
+    let options = all_rules();
+    let mut checked = 0;
+    for text in examples.chain([RICH.to_owned(), long(40)]) {
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let shortened = (0..lines.len()).map(|left_out| {
+            let kept = lines.iter().enumerate().filter(|(index, _)| *index != left_out);
+            kept.map(|(_, line)| *line).collect()
+        });
+        let cut = text.char_indices().map(|(end, _)| text[..end].to_owned());
+        for damaged in shortened.chain(cut) {
+            if parser::parse(damaged.as_bytes()).is_ok() {
+                let count = damaged.lines().count();
+                let (warnings, _) = support::check(&damaged, &options);
+                assert!(warnings.iter().all(|it| (1..=count).contains(&it.lines.end)), "{damaged}");
+                let _ = support::outline(&damaged, &options);
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 2000, "only {checked}");
+}
+
 /// Arguments that an example of the documentation needs: those of its bad and of its good form.
 fn example_args(rule: Rule) -> [&'static [&'static str]; 2] {
     match rule {

@@ -128,13 +128,6 @@ impl Converter<'_, '_> {
         pairs: &Pairs,
         instruction: &'static str,
     ) -> Result<Vec<(String, String)>, FrontendError> {
-        if pairs.legacy {
-            self.cx.linter.report(Rule::LegacyKeyValueFormat, place.lines, || {
-                format!(
-                    "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
-                )
-            });
-        }
         let mut values = Vec::new();
         for pair in &pairs.pairs {
             let name = self.expand(place, &pair.name)?;
@@ -142,6 +135,13 @@ impl Converter<'_, '_> {
                 return Err(place.error_at(pair.name.span, ErrorKind::BlankName { instruction }));
             }
             values.push((name, self.expand(place, &pair.value)?));
+        }
+        if pairs.legacy {
+            self.cx.linter.report(Rule::LegacyKeyValueFormat, place.lines, || {
+                format!(
+                    "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
+                )
+            });
         }
         Ok(values)
     }

@@ -23,16 +23,16 @@ impl Converter<'_, '_> {
             for spec in expanded.words {
                 let ports = ports::parse(&spec)
                     .map_err(|message| place.error_at(word.span, ErrorKind::Port(message)))?;
-                if ports.has_mapping {
-                    self.cx.linter.report(Rule::ExposeInvalidFormat, place.lines, || {
-                        format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{spec}'")
-                    });
-                }
                 if ports.has_capitals {
                     self.cx.linter.report(Rule::ExposeProtoCasing, place.lines, || {
                         format!(
                             "Defined protocol '{spec}' in EXPOSE instruction should be lowercase"
                         )
+                    });
+                }
+                if ports.has_mapping {
+                    self.cx.linter.report(Rule::ExposeInvalidFormat, place.lines, || {
+                        format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{spec}'")
                     });
                 }
                 exposed.extend(ports.ports);

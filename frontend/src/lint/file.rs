@@ -21,8 +21,8 @@ pub(crate) fn check(dockerfile: &Dockerfile, linter: &Linter) {
     for (index, instruction) in dockerfile.instructions.iter().enumerate() {
         linter.enter(&instruction.comments);
         let lines = LineRange { start: instruction.lines.start, end: instruction.lines.end };
-        if index >= first_stage {
-            check_casing(instruction, casing, lines, linter);
+        while let Some(warning) = warnings.next_if(|warning| warning.line <= lines.end) {
+            check_warning(warning, linter);
         }
         match &instruction.kind {
             InstructionKind::From(from) => {
@@ -40,8 +40,8 @@ pub(crate) fn check(dockerfile: &Dockerfile, linter: &Linter) {
             }
             _ => {}
         }
-        while let Some(warning) = warnings.next_if(|warning| warning.line <= lines.end) {
-            check_warning(warning, linter);
+        if index >= first_stage {
+            check_casing(instruction, casing, lines, linter);
         }
     }
 }
@@ -90,17 +90,17 @@ fn check_from<'d>(
             format!("'{}' and '{keyword}' keywords' casing do not match", stage.keyword.text)
         });
     }
-    if !stages.insert(name) {
-        linter.report(Rule::DuplicateStageName, lines, || {
-            format!("Duplicate stage name \"{name}\", stage names should be unique")
-        });
-    }
+    check_description("FROM", &[name], instruction, lines, linter);
     if RESERVED_STAGES.contains(&name) {
         linter.report(Rule::ReservedStageName, lines, || {
             format!("Stage name should not use the same name as reserved stage \"{name}\"")
         });
     }
-    check_description("FROM", &[name], instruction, lines, linter);
+    if !stages.insert(name) {
+        linter.report(Rule::DuplicateStageName, lines, || {
+            format!("Duplicate stage name \"{name}\", stage names should be unique")
+        });
+    }
 }
 
 /// Reports a comment that looks like a description of something else.

@@ -40,7 +40,7 @@ macro_rules! rules {
                 }
             }
 
-            /// Whether the rule is one of [`GROUP`], which the reference builder does not have.
+            /// Whether the rule is one that the reference builder does not have (the group `bricklayer`).
             pub fn is_own(self) -> bool {
                 match self { $(Self::$name => false,)* $(Self::$own => true,)* }
             }
