@@ -23,6 +23,7 @@ mod go_text;
 mod image;
 mod lint;
 mod local;
+mod main_context;
 mod named_context;
 mod options;
 mod outcome;
@@ -45,7 +46,8 @@ use parser::{Dockerfile, InstructionKind, Span};
 
 pub use crate::error::{ErrorKind, FrontendError};
 pub use crate::lint::Rule;
-pub use crate::options::{NamedContext, NoCache, Options, ResolveMode};
+pub use crate::main_context::main_context;
+pub use crate::options::{MainContext, NamedContext, NoCache, Options, ResolveMode};
 pub use crate::outcome::{
     Build, ImageLocation, ImageRequest, LineRange, Outcome, ResolvedImage, ResolvedImages,
     StageInfo, Target, Warning,

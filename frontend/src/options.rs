@@ -21,6 +21,8 @@ pub struct Options {
     pub build_platform: Platform,
     /// `--label` values; they win over `LABEL`.
     pub labels: BTreeMap<String, String>,
+    /// The build context.
+    pub context: MainContext,
     /// Named contexts by name, optionally with `::os/arch` behind it.
     pub contexts: BTreeMap<String, NamedContext>,
     /// Whose steps run even if the cache has a result.
@@ -51,6 +53,41 @@ pub struct Options {
     pub all_stages: bool,
 }
 
+/// The build context: what `COPY`, `ADD` and bind mounts without `from` read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum MainContext {
+    /// A folder; the caller serves it as `local://context`.
+    #[default]
+    Local,
+    /// Nothing.
+    Empty,
+    /// The tree of a git repository.
+    Git {
+        /// URL as given.
+        url: String,
+    },
+    /// The file behind a URL, under the name [`FILE_NAME`](Self::FILE_NAME).
+    HttpFile {
+        /// URL as given.
+        url: String,
+    },
+    /// What is in the archive behind a URL.
+    HttpArchive {
+        /// URL as given.
+        url: String,
+    },
+    /// What is in an archive that the caller serves as `archive://context`.
+    Archive {
+        /// Digest of the archive.
+        digest: Digest,
+    },
+}
+
+impl MainContext {
+    /// Name of the file that a context behind a URL is.
+    pub const FILE_NAME: &str = "context";
+}
+
 /// A build context that has a name (`--build-context name=value`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {
@@ -73,12 +110,12 @@ pub enum NamedContext {
         /// Reference as given.
         reference: String,
     },
-    /// A git repository (not supported yet).
+    /// The tree of a git repository.
     Git {
         /// URL as given.
         url: String,
     },
-    /// A file or archive behind a URL (not supported yet).
+    /// The file behind a URL, under the name `context`; an archive is not unpacked.
     Http {
         /// URL as given.
         url: String,

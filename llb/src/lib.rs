@@ -18,6 +18,7 @@ pub mod op;
 pub mod pb;
 pub mod platform;
 pub mod reference;
+pub mod url;
 
 pub use definition::{Definition, Edge, SourceInfo, SourceRange, Vertex, VertexMetadata};
 pub use digest::{ChainId, DiffId, Digest};

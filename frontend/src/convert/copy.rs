@@ -4,6 +4,7 @@ use llb::op::{
     CopyAction, FileAction, FileActionKind, FileInput, FileOp, MkfileAction, Owner, SourceOp,
     UserId,
 };
+use llb::url::redacted;
 use llb::{Digest, Edge, Op, VertexMetadata};
 use parser::{AddInstruction, CopyInstruction, InlineFile, Sources, Word};
 use tree::pattern::Patterns;
@@ -12,7 +13,6 @@ use super::Converter;
 use crate::chmod::Chmod;
 use crate::error::{ErrorKind, FrontendError};
 use crate::lint::Rule;
-use crate::local;
 use crate::place::Place;
 use crate::stage::{StageId, Step};
 use crate::{expand, paths, remote};
@@ -43,7 +43,7 @@ impl Transfer {
             }
         }
         for source in &self.sources {
-            history = history + " " + &source.text;
+            history = history + " " + &redacted(&source.text);
         }
         for file in files {
             history = history + " <<" + &file.name;
@@ -160,7 +160,7 @@ impl Converter<'_, '_> {
         });
         let chmod = chmod.transpose()?;
         check_checksum(step.place, transfer)?;
-        let name = self.step_name(step, "", &[]);
+        let name = redacted(&self.step_name(step, "", &[])).into_owned();
         let template = self.copy_template(transfer, chmod.as_ref());
         let mut parts = Vec::new();
         for source in &transfer.sources {
@@ -216,12 +216,13 @@ impl Converter<'_, '_> {
         let refuse = |kind| Err(step.place.error_at(*span, kind));
         match remote::kind(source) {
             Some(kind) if !transfer.is_add => refuse(kind.refused_by_copy()),
-            Some(remote::Kind::Git) => refuse(ErrorKind::Unsupported {
-                what: "ADD of a git repository",
-                url: source.clone(),
-            }),
+            Some(remote::Kind::Git) => match remote::git::source(source, "ADD of a git repository")
+            {
+                Ok(op) => Ok(self.git_part(step, template, op, name)),
+                Err(kind) => refuse(kind),
+            },
             Some(remote::Kind::Http) => Ok(self.http_part(step, transfer, template, source, name)),
-            None => Ok(self.file_part(step, transfer, template, source)),
+            None => self.file_part(step, transfer, template, source),
         }
     }
 
@@ -233,25 +234,40 @@ impl Converter<'_, '_> {
         url: &str,
         name: &str,
     ) -> Part {
-        let file = remote::file_name(url);
-        let mut attrs =
-            std::collections::BTreeMap::from([("http.filename".to_owned(), file.clone())]);
-        if let Some(checksum) = &transfer.checksum {
-            attrs.insert("http.checksum".to_owned(), checksum.text.clone());
-        }
-        let op = Op::Source(SourceOp { identifier: url.to_owned(), attrs });
-        let metadata = VertexMetadata {
-            name: name.to_owned(),
-            sources: vec![step.place.source(&self.cx.info)],
-            ..VertexMetadata::default()
-        };
-        let vertex = self.definition.add(op, Vec::new(), None, metadata);
+        let file = remote::http::file_name(url);
+        let checksum = transfer.checksum.as_ref().map(|word| word.text.as_str());
+        let op = remote::http::source(url, &file, checksum);
+        let tree = Some(self.remote_source(step, op, name));
         let action = CopyAction {
             src: format!("/{file}"),
             attempt_unpack: transfer.unpack.unwrap_or(false),
             ..template.clone()
         };
-        Part { tree: Some(Edge { vertex, output: 0 }), action }
+        Part { tree, action }
+    }
+
+    /// The copy of the tree of a repository.
+    fn git_part(
+        &mut self,
+        step: &Step<'_>,
+        template: &CopyAction,
+        op: SourceOp,
+        name: &str,
+    ) -> Part {
+        let tree = Some(self.remote_source(step, op, name));
+        let action =
+            CopyAction { src: "/".to_owned(), dir_copy_contents: true, ..template.clone() };
+        Part { tree, action }
+    }
+
+    /// The vertex that brings what a step copies.
+    fn remote_source(&mut self, step: &Step<'_>, op: SourceOp, name: &str) -> Edge {
+        let metadata = VertexMetadata {
+            name: name.to_owned(),
+            sources: vec![step.place.source(&self.cx.info)],
+            ..VertexMetadata::default()
+        };
+        Edge { vertex: self.definition.add(Op::Source(op), Vec::new(), None, metadata), output: 0 }
     }
 
     /// The copy of a path of the context, a stage or an image.
@@ -261,7 +277,7 @@ impl Converter<'_, '_> {
         transfer: &Transfer,
         template: &CopyAction,
         source: &str,
-    ) -> Part {
+    ) -> Result<Part, FrontendError> {
         let (root, pattern) = match source.split_once("/./") {
             Some((root, pattern)) if transfer.parents => (root, Some(pattern)),
             None if transfer.parents => ("/", Some(source)),
@@ -272,7 +288,7 @@ impl Converter<'_, '_> {
             Some(id) => self.stage_source(id, &used).and_then(|state| state.edge),
             None => {
                 self.report_ignored(step, transfer, &used);
-                Some(self.local_source(local::CONTEXT, &used))
+                self.context_source(step.place, &used)?
             }
         };
         let pattern =
@@ -289,7 +305,7 @@ impl Converter<'_, '_> {
             required_paths: required.into_iter().collect(),
             ..template.clone()
         };
-        Part { tree, action }
+        Ok(Part { tree, action })
     }
 
     /// The copy of an inline file.

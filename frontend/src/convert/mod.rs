@@ -23,7 +23,7 @@ use crate::resolve::Start;
 use crate::scope::Variables;
 use crate::stage::{Plan, StageId, Step};
 use crate::step_name::StepNames;
-use crate::{expand, image, platform_args, suggest};
+use crate::{expand, image, local, main_context, platform_args, suggest};
 
 /// What a stage has come to.
 #[derive(Debug, Clone)]
@@ -235,10 +235,11 @@ impl Converter<'_, '_> {
         Edge { vertex: self.definition.add(op, inputs, None, metadata), output: 0 }
     }
 
-    /// The local source `name`, of which `path` is used.
-    fn local_source(&mut self, name: &str, path: &str) -> Edge {
-        self.cx.locals.note(name, path);
-        start::local_source(self.cx, self.definition, name, None)
+    /// File tree of the build context, of which `path` is used; `None` is an empty one.
+    fn context_source(&mut self, place: Place, path: &str) -> Result<Option<Edge>, FrontendError> {
+        self.cx.locals.note(local::CONTEXT, path);
+        main_context::add(&self.cx.options.context, self.cx.locals, self.definition)
+            .map_err(|kind| place.error(kind))
     }
 
     /// File tree of a stage, of which `path` is used.

@@ -1,6 +1,10 @@
-//! Sources of `ADD` that are not files (`spec/instructions.md` §8).
+//! What comes from elsewhere: sources of `ADD`, and contexts, that are not folders (`spec/instructions.md` §8).
+
+pub(crate) mod git;
+pub(crate) mod http;
 
 use crate::error::ErrorKind;
+use crate::options::{MainContext, NamedContext};
 
 /// Kinds of remote source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,12 +41,35 @@ pub(crate) fn kind(source: &str) -> Option<Kind> {
     (is_name(user) && is_name(host)).then_some(Kind::Git)
 }
 
-/// Name of the file behind a URL: the last part of its path.
-pub(crate) fn file_name(url: &str) -> String {
-    let path = path_of(url).trim_end_matches('/');
-    match path.rsplit('/').next() {
-        Some(name) if !["", ".", ".."].contains(&name) => name.to_owned(),
-        _ => "__unnamed__".to_owned(),
+impl MainContext {
+    /// The build context that is not a folder but comes from where `text` says; `None` for a path.
+    ///
+    /// A URL is taken for that of a file: only its content tells whether it is an archive.
+    #[must_use]
+    pub fn remote(text: &str) -> Option<Self> {
+        let url = text.to_owned();
+        if text.starts_with("github.com/") {
+            return Some(Self::Git { url });
+        }
+        Some(match kind(text)? {
+            Kind::Git => Self::Git { url },
+            Kind::Http => Self::HttpFile { url },
+        })
+    }
+}
+
+impl NamedContext {
+    /// The named context that comes from where `text` says; `None` for a path and for images.
+    #[must_use]
+    pub fn remote(text: &str) -> Option<Self> {
+        let url = text.to_owned();
+        if text.starts_with("github.com/") {
+            return Some(Self::Git { url });
+        }
+        Some(match kind(text)? {
+            Kind::Git => Self::Git { url },
+            Kind::Http => Self::Http { url },
+        })
     }
 }
 
@@ -74,14 +101,22 @@ mod tests {
     }
 
     #[test]
-    fn files_are_named_after_the_path_of_their_url() {
-        for (url, expect) in [
-            ("http://h/a/b.tgz?x=/y", "b.tgz"),
-            ("http://h/a/", "a"),
-            ("http://h", "__unnamed__"),
-            ("http://h/", "__unnamed__"),
+    fn contexts_are_told_from_paths() {
+        let (git, http) = (
+            |url: &str| Some(MainContext::Git { url: url.to_owned() }),
+            |url: &str| Some(MainContext::HttpFile { url: url.to_owned() }),
+        );
+        for (text, expect) in [
+            ("https://h/x.tar", http("https://h/x.tar")),
+            ("https://h/x.git#main:sub", git("https://h/x.git#main:sub")),
+            ("github.com/a/b", git("github.com/a/b")),
+            ("git@h:a/b", git("git@h:a/b")),
+            (".", None),
+            ("github.community/a", None),
         ] {
-            assert_eq!(file_name(url), expect, "{url}");
+            assert_eq!(MainContext::remote(text), expect, "{text}");
         }
+        let url = "https://h/x".to_owned();
+        assert_eq!(NamedContext::remote(&url), Some(NamedContext::Http { url }));
     }
 }
