@@ -36,7 +36,7 @@ mod removal;
 mod store;
 mod workspace;
 
-pub use blob::{BlobFile, BlobReader, Ingest};
+pub use blob::{BlobFile, BlobReader, Ingest, Spool};
 pub use error::CacheError;
 pub use gc::{Freed, PruneOptions, Usage};
 pub use image_store::{Image, Images, NewImage, NewVariant, Removed, Variant};

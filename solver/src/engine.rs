@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cache::{Key, Lock, Ref, Store, StoreOptions, WorkspaceKind};
+use llb::op::SourceOp;
 use llb::{Definition, Edge, EventSink, Platform};
 use sandbox::{Cancel, Sandbox};
 use tree::layer::Encoding;
@@ -15,6 +16,7 @@ use tree::layer::Encoding;
 use crate::check;
 use crate::error::{OpError, SolveError};
 use crate::image::{ImageFacts, Providers};
+use crate::op::source::Downloads;
 use crate::session::Session;
 use crate::solve::Solve;
 use crate::value::Value;
@@ -94,7 +96,19 @@ impl Engine {
         cancel: Cancel,
     ) -> Job {
         let engine = Arc::clone(&self.inner);
-        Job { inner: JobInner { engine, session, events, cancel, reset: Mutex::default() } }
+        let transfers = engine.transfers.child();
+        Job {
+            inner: JobInner {
+                files: engine.registry.with_cancel(transfers.clone()),
+                engine,
+                session,
+                events,
+                cancel,
+                transfers,
+                downloads: Downloads::default(),
+                reset: Mutex::default(),
+            },
+        }
     }
 }
 
@@ -121,6 +135,12 @@ pub(crate) struct JobInner {
     pub(crate) session: Arc<dyn Session>,
     pub(crate) events: Arc<dyn EventSink>,
     pub(crate) cancel: Cancel,
+    /// Gets files behind URLs.
+    pub(crate) files: registry::Client,
+    /// Ends the transfers of this job.
+    transfers: registry::Cancel,
+    /// What the URLs of this job have come to.
+    pub(crate) downloads: Downloads,
     /// Cache mounts that this job has emptied.
     reset: Mutex<HashSet<String>>,
 }
@@ -156,9 +176,29 @@ impl Job {
         }
         Ok(trees)
     }
+
+    /// The time of what a source brings, in seconds since the epoch: `Last-Modified` of a file behind a URL. `None`
+    /// when it has no time of its own, as a folder of the user's.
+    ///
+    /// # Errors
+    /// When the source cannot be asked or had.
+    pub fn source_time(&self, source: &SourceOp) -> Result<Option<i64>, OpError> {
+        crate::op::source::time(&self.inner, source)
+    }
 }
 
 impl JobInner {
+    /// Stops everything that the job does.
+    pub(crate) fn stop(&self) {
+        self.cancel.cancel();
+        self.stop_transfers();
+    }
+
+    /// Ends the transfers, for a job that is about to fail.
+    pub(crate) fn stop_transfers(&self) {
+        self.transfers.cancel();
+    }
+
     /// Empties a cache mount, the first time that a step which ignores the cache asks for it: what later
     /// steps of the same build find there is what the earlier ones left.
     pub(crate) fn reset_cache_mounts(&self, identity: &str) -> Result<(), OpError> {

@@ -30,7 +30,9 @@ pub(crate) struct Solve<'a> {
     values: Vec<OnceLock<Vec<Value>>>,
     /// Keys computed by the second look, for the execution that may follow.
     fresh: Vec<OnceLock<VertexKeys>>,
-    announced: Vec<OnceLock<()>>,
+    /// Vertices of which the user was told that they began, and that they ended, in places where that is told once.
+    begun: Vec<OnceLock<()>>,
+    ended: Vec<OnceLock<()>>,
     /// Vertices for which a folder of the user's changed while they read it.
     unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
@@ -67,7 +69,8 @@ impl<'a> Solve<'a> {
             known: Known::new(definition, &job.engine.store, targets),
             values: (0..count).map(|_| OnceLock::new()).collect(),
             fresh: (0..count).map(|_| OnceLock::new()).collect(),
-            announced: (0..count).map(|_| OnceLock::new()).collect(),
+            begun: (0..count).map(|_| OnceLock::new()).collect(),
+            ended: (0..count).map(|_| OnceLock::new()).collect(),
             unsteady: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
         }
@@ -89,7 +92,7 @@ impl<'a> Solve<'a> {
             let spawn = |actions: Vec<Action>| {
                 for action in actions {
                     if action == Action::Stop {
-                        solve.job.cancel.cancel();
+                        solve.job.stop();
                         continue;
                     }
                     let sender: Sender<Input> = sender.clone();
@@ -152,8 +155,11 @@ impl<'a> Solve<'a> {
         }
     }
 
-    fn source_value(&self, vertex: usize, source: &SourceOp) -> Result<Value, OpError> {
-        op::source::value(self.job, source, self.definition.vertex(vertex).platform.as_ref())
+    pub(crate) fn source_value(&self, vertex: usize, source: &SourceOp) -> Result<Value, OpError> {
+        let platform = self.definition.vertex(vertex).platform.as_ref();
+        let events = self.job.events.as_ref();
+        let progress = op::source::Progress { events, vertex: self.shown(vertex) };
+        op::source::value(self.job, source, platform, &progress)
     }
 
     fn fail(&self, failure: Failure) {
@@ -179,8 +185,16 @@ impl<'a> Solve<'a> {
 
     fn lookup(&self, vertex: usize) -> Result<bool, Failure> {
         if let Op::Source(source) = &self.definition.vertex(vertex).op {
+            let is_remote = op::source::is_remote(source);
+            if is_remote {
+                self.begin(vertex);
+            }
             let value = self.source_value(vertex, source).map_err(|error| (vertex, error))?;
-            self.finish(vertex, vec![value], None);
+            let keys = self.source_keys(vertex).map_err(|error| (vertex, error))?;
+            self.finish(vertex, vec![value], Some(VertexKeys::of_source(keys)));
+            if is_remote {
+                self.end(vertex, false);
+            }
             return Ok(true);
         }
         let keys = self.known.early(vertex, self)?.clone();
@@ -331,9 +345,19 @@ impl<'a> Solve<'a> {
 
     fn announce_one(&self, vertex: usize) {
         let is_source = matches!(self.definition.vertex(vertex).op, Op::Source(_));
-        if self.announced[vertex].set(()).is_ok() {
+        self.begin(vertex);
+        self.end(vertex, !is_source);
+    }
+
+    fn begin(&self, vertex: usize) {
+        if self.begun[vertex].set(()).is_ok() {
             self.started(vertex);
-            self.completed(vertex, !is_source, None);
+        }
+    }
+
+    fn end(&self, vertex: usize, cached: bool) {
+        if self.ended[vertex].set(()).is_ok() {
+            self.completed(vertex, cached, None);
         }
     }
 
@@ -392,6 +416,44 @@ fn failed(action: Action) -> Input {
 }
 
 impl Facts for Solve<'_> {
+    /// Asks about all remote sources at once. The first that fails ends the rest, as the job is to fail.
+    fn prepare(&self, vertices: &[usize]) -> Result<(), (usize, OpError)> {
+        let remote = vertices.iter().filter_map(|&index| match &self.definition.vertex(index).op {
+            Op::Source(source) if op::source::is_remote(source) => Some((index, source)),
+            _ => None,
+        });
+        let remote: Vec<(usize, &SourceOp)> = remote.collect();
+        if remote.is_empty() {
+            return Ok(());
+        }
+        let (sender, receiver) = channel();
+        std::thread::scope(|scope| {
+            for (index, source) in remote {
+                let sender = sender.clone();
+                scope.spawn(move || {
+                    let outcome = op::source::prepare(self.job, source, &|| self.begin(index));
+                    let is_known = outcome.is_ok()
+                        && op::source::keys(self.job, source, None)
+                            .is_ok_and(|keys| !keys.is_empty());
+                    if is_known && self.begun[index].get().is_some() {
+                        self.end(index, false);
+                    }
+                    // The receiver lives until all have reported.
+                    let _ = sender.send(outcome.map_err(|error| (index, error)));
+                });
+            }
+            drop(sender);
+            let mut first = Ok(());
+            for outcome in receiver {
+                if outcome.is_err() && first.is_ok() {
+                    self.job.stop_transfers();
+                    first = outcome;
+                }
+            }
+            first
+        })
+    }
+
     fn source_keys(&self, vertex: usize) -> Result<Vec<Key>, OpError> {
         match &self.definition.vertex(vertex).op {
             Op::Source(source) => {
