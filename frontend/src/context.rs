@@ -5,14 +5,14 @@ use std::sync::Arc;
 use llb::{Platform, SourceInfo};
 use parser::{Arg, Dockerfile, Instruction, InstructionKind};
 
-use crate::error::{ErrorKind, FrontendError};
+use crate::error::FrontendError;
 use crate::lint::{Linter, Rule};
 use crate::local::Locals;
 use crate::options::Options;
 use crate::outcome::ResolvedImages;
 use crate::place::Place;
 use crate::scope::Variables;
-use crate::{expand, lint, platform_args, suggest};
+use crate::{epoch, expand, lint, platform_args, suggest};
 
 /// Input and surroundings of one conversion for one platform.
 pub(crate) struct Context<'a> {
@@ -102,6 +102,10 @@ pub(crate) fn global_scopes(
                 globals.set(name, value);
             }
             let Some(default) = &item.default else { continue };
+            if name == epoch::NAME && options.epoch_of_source.is_some() {
+                // What it named has been asked.
+                continue;
+            }
             if given.is_none() {
                 match expand::single(&default.text, escape, &globals) {
                     Ok(value) => globals.set(name, &value.text),
@@ -114,24 +118,6 @@ pub(crate) fn global_scopes(
         }
     }
     if errors.is_empty() { Ok((globals, defaults)) } else { Err(errors) }
-}
-
-/// `SOURCE_DATE_EPOCH`: what the caller says, else the build-arg, else the global argument.
-///
-/// # Errors
-/// When it is no number; taking it from a named context or a stage is not supported yet.
-pub(crate) fn epoch(options: &Options, globals: &Variables) -> Result<Option<i64>, FrontendError> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    if options.source_date_epoch.is_some() {
-        return Ok(options.source_date_epoch);
-    }
-    let value = options.build_args.get(NAME).map(String::as_str).or_else(|| globals.get(NAME));
-    // The build context is a folder, which has no time of its own.
-    value.filter(|value| !["", "context"].contains(value)).map_or(Ok(None), |value| {
-        let invalid =
-            |_| FrontendError::at_start(ErrorKind::InvalidEpoch { value: value.to_owned() });
-        value.parse().map(Some).map_err(invalid)
-    })
 }
 
 /// Reports arguments that look like secrets.

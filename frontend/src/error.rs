@@ -114,6 +114,14 @@ pub enum ErrorKind {
         /// Where it was to be mounted.
         target: String,
     },
+    /// A named context that is a stage which is not there.
+    #[error("build context \"{context}\" is stage \"{stage}\", which the Dockerfile does not have")]
+    UnknownContextStage {
+        /// Name of the context.
+        context: String,
+        /// Name of the stage.
+        stage: String,
+    },
     /// Stages that need each other.
     #[error("circular dependency detected on stage: {stage}")]
     CircularStages {

@@ -17,6 +17,7 @@
 mod chmod;
 mod context;
 mod convert;
+mod epoch;
 mod error;
 mod expand;
 mod go_text;
@@ -44,6 +45,7 @@ use std::sync::Arc;
 use llb::{Definition, SourceInfo};
 use parser::{Dockerfile, InstructionKind, Span};
 
+pub use crate::epoch::{EpochSource, epoch_source};
 pub use crate::error::{ErrorKind, FrontendError};
 pub use crate::lint::Rule;
 pub use crate::main_context::main_context;
@@ -73,6 +75,7 @@ pub fn convert(
     options: &Options,
     images: &ResolvedImages,
 ) -> Result<Outcome, Vec<FrontendError>> {
+    let options = &*epoch::settled(options);
     let lint = lint_options(dockerfile, options).map_err(|error| vec![error])?;
     if options
         .build_args
@@ -132,7 +135,7 @@ fn convert_platforms(
         let linter = if index == 0 { linter } else { &silent };
         let (globals, default_globals) =
             context::global_scopes(dockerfile, options, platform, linter)?;
-        let epoch = context::epoch(options, &globals).map_err(|error| vec![error])?;
+        let epoch = epoch::epoch(options, &globals).map_err(|error| vec![error])?;
         let cx = Context {
             dockerfile,
             options,
@@ -176,17 +179,14 @@ fn convert_platform(
         Resolution::Known(starts) => starts,
         Resolution::Needs(needs) => return Ok(Err(needs)),
     };
-    let (hidden, in_file): (Vec<_>, Vec<_>) =
-        (0..plan.stages.len()).partition(|&id| plan.stages[id].is_hidden);
-    for &id in &in_file {
-        if let Some(start) = &starts[id] {
+    for (id, start) in starts.iter().enumerate() {
+        if let Some(start) = start.as_ref().filter(|_| !plan.stages[id].is_hidden) {
             convert::add_source(cx, &plan, definition, id, start);
         }
     }
     let mut done: convert::Done = vec![None; plan.stages.len()];
     let mut errors = Vec::new();
-    // Hidden stages have no instructions and are there for all others.
-    for id in hidden.into_iter().chain(in_file) {
+    for id in plan.order() {
         if let Some(start) = &starts[id] {
             let (state, found) = convert::stage(cx, &plan, &done, definition, id, start);
             done[id] = Some(state);

@@ -17,7 +17,7 @@ use crate::remote::{git, http};
 /// When it is a repository whose URL is wrong.
 pub fn main_context(options: &Options) -> Result<Option<Definition>, ErrorKind> {
     let mut definition = Definition::default();
-    definition.result = add(&options.context, &Locals::collecting(), &mut definition)?;
+    definition.result = add(options, &Locals::collecting(), &mut definition)?;
     Ok(definition.result.map(|_| definition))
 }
 
@@ -26,7 +26,7 @@ pub fn main_context(options: &Options) -> Result<Option<Definition>, ErrorKind> 
 /// # Errors
 /// When it is a repository whose URL is wrong.
 pub(crate) fn add(
-    context: &MainContext,
+    options: &Options,
     locals: &Locals,
     definition: &mut Definition,
 ) -> Result<Option<Edge>, ErrorKind> {
@@ -36,7 +36,7 @@ pub(crate) fn add(
     };
     let file = |url: &str| http::source(url, MainContext::FILE_NAME, None);
     let remote = || "[internal] load remote build context".to_owned();
-    Ok(match context {
+    Ok(match &options.context {
         MainContext::Empty => None,
         MainContext::Local => {
             let name = "[internal] load build context".to_owned();

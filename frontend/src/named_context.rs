@@ -101,6 +101,10 @@ pub(crate) fn locate_context(
         NamedContext::Image { reference } => {
             Ok(Located::Image { context: Some(name), location: registry_image(&reference, place)? })
         }
+        // Such a context has become a stage when the plan was made.
+        NamedContext::Stage { name: stage } => {
+            Err(place.error(ErrorKind::UnknownContextStage { context: name, stage }))
+        }
         NamedContext::Git { url } => {
             let source = git::source(&url, "a git repository as named context")
                 .map_err(|kind| place.error(kind))?;

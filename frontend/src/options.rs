@@ -47,6 +47,9 @@ pub struct Options {
     pub resolve_mode: ResolveMode,
     /// `SOURCE_DATE_EPOCH` in seconds.
     pub source_date_epoch: Option<i64>,
+    /// What the source that `SOURCE_DATE_EPOCH` names has said, once it was asked: its time, if it has one. See
+    /// [`epoch_source`](crate::epoch_source).
+    pub epoch_of_source: Option<Option<i64>>,
     /// Whether the result is an index even for one platform; step names then show the platform.
     pub multi_platform: bool,
     /// Convert every stage, whether the target needs it or not (`--check` without target).
@@ -104,6 +107,11 @@ pub enum NamedContext {
         tag: Option<String>,
         /// Manifest or index digest.
         digest: Option<Digest>,
+    },
+    /// The result of a stage of the same Dockerfile, files and config.
+    Stage {
+        /// Name of the stage, in any letter case.
+        name: String,
     },
     /// An image of a registry.
     Image {

@@ -82,7 +82,7 @@ impl Converter<'_, '_> {
     ) -> Result<(), FrontendError> {
         let from = step.sources.first().copied().flatten();
         if let Some(id) = from
-            && self.done.get(id).is_none_or(Option::is_none)
+            && self.plan.is_later(id, self.id)
         {
             let (from, span) =
                 copy.from.as_ref().map(|from| (from.text.clone(), from.span)).unwrap_or_default();

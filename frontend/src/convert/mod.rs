@@ -238,7 +238,7 @@ impl Converter<'_, '_> {
     /// File tree of the build context, of which `path` is used; `None` is an empty one.
     fn context_source(&mut self, place: Place, path: &str) -> Result<Option<Edge>, FrontendError> {
         self.cx.locals.note(local::CONTEXT, path);
-        main_context::add(&self.cx.options.context, self.cx.locals, self.definition)
+        main_context::add(self.cx.options, self.cx.locals, self.definition)
             .map_err(|kind| place.error(kind))
     }
 

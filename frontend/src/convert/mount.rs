@@ -91,7 +91,7 @@ impl Converter<'_, '_> {
 
     /// Fails for a stage that comes later.
     fn check_mountable(&self, id: StageId, target: &str) -> Result<(), ErrorKind> {
-        if self.done.get(id).is_some_and(Option::is_some) {
+        if !self.plan.is_later(id, self.id) {
             return Ok(());
         }
         Err(ErrorKind::MountFromLaterStage {

@@ -1,5 +1,7 @@
 //! What the tests share: reading options, and answering requests from the images of the conformance kit.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::path::{Path, PathBuf};
 
 use frontend::{
@@ -55,6 +57,7 @@ pub(crate) fn options(args: &[String], context: &str) -> Options {
             "--no-cache-filter" => options.no_cache = NoCache::Stages(vec![value()]),
             "--shm-size" => options.shm_size = value().parse().unwrap_or(64 << 20),
             "--ignore" => options.ignore_patterns.push(value()),
+            "--epoch-of-source" => options.epoch_of_source = Some(value().parse().ok()),
             "--epoch" => options.source_date_epoch = value().parse().ok(),
             "--allow" => {
                 options.entitlements.insert(match value().as_str() {
@@ -81,7 +84,9 @@ fn main_context(value: &str) -> MainContext {
 }
 
 fn named_context(name: &str, value: &str) -> NamedContext {
-    if let Some(reference) = value.strip_prefix("docker-image://") {
+    if let Some(stage) = value.strip_prefix("target:") {
+        NamedContext::Stage { name: stage.to_owned() }
+    } else if let Some(reference) = value.strip_prefix("docker-image://") {
         NamedContext::Image { reference: reference.to_owned() }
     } else if let Some(path) = value.strip_prefix("oci-layout://") {
         let (path, tag) =
