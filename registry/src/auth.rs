@@ -287,7 +287,12 @@ fn token_request(
 }
 
 fn basic(user: &str, password: &str) -> Option<HeaderValue> {
-    secret_header(&format!("Basic {}", base64(format!("{user}:{password}").as_bytes())))
+    secret_header(&basic_authorization(user, password))
+}
+
+/// Value of an `Authorization` header by user name and password (RFC 7617).
+pub fn basic_authorization(user: &str, password: &str) -> String {
+    format!("Basic {}", base64(format!("{user}:{password}").as_bytes()))
 }
 
 /// Base64 with padding (RFC 4648 §4).

@@ -36,6 +36,7 @@ mod push;
 mod session;
 mod transport;
 
+pub use auth::basic_authorization;
 pub use cancel::Cancel;
 pub use client::Client;
 pub use credential::docker_config_path;
