@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cache::{Key, Lock, Ref, Store, StoreOptions, WorkspaceKind};
 use llb::op::SourceOp;
@@ -17,6 +17,7 @@ use crate::check;
 use crate::error::{OpError, SolveError};
 use crate::image::{ImageFacts, Providers};
 use crate::op::source::Downloads;
+use crate::op::source::git::{Answers, GitOptions};
 use crate::session::Session;
 use crate::solve::Solve;
 use crate::value::Value;
@@ -30,6 +31,8 @@ pub struct EngineOptions {
     pub jobs: Option<usize>,
     /// How registries are spoken to.
     pub registry: registry::ClientOptions,
+    /// How git is run.
+    pub git: GitOptions,
 }
 
 /// Runs builds on one store.
@@ -46,6 +49,8 @@ pub(crate) struct EngineInner {
     pub(crate) registry: Arc<registry::Client>,
     transfers: registry::Cancel,
     pub(crate) images: Mutex<HashMap<ImageKey, Arc<ImageFacts>>>,
+    /// Whether git is there and new enough.
+    pub(crate) git_is_known: OnceLock<()>,
     sandbox: Mutex<Option<Arc<Sandbox>>>,
 }
 
@@ -68,6 +73,7 @@ impl Engine {
                 registry,
                 transfers,
                 images: Mutex::default(),
+                git_is_known: OnceLock::new(),
                 sandbox: Mutex::new(None),
             }),
         })
@@ -106,6 +112,7 @@ impl Engine {
                 cancel,
                 transfers,
                 downloads: Downloads::default(),
+                git: Answers::default(),
                 reset: Mutex::default(),
             },
         }
@@ -141,6 +148,8 @@ pub(crate) struct JobInner {
     transfers: registry::Cancel,
     /// What the URLs of this job have come to.
     pub(crate) downloads: Downloads,
+    /// Which commits this job has found refs to be.
+    pub(crate) git: Answers,
     /// Cache mounts that this job has emptied.
     reset: Mutex<HashSet<String>>,
 }
@@ -177,8 +186,8 @@ impl Job {
         Ok(trees)
     }
 
-    /// The time of what a source brings, in seconds since the epoch: `Last-Modified` of a file behind a URL. `None`
-    /// when it has no time of its own, as a folder of the user's.
+    /// The time of what a source brings, in seconds since the epoch: `Last-Modified` of a file behind a URL, that
+    /// of the commit of a repository. `None` when it has no time of its own, as a folder of the user's.
     ///
     /// # Errors
     /// When the source cannot be asked or had.
@@ -197,6 +206,11 @@ impl JobInner {
     /// Ends the transfers, for a job that is about to fail.
     pub(crate) fn stop_transfers(&self) {
         self.transfers.cancel();
+    }
+
+    /// Whether nothing more is to be transferred.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.cancel.is_cancelled() || self.transfers.is_cancelled()
     }
 
     /// Empties a cache mount, the first time that a step which ignores the cache asks for it: what later

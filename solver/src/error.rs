@@ -8,6 +8,7 @@ use llb::SourceRange;
 use thiserror::Error;
 
 use crate::op::missing::MissingPart;
+use crate::op::source::git::GitError;
 
 /// A vertex that failed, with everything a user needs to find it.
 #[derive(Debug, Error)]
@@ -128,6 +129,9 @@ pub enum OpError {
         /// The digest that was asked for.
         want: llb::Digest,
     },
+    /// A git repository could not be had.
+    #[error(transparent)]
+    Git(Box<GitError>),
     /// An OCI layout could not be read.
     #[error("failed to resolve source metadata for {name}: {message}")]
     Layout {

@@ -157,9 +157,12 @@ impl<'a> Solve<'a> {
 
     pub(crate) fn source_value(&self, vertex: usize, source: &SourceOp) -> Result<Value, OpError> {
         let platform = self.definition.vertex(vertex).platform.as_ref();
+        op::source::value(self.job, source, platform, &self.progress(vertex))
+    }
+
+    fn progress(&self, vertex: usize) -> op::source::Progress<'_> {
         let events = self.job.events.as_ref();
-        let progress = op::source::Progress { events, vertex: self.shown(vertex) };
-        op::source::value(self.job, source, platform, &progress)
+        op::source::Progress { events, vertex: self.shown(vertex) }
     }
 
     fn fail(&self, failure: Failure) {
@@ -184,7 +187,9 @@ impl<'a> Solve<'a> {
     }
 
     fn lookup(&self, vertex: usize) -> Result<bool, Failure> {
-        if let Op::Source(source) = &self.definition.vertex(vertex).op {
+        if let Op::Source(source) = &self.definition.vertex(vertex).op
+            && !op::source::is_fetched(source)
+        {
             let is_remote = op::source::is_remote(source);
             if is_remote {
                 self.begin(vertex);
@@ -344,7 +349,10 @@ impl<'a> Solve<'a> {
     }
 
     fn announce_one(&self, vertex: usize) {
-        let is_source = matches!(self.definition.vertex(vertex).op, Op::Source(_));
+        let is_source = matches!(
+            &self.definition.vertex(vertex).op,
+            Op::Source(source) if !op::source::is_fetched(source)
+        );
         self.begin(vertex);
         self.end(vertex, !is_source);
     }
@@ -431,11 +439,14 @@ impl Facts for Solve<'_> {
             for (index, source) in remote {
                 let sender = sender.clone();
                 scope.spawn(move || {
-                    let outcome = op::source::prepare(self.job, source, &|| self.begin(index));
+                    let begin = || self.begin(index);
+                    let outcome =
+                        op::source::prepare(self.job, source, &self.progress(index), &begin);
                     let is_known = outcome.is_ok()
                         && op::source::keys(self.job, source, None)
                             .is_ok_and(|keys| !keys.is_empty());
-                    if is_known && self.begun[index].get().is_some() {
+                    let is_all = is_known && !op::source::is_fetched(source);
+                    if is_all && self.begun[index].get().is_some() {
                         self.end(index, false);
                     }
                     // The receiver lives until all have reported.

@@ -17,11 +17,12 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use cache::{Key, KeyBuilder, LayerMeta, Records, Ref};
 use llb::op::SourceOp;
 use llb::url::redacted;
-use llb::{Digest, EventSink};
+use llb::{Digest, Event, EventSink};
 use tree::codec::Sha256;
 use tree::draft::CopyOptions;
 
@@ -50,6 +51,14 @@ pub(crate) struct Progress<'a> {
     pub(crate) events: &'a dyn EventSink,
     /// Whose it is.
     pub(crate) vertex: Digest,
+}
+
+impl Progress<'_> {
+    /// Shows what a program says.
+    pub(crate) fn log(&self, words: &[u8]) {
+        let (data, at) = (words.to_vec(), SystemTime::now());
+        self.events.send(Event::Log { vertex: self.vertex, stream: 1, data, at });
+    }
 }
 
 /// What a source asks for.
