@@ -1,3 +1,0 @@
-FROM x
-COPY --from=x a b
-#: --build-context x=https://h/r.git

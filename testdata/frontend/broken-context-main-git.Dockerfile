@@ -1,3 +1,0 @@
-FROM scratch
-COPY a /
-#: --context https://u:p@h/r.git
