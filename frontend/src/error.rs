@@ -9,6 +9,7 @@ use parser::mount::MountError;
 use thiserror::Error;
 
 use crate::outcome::LineRange;
+use crate::remote::git::InvalidGitRef;
 
 /// A mistake and where in the Dockerfile it is.
 #[derive(Debug, Diagnostic)]
@@ -172,6 +173,9 @@ pub enum ErrorKind {
     /// `COPY` of a git repository.
     #[error("source can't be a git ref for COPY")]
     GitForCopy,
+    /// A git ref that is wrong.
+    #[error(transparent)]
+    GitRef(#[from] InvalidGitRef),
     /// `--link` with an owner by name.
     #[error(
         "user name `{owner}` can not be looked up with --link: the copied layer does not see the stage's files"

@@ -54,6 +54,7 @@ pub use crate::outcome::{
     Build, ImageLocation, ImageRequest, LineRange, Outcome, ResolvedImage, ResolvedImages,
     StageInfo, Target, Warning,
 };
+pub use crate::remote::git::InvalidGitRef;
 pub use crate::suggest::nearest;
 
 use crate::context::Context;

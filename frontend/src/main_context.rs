@@ -43,7 +43,7 @@ pub(crate) fn add(
             Some(load(definition, locals.source(local::CONTEXT), name))
         }
         MainContext::Git { url } => {
-            let source = git::source(url, "a git repository as build context")?;
+            let source = git::main_context(url, options)?;
             Some(load(definition, source, format!("[internal] load git source {}", redacted(url))))
         }
         MainContext::HttpFile { url } => Some(load(definition, file(url), remote())),

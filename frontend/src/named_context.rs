@@ -106,8 +106,7 @@ pub(crate) fn locate_context(
             Err(place.error(ErrorKind::UnknownContextStage { context: name, stage }))
         }
         NamedContext::Git { url } => {
-            let source = git::source(&url, "a git repository as named context")
-                .map_err(|kind| place.error(kind))?;
+            let source = git::named_context(&url).map_err(|error| place.error(error.into()))?;
             Ok(Located::Source { context: name, url, source })
         }
         NamedContext::Http { url } => {

@@ -26,6 +26,7 @@ struct Transfer {
     link: bool,
     parents: bool,
     unpack: Option<bool>,
+    keep_git_dir: Option<bool>,
     checksum: Option<Word>,
     exclude: Vec<String>,
     sources: Vec<Word>,
@@ -97,6 +98,7 @@ impl Converter<'_, '_> {
             link: copy.link.is_some_and(|flag| flag.value),
             parents: copy.parents.is_some_and(|flag| flag.value),
             unpack: None,
+            keep_git_dir: None,
             checksum: None,
             exclude: texts(&copy.exclude),
             sources: self.expand_sources(step, &copy.sources)?,
@@ -119,6 +121,7 @@ impl Converter<'_, '_> {
             link: add.link.is_some_and(|flag| flag.value),
             parents: false,
             unpack: add.unpack.map(|flag| flag.value),
+            keep_git_dir: add.keep_git_dir.map(|flag| flag.value),
             checksum: self.expand_flag(step.place, add.checksum.as_ref())?,
             exclude: texts(&add.exclude),
             sources: self.expand_sources(step, &add.sources)?,
@@ -216,11 +219,13 @@ impl Converter<'_, '_> {
         let refuse = |kind| Err(step.place.error_at(*span, kind));
         match remote::kind(source) {
             Some(kind) if !transfer.is_add => refuse(kind.refused_by_copy()),
-            Some(remote::Kind::Git) => match remote::git::source(source, "ADD of a git repository")
-            {
-                Ok(op) => Ok(self.git_part(step, template, op, name)),
-                Err(kind) => refuse(kind),
-            },
+            Some(remote::Kind::Git) => {
+                let checksum = transfer.checksum.as_ref().map(|word| word.text.as_str());
+                match remote::git::added(source, transfer.keep_git_dir, checksum) {
+                    Ok(op) => Ok(self.git_part(step, template, op, name)),
+                    Err(error) => refuse(error.into()),
+                }
+            }
             Some(remote::Kind::Http) => Ok(self.http_part(step, transfer, template, source, name)),
             None => self.file_part(step, transfer, template, source),
         }
@@ -255,8 +260,7 @@ impl Converter<'_, '_> {
         name: &str,
     ) -> Part {
         let tree = Some(self.remote_source(step, op, name));
-        let action =
-            CopyAction { src: "/".to_owned(), dir_copy_contents: true, ..template.clone() };
+        let action = CopyAction { src: "/".to_owned(), ..template.clone() };
         Part { tree, action }
     }
 

@@ -50,7 +50,10 @@ pub(super) fn state(
             state.local = Some(source.clone());
         }
         Start::Source { context, url, source } => {
-            let name = format!("[context {context}] {}", redacted(url));
+            let name = match source.identifier.starts_with("git://") {
+                true => format!("[internal] load git source {}", redacted(url)),
+                false => format!("[context {context}] {}", redacted(url)),
+            };
             let sources = vec![plan.stages[id].place.source(&cx.info)];
             let metadata = VertexMetadata { name, sources, ..VertexMetadata::default() };
             let vertex = definition.add(Op::Source(source.clone()), Vec::new(), None, metadata);

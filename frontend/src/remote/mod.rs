@@ -27,18 +27,11 @@ impl Kind {
 
 /// Kind of a source, or `None` for a path.
 pub(crate) fn kind(source: &str) -> Option<Kind> {
-    if source.starts_with("git://") || source.starts_with("ssh://") {
+    if git::is_git(source) {
         return Some(Kind::Git);
     }
-    if source.starts_with("http://") || source.starts_with("https://") {
-        return Some(if path_of(source).ends_with(".git") { Kind::Git } else { Kind::Http });
-    }
-    let (user, host) = source.split_once(':')?.0.split_once('@')?;
-    let is_name = |text: &str| {
-        !text.is_empty()
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || ['-', '_', '.'].contains(&c))
-    };
-    (is_name(user) && is_name(host)).then_some(Kind::Git)
+    let is_url = source.starts_with("http://") || source.starts_with("https://");
+    is_url.then_some(Kind::Http)
 }
 
 impl MainContext {

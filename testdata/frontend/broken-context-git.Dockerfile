@@ -1,0 +1,2 @@
+FROM tree
+#: --build-context tree=https://h/r.git?x
