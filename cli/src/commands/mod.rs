@@ -60,6 +60,7 @@ pub(crate) fn engine_options(root: Option<&Path>, jobs: Option<usize>) -> Engine
         root: root.map_or_else(default_root, Path::to_owned),
         jobs,
         registry: registry::ClientOptions { docker_config, ..registry::ClientOptions::default() },
+        git: crate::git::options(),
     }
 }
 
@@ -86,6 +87,7 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         OpError::WrongChecksum { .. } => Failure::new(Exit::Build, message).hint(
             "the file is not the one that --checksum names: check where it comes from, then correct the checksum",
         ),
+        OpError::Git(error) => crate::git::failure(error, message),
         OpError::Sandbox(_) => Failure::new(Exit::Machine, message).hint(sandbox_hint()),
         OpError::Checksum { hint, missing, .. } => {
             let meant = missing.as_deref().and_then(meant);

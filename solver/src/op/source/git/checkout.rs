@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use cache::{LayerMeta, Ref};
 use fs_err as fs;
 use llb::GitUrl;
-use llb::git_url::redacted;
+use llb::url::redacted;
 use tree::Timestamp;
 
 use super::command::{Call, Git};
@@ -290,7 +290,8 @@ impl Checkout<'_> {
             if error.is_canceled() {
                 return error;
             }
-            GitError::Submodule { path: redacted(path), source: Box::new(error) }.into()
+            GitError::Submodule { path: redacted(path).into_owned(), source: Box::new(error) }
+                .into()
         })
     }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use llb::GitUrl;
-use llb::git_url::redacted;
+use llb::url::redacted;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
@@ -165,7 +165,7 @@ impl Git<'_> {
         let text = String::from_utf8_lossy(&words);
         // A server can have git say anything.
         let text = text.replace(|c: char| c.is_control() && c != '\n', " ");
-        let mut words = redacted(&text);
+        let mut words = redacted(&text).into_owned();
         if let Some(auth) = auth {
             words = words.replace(&auth.header, "xxxxx");
         }

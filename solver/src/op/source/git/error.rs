@@ -63,6 +63,14 @@ pub enum GitError {
         /// What was found.
         found: String,
     },
+    /// A tree that git refuses to write, for where its files would be.
+    #[error("cannot check out {url}: {message}")]
+    Tree {
+        /// The repository's address, without credentials.
+        url: String,
+        /// What git said.
+        message: String,
+    },
     /// A folder of the repository cannot be used.
     #[error("failed to open subdir {subdir}: {reason}")]
     Subdir {

@@ -117,11 +117,17 @@ impl<'a> Repository<'a> {
     /// # Errors
     /// As [`read`](Self::read).
     pub(super) fn run(&self, action: &'static str, call: &Call<'_>) -> Result<Ran, OpError> {
-        let ran = self.git.local(action, call);
-        if ran.is_err() {
-            self.spoil();
+        let ran = self.git.run(call)?;
+        if ran.is_ok {
+            return Ok(ran);
         }
-        ran
+        let message = last_words(&ran.words);
+        if ran.words.contains("invalid path '") {
+            let url = self.url.to_string();
+            return Err(GitError::Tree { url, message }.into());
+        }
+        self.spoil();
+        Err(GitError::Local { action, message }.into())
     }
 
     /// Has the next one to open the repository start afresh.

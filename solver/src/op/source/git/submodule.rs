@@ -1,7 +1,7 @@
 //! Submodules of a commit: where they belong, and which commit of which repository they are.
 
 use llb::GitUrl;
-use llb::git_url::redacted;
+use llb::url::redacted;
 
 use super::error::GitError;
 use super::repository::Repository;
@@ -77,17 +77,17 @@ fn submodule(
     };
     let entry = listed.iter().rfind(is_it).filter(|entry| is_plain(&entry.name));
     let (Some(entry), true) = (entry, is_plain(&path)) else {
-        return Err(GitError::NoSubmoduleUrl { path: redacted(&path) });
+        return Err(GitError::NoSubmoduleUrl { path: redacted(&path).into_owned() });
     };
     if entry.is_off {
         return Ok(None);
     }
     let Some(url) = &entry.url else {
-        return Err(GitError::NoSubmoduleUrl { path: redacted(&path) });
+        return Err(GitError::NoSubmoduleUrl { path: redacted(&path).into_owned() });
     };
     let url = parent.join(url).map_err(|source| GitError::SubmoduleUrl {
-        path: redacted(&path),
-        url: redacted(url),
+        path: redacted(&path).into_owned(),
+        url: redacted(url).into_owned(),
         source,
     })?;
     Ok(Some(Submodule { path, name: entry.name.clone(), url, commit }))
