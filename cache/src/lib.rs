@@ -7,7 +7,7 @@
 //! db.sqlite                 metadata (see `database`)
 //! blobs/sha256/<hex>        finished blobs (see `blob`)
 //! layers/<id>/fs            unpacked layers in overlay form (see `layer`)
-//! mounts/<id>/              cache mounts (see `mount`)
+//! mounts/<id>/              cache mounts, and what else outlives builds (see `mount`)
 //! ingest/<process>/<n>      what is being written, swept when its process is dead (see `process`)
 //! ingest/<process>.lock     held while the process lives
 //! locks/                    one file for each lock that is held (see `lock`)

@@ -266,7 +266,25 @@ fn decode_lossy(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever is taken prints as it was, and its parts are no options.
+        #[test]
+        fn what_is_taken_is_an_address(text in "(https?|git|ssh|file|ext)?(://|:|@)?[-a-z@:/%.?#\\[\\] ]{0,20}", more in "[-./a-z:@]{0,12}") {
+            if let Ok(url) = GitUrl::parse(&text) {
+                prop_assert_eq!(url.with_credentials(), text);
+                for url in [Some(url.clone()), url.join(&more).ok()].into_iter().flatten() {
+                    let shown = url.without_credentials();
+                    let again = GitUrl::parse(&shown).map(|url| url.without_credentials());
+                    prop_assert_eq!(again, Ok(shown.clone()));
+                    prop_assert!(!shown.starts_with('-') && !url.host().starts_with('-'));
+                }
+            }
+        }
+    }
 
     #[track_caller]
     fn check(text: &str, expect: &str) {

@@ -194,7 +194,7 @@ fn a_pinned_commit_that_is_stored_needs_no_network_and_no_git() {
     let lines = format!("ADD --checksum={} {{}}/r.git#{commit} /s", &commit[..12]);
     fixture.build(&lines, &[]).ok();
     fixture.server.requests();
-    let lines = lines.replace("{}", &fixture.server.url("").trim_end_matches('/'));
+    let lines = lines.replace("{}", fixture.server.url("").trim_end_matches('/'));
     fixture.place.write("Dockerfile", &format!("FROM scratch\n{lines}\nADD Dockerfile /d\n"));
     let mut build = fixture.place.command(&["--progress=plain", "-o", "out", "ctx"]);
     let ran = fixture.place.ran(build.env("PATH", "/nonexistent").output().unwrap()).ok();
@@ -500,4 +500,37 @@ fn builds_at_the_same_time_share_a_repository() {
         assert_eq!(fs::read_to_string(out.join("a/a")).unwrap(), number.to_string());
         assert_eq!(fs::read_to_string(out.join("b/a")).unwrap(), "3");
     }
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing_behind() {
+    if !super::support::can_run() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let repository = fixture.repository("r", &[("a", "1")]);
+    let mut noise = vec![0; 12 << 20];
+    let mut state = 1u64;
+    for byte in &mut noise {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        *byte = (state >> 56) as u8;
+    }
+    fs::write(repository.tree.join("big"), noise).unwrap();
+    repository.commit(&[]);
+    let folder = fixture.place.path("state");
+    fs::create_dir(&folder).unwrap();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=8m", "none"]).arg(&folder);
+    assert!(mount.status().unwrap().success());
+    let full = fixture.build("ADD {}/r.git /s", &[]);
+    repository.git(&["rm", "--quiet", "big"]);
+    repository.commit(&[]);
+    let small = fixture.build("ADD {}/r.git /s", &[]);
+    Command::new("umount").arg("-l").arg(&folder).status().unwrap();
+    assert!(
+        full.code == Some(4) && full.stderr.contains("the disk is full: free some space"),
+        "{}",
+        full.stderr
+    );
+    small.ok();
 }

@@ -40,7 +40,7 @@ impl Fixture {
 
     /// Builds `FROM scratch` and these lines into the folder `out`; `{}` is the server's address.
     fn build(&self, lines: &str, words: &[&str]) -> Ran {
-        let lines = lines.replace("{}", &self.server.url("").trim_end_matches('/'));
+        let lines = lines.replace("{}", self.server.url("").trim_end_matches('/'));
         self.place.write("Dockerfile", &format!("FROM scratch\n{lines}\n"));
         let out = self.place.path("out");
         let _ = fs::remove_dir_all(&out);

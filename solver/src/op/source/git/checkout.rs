@@ -48,8 +48,7 @@ pub(super) fn checkout(git: &Git<'_>, resolved: &Resolved) -> Result<Ref, OpErro
         depth: 0,
     };
     checkout.write(&wanted, upper.path())?;
-    let mtime = checkout.top_time.get().filter(|_| request.has_commit_time);
-    let mtime = mtime.map(|seconds| Timestamp { seconds, nanoseconds: 0 });
+    let mtime = checkout.top_time.get().map(|seconds| Timestamp { seconds, nanoseconds: 0 });
     tree::checkout::settle(upper.path(), mtime)?;
     let what = resolved.name.as_deref().unwrap_or(&resolved.object);
     let layer = workspace.commit(&LayerMeta::now(format!("git {}#{what}", request.url)))?;
@@ -82,7 +81,7 @@ struct Checkout<'a> {
     /// A folder for what is not part of the layer.
     work: &'a Path,
     next: Cell<u32>,
-    /// Time of the commit of the source itself.
+    /// Time of the commit of the source itself, if files are to have it.
     top_time: Cell<Option<i64>>,
 }
 
@@ -114,7 +113,7 @@ impl Checkout<'_> {
         let Wanted { url, what, part, .. } = wanted;
         let repository = Repository::of(self.git, url, &what.object)?;
         repository.fetch(what)?;
-        if wanted.depth == 0 {
+        if wanted.depth == 0 && self.git.request.has_commit_time {
             self.top_time.set(Some(time_of(&repository, &what.object)?));
         }
         let commit = format!("{}^{{commit}}", what.object);

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - git reads no settings but those given here: no hooks, helpers, templates, filters or prompts.
-//! - Only the transports that a git source may have are spoken; a repository of this machine is none.
+//! - Only the transport of the address is spoken: a redirect leads to no other, least of all to a repository of
+//!   this machine.
 //! - Credentials are given to one host only, never as arguments, and never on the way of a redirect.
 //! - git and what it has started are gone when [`Git::run`] returns, also when the build is stopped.
 
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use llb::GitUrl;
+use llb::git_url::GitScheme;
 use llb::url::redacted;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
@@ -42,9 +44,6 @@ const PAUSE: i64 = 100_000_000;
 
 /// A place where there is nothing.
 const NOWHERE: &str = "/dev/null";
-
-/// Transports that a git source may have.
-const TRANSPORTS: &str = "https:http:ssh:git";
 
 /// How ssh is run: it asks nobody anything, and leaves no process behind.
 const SSH: &str = "ssh -o BatchMode=yes -o ControlMaster=no";
@@ -184,7 +183,14 @@ impl Git<'_> {
         {
             command.env("SSH_AUTH_SOCK", socket);
         }
-        let transports = if call.reads_local { "file" } else { TRANSPORTS };
+        let transports = match call.remote.map(GitUrl::scheme) {
+            Some(GitScheme::Https) => "https",
+            Some(GitScheme::Http) => "http:https",
+            Some(GitScheme::Ssh) => "ssh",
+            Some(GitScheme::Git) => "git",
+            None if call.reads_local => "file",
+            None => "none",
+        };
         command.envs([
             ("LC_ALL", "C"),
             ("HOME", NOWHERE),
@@ -360,7 +366,7 @@ pub(super) fn last_words(words: &str) -> String {
                 && *line != "and the repository exists."
         })
     });
-    let line = line.or_else(|| lines().last()).unwrap_or("it said nothing");
+    let line = line.or_else(|| lines().next_back()).unwrap_or("it said nothing");
     line.trim_start_matches("fatal: ").trim_start_matches("error: ").to_owned()
 }
 

@@ -121,6 +121,9 @@ impl<'a> Repository<'a> {
         if ran.is_ok {
             return Ok(ran);
         }
+        if let Some(error) = self.full_disk(&ran.words) {
+            return Err(error);
+        }
         let message = last_words(&ran.words);
         if ran.words.contains("invalid path '") {
             let url = self.url.to_string();
@@ -128,6 +131,14 @@ impl<'a> Repository<'a> {
         }
         self.spoil();
         Err(GitError::Local { action, message }.into())
+    }
+
+    /// What git says of a full disk, as the error that it is.
+    fn full_disk(&self, words: &str) -> Option<OpError> {
+        let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let is_full =
+            words.contains("No space left on device") || words.contains("Disk quota exceeded");
+        is_full.then(|| OpError::Io { action: "write", path: self.folder.clone(), source })
     }
 
     /// Has the next one to open the repository start afresh.
@@ -199,10 +210,16 @@ impl<'a> Repository<'a> {
         fs::write(&self.mark, "").map_err(failed)?;
         let call = Call { remote: Some(self.url), ..self.call(&words) };
         let ran = self.git.run(&call)?;
-        // git that ends by itself leaves nothing half done.
+        if !ran.is_ok {
+            self.sweep();
+        }
+        // git that ends by itself leaves nothing else half done.
         fs::remove_file(&self.mark).map_err(failed)?;
         if ran.is_ok {
             return Ok(true);
+        }
+        if let Some(error) = self.full_disk(&ran.words) {
+            return Err(error);
         }
         if is_refused(&ran.words) {
             return Ok(false);
@@ -213,6 +230,17 @@ impl<'a> Repository<'a> {
             return Err(GitError::Local { action: "add to a repository", message }.into());
         }
         Err(remote_error(self.url, &ran.words).into())
+    }
+
+    /// Removes packs that did not come to their end.
+    fn sweep(&self) {
+        let Ok(entries) = fs::read_dir(self.folder.join("objects/pack")) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("tmp_") {
+                // What stays is in nobody's way.
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// The one commit whose id begins so.

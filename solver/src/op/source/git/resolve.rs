@@ -33,14 +33,18 @@ impl Resolved {
     }
 }
 
+/// The answer about one ref, kept for who asks while another does.
+type Slot = Arc<Mutex<Option<Resolved>>>;
+
 /// What a job has found out so far: each ref is asked for once.
 #[derive(Default)]
 pub(crate) struct Answers {
-    known: Mutex<HashMap<(String, String), Arc<Mutex<Option<Resolved>>>>>,
+    /// By address and name of the ref.
+    known: Mutex<HashMap<(String, String), Slot>>,
 }
 
 impl Answers {
-    fn slot(&self, url: &GitUrl, reference: &str) -> Arc<Mutex<Option<Resolved>>> {
+    fn slot(&self, url: &GitUrl, reference: &str) -> Slot {
         let key = (url.with_credentials(), reference.to_owned());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(known.entry(key).or_default())
