@@ -9,7 +9,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -31,7 +31,7 @@ const OLDEST: (u32, u32) = (2, 32);
 const OLDEST_TEXT: &str = "2.32";
 
 /// Most bytes of output that are kept.
-const MAX_OUTPUT: u64 = 512 << 20;
+const MAX_OUTPUT: u64 = 64 << 20;
 
 /// Most bytes of what git says of itself that are kept.
 const MAX_WORDS: usize = 256 << 10;
@@ -82,6 +82,8 @@ pub(super) struct Call<'c> {
     pub(super) reads_local: bool,
     /// The repository elsewhere that is asked.
     pub(super) remote: Option<&'c GitUrl>,
+    /// Of the output, which ends each record with a zero byte, only records that begin so are kept.
+    pub(super) records: Option<&'c str>,
 }
 
 /// What git left.
@@ -157,7 +159,7 @@ impl Git<'_> {
             command.stdin(Stdio::from(holder));
         }
         let child = command.spawn().map_err(|source| GitError::Program { source })?;
-        let (status, output, words) = self.attend(child)?;
+        let (status, output, words) = self.attend(child, call.records)?;
         if self.job.is_stopping() {
             return Err(OpError::Canceled);
         }
@@ -250,12 +252,19 @@ impl Git<'_> {
     }
 
     /// Reads what a process writes until it ends, or ends it when the build is stopped.
-    fn attend(&self, mut child: Child) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), OpError> {
+    fn attend(
+        &self,
+        mut child: Child,
+        records: Option<&str>,
+    ) -> Result<(ExitStatus, Vec<u8>, Vec<u8>), OpError> {
         let failed = |source: io::Error| OpError::from(GitError::Program { source });
         let (out, err) = (child.stdout.take(), child.stderr.take());
         std::thread::scope(|scope| {
-            let output =
-                scope.spawn(|| out.map_or(Ok(Vec::new()), |pipe| read_all(pipe, MAX_OUTPUT)));
+            let output = scope.spawn(|| match (out, records) {
+                (None, _) => Ok(Vec::new()),
+                (Some(pipe), None) => read_all(pipe, MAX_OUTPUT),
+                (Some(pipe), Some(start)) => read_records(pipe, start, MAX_OUTPUT),
+            });
             let words = scope.spawn(|| err.map_or(Ok(Vec::new()), read_words));
             let ended = self.wait(&child);
             // Also what it has started: as long as it is not waited for, the group is its own.
@@ -338,6 +347,19 @@ fn read_all(mut pipe: impl Read, most: u64) -> io::Result<Vec<u8>> {
     let mut kept = Vec::new();
     pipe.by_ref().take(most).read_to_end(&mut kept)?;
     io::copy(&mut pipe, &mut io::sink())?;
+    Ok(kept)
+}
+
+/// Reads a pipe to its end, and keeps the records that begin with `start`.
+fn read_records(pipe: impl Read, start: &str, most: u64) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    for record in BufReader::new(pipe).split(0) {
+        let record = record?;
+        if record.starts_with(start.as_bytes()) && ((kept.len() + record.len()) as u64) < most {
+            kept.extend_from_slice(&record);
+            kept.push(0);
+        }
+    }
     Ok(kept)
 }
 

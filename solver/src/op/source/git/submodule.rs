@@ -1,12 +1,19 @@
 //! Submodules of a commit: where they belong, and which commit of which repository they are.
 
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+
 use llb::GitUrl;
 use llb::url::redacted;
 
+use super::command::Call;
 use super::error::GitError;
 use super::repository::Repository;
 use super::request::is_commit;
 use crate::error::OpError;
+
+/// What begins an entry of a tree that is a commit of another repository.
+const LINK: &str = "160000 ";
 
 /// A submodule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +32,12 @@ pub(super) struct Submodule {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Entry {
     name: String,
-    path: Option<String>,
     url: Option<String>,
     is_off: bool,
 }
+
+/// What `.gitmodules` says, by path.
+type Entries = HashMap<String, Entry>;
 
 /// The submodules at or below `part` of a commit's tree; empty is all of it.
 ///
@@ -42,8 +51,9 @@ pub(super) fn submodules(
 ) -> Result<Vec<Submodule>, OpError> {
     let mut words = vec!["ls-tree", "-r", "-z", "--full-tree", "--end-of-options", commit];
     words.extend(Some(part).filter(|part| !part.is_empty()));
-    let ran = repository.read("list a tree", &words)?;
-    let links = links(&ran.output);
+    let words: Vec<&OsStr> = words.into_iter().map(OsStr::new).collect();
+    let call = Call { records: Some(LINK), ..repository.call(&words) };
+    let links = links(&repository.run("list a tree", &call)?.output);
     if links.is_empty() {
         return Ok(Vec::new());
     }
@@ -51,7 +61,7 @@ pub(super) fn submodules(
     let file = repository.read("list a tree", &words)?.line();
     // A symlink of this name says nothing.
     let listed = match file.strip_prefix("100").and_then(|file| file.split(['\t', ' ']).nth(2)) {
-        None => Vec::new(),
+        None => Entries::new(),
         Some(blob) => {
             let blob = format!("--blob={blob}");
             let words = ["config", "--no-includes", &blob, "--null", "--list"];
@@ -60,7 +70,7 @@ pub(super) fn submodules(
     };
     let mut found = Vec::new();
     for (path, commit) in links {
-        found.extend(submodule(parent, &listed, path, commit)?);
+        found.extend(submodule(parent, listed.get(&path), path, commit)?);
     }
     Ok(found)
 }
@@ -68,23 +78,17 @@ pub(super) fn submodules(
 /// Puts together what is known of a submodule; `None` for one that is not to be fetched.
 fn submodule(
     parent: &GitUrl,
-    listed: &[Entry],
+    entry: Option<&Entry>,
     path: String,
     commit: String,
 ) -> Result<Option<Submodule>, GitError> {
-    let is_it = |entry: &&Entry| {
-        entry.path.as_deref().is_some_and(|listed| listed.trim_end_matches('/') == path)
-    };
-    let entry = listed.iter().rfind(is_it).filter(|entry| is_plain(&entry.name));
-    let (Some(entry), true) = (entry, is_plain(&path)) else {
-        return Err(GitError::NoSubmoduleUrl { path: redacted(&path).into_owned() });
-    };
+    let unknown = || GitError::NoSubmoduleUrl { path: redacted(&path).into_owned() };
+    let entry = entry.filter(|entry| is_plain(&entry.name) && is_plain(&path));
+    let entry = entry.ok_or_else(unknown)?;
     if entry.is_off {
         return Ok(None);
     }
-    let Some(url) = &entry.url else {
-        return Err(GitError::NoSubmoduleUrl { path: redacted(&path).into_owned() });
-    };
+    let url = entry.url.as_ref().ok_or_else(unknown)?;
     let url = parent.join(url).map_err(|source| GitError::SubmoduleUrl {
         path: redacted(&path).into_owned(),
         url: redacted(url).into_owned(),
@@ -107,7 +111,7 @@ fn is_plain(path: &str) -> bool {
 fn links(listing: &[u8]) -> Vec<(String, String)> {
     let mut links = Vec::new();
     for line in listing.split(|&byte| byte == 0) {
-        if !line.starts_with(b"160000 ") {
+        if !line.starts_with(LINK.as_bytes()) {
             continue;
         }
         let line = String::from_utf8_lossy(line);
@@ -121,8 +125,8 @@ fn links(listing: &[u8]) -> Vec<(String, String)> {
 }
 
 /// Entries of a `.gitmodules` file as git lists them: `submodule.NAME.KEY`, a line break, the value.
-fn entries(listing: &[u8]) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = Vec::new();
+fn entries(listing: &[u8]) -> Entries {
+    let mut by_name: BTreeMap<String, (Option<String>, Entry)> = BTreeMap::new();
     for line in listing.split(|&byte| byte == 0) {
         let line = String::from_utf8_lossy(line);
         let (key, value) = line.split_once('\n').unwrap_or((&line, ""));
@@ -130,18 +134,18 @@ fn entries(listing: &[u8]) -> Vec<Entry> {
         else {
             continue;
         };
-        let at = entries.iter().position(|entry| entry.name == name).unwrap_or_else(|| {
-            entries.push(Entry { name: name.to_owned(), ..Entry::default() });
-            entries.len() - 1
-        });
+        let (path, entry) = by_name.entry(name.to_owned()).or_default();
         match key {
-            "path" => entries[at].path = Some(value.to_owned()),
-            "url" => entries[at].url = Some(value.to_owned()),
-            "update" => entries[at].is_off = value == "none",
+            "path" => *path = Some(value.trim_end_matches('/').to_owned()),
+            "url" => entry.url = Some(value.to_owned()),
+            "update" => entry.is_off = value == "none",
             _ => {}
         }
     }
-    entries
+    let of_path = |(name, (path, entry)): (String, (Option<String>, Entry))| {
+        Some((path?, Entry { name, ..entry }))
+    };
+    by_name.into_iter().filter_map(of_path).collect()
 }
 
 #[cfg(test)]
@@ -152,7 +156,7 @@ mod tests {
     fn check(listing: &str, path: &str, expect: &str) {
         let parent = GitUrl::parse("https://h/o/r.git").unwrap();
         let listed = entries(listing.replace('|', "\0").as_bytes());
-        let found = submodule(&parent, &listed, path.to_owned(), "c".repeat(40));
+        let found = submodule(&parent, listed.get(path), path.to_owned(), "c".repeat(40));
         let actual = match found {
             Ok(Some(found)) => format!("{} {}", found.name, found.url),
             Ok(None) => "off".to_owned(),
