@@ -178,9 +178,48 @@ impl Ingest {
         Ok((digest, self.size))
     }
 
+    /// Keeps the bytes for this process alone, as long as the value lives.
+    pub fn hold(mut self) -> Spool {
+        self.finished = true;
+        let digest = Digest::from_bytes(std::mem::take(&mut self.hash).finish());
+        Spool { path: std::mem::take(&mut self.path), digest, size: self.size }
+    }
+
     /// Bytes written so far.
     pub fn size(&self) -> u64 {
         self.size
+    }
+}
+
+/// Bytes that only this process needs, and only for a while. They are removed when the value is dropped, or swept
+/// when the process has died.
+#[derive(Debug)]
+pub struct Spool {
+    path: PathBuf,
+    digest: Digest,
+    size: u64,
+}
+
+impl Spool {
+    /// Where they are.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Their digest.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
     }
 }
 

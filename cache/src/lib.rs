@@ -8,7 +8,7 @@
 //! blobs/sha256/<hex>        finished blobs (see `blob`)
 //! layers/<id>/fs            unpacked layers in overlay form (see `layer`)
 //! layers/<id>/index         what packed layers have, and where in their blobs
-//! mounts/<id>/              cache mounts (see `mount`)
+//! mounts/<id>/              cache mounts, and what else outlives builds (see `mount`)
 //! ingest/<process>/<n>      what is being written, swept when its process is dead (see `process`)
 //! ingest/<process>.lock     held while the process lives
 //! locks/                    one file for each lock that is held (see `lock`)
@@ -37,7 +37,7 @@ mod removal;
 mod store;
 mod workspace;
 
-pub use blob::{BlobFile, BlobReader, Ingest};
+pub use blob::{BlobFile, BlobReader, Ingest, Spool};
 pub use error::CacheError;
 pub use gc::{Freed, PruneOptions, Usage};
 pub use image_store::{Image, Images, NewImage, NewVariant, Removed, Variant};

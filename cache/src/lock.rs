@@ -64,6 +64,11 @@ impl Lock {
         }
     }
 
+    /// A file that holds the lock too, as long as it is open anywhere.
+    pub(crate) fn share(&self) -> Result<std::fs::File, CacheError> {
+        self.file.file().try_clone().at(&self.path)
+    }
+
     /// Takes the lock if it is free.
     pub(crate) fn attempt(path: &Path, mode: Mode) -> Result<Option<Self>, CacheError> {
         let operation = match mode {

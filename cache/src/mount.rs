@@ -54,7 +54,17 @@ impl std::fmt::Debug for CacheMountRequest<'_> {
 pub struct CacheMount {
     /// The folder to mount.
     pub path: PathBuf,
-    _lock: Lock,
+    lock: Lock,
+}
+
+impl CacheMount {
+    /// A file by which another process keeps the mount in use: for one that may outlive this process.
+    ///
+    /// # Errors
+    /// When the process can have no more descriptors.
+    pub fn holder(&self) -> Result<std::fs::File, CacheError> {
+        self.lock.share()
+    }
 }
 
 impl Store {
@@ -78,7 +88,7 @@ impl Store {
                 if let Some(lock) = Lock::attempt(&inner.mount_lock(id), mode)? {
                     let path = inner.path("mounts").join(id);
                     if path.is_dir() && inner.touch_mount(id)? {
-                        return Ok(CacheMount { path, _lock: lock });
+                        return Ok(CacheMount { path, lock });
                     }
                     inner.write(|transaction| {
                         transaction.execute("DELETE FROM mount WHERE id = ?1", [id])
@@ -159,7 +169,7 @@ impl Inner {
             let sql = "INSERT INTO mount (id, identity, owners, created, used) VALUES (?1, ?2, ?3, ?4, ?4)";
             transaction.execute(sql, params![id, request.identity, request.owners, now()]).at(database)
         })?;
-        Ok(CacheMount { path, _lock: lock })
+        Ok(CacheMount { path, lock })
     }
 
     /// Takes a name away at once and the files after it.

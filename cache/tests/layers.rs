@@ -213,6 +213,33 @@ fn a_layer_whose_tar_has_another_diff_id_is_refused() {
 }
 
 #[test]
+fn a_discarded_layer_takes_its_results_with_it() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let [one, two] =
+        ["one", "two"].map(|name| Ref::new([layer(&store, &Ref::scratch(), name, name)]));
+    save(&store, "one", &one);
+    save(&store, "two", &two);
+    store.discard_layer(&one.layers()[0]).unwrap();
+    assert!(load(&store, "one").is_none() && load(&store, "two").is_some());
+    assert_eq!(fs::read_dir(root.path().join("layers")).unwrap().count(), 1);
+}
+
+#[test]
+fn held_bytes_are_there_as_long_as_they_are_held() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let mut ingest = store.ingest().unwrap();
+    std::io::Write::write_all(&mut ingest, b"held").unwrap();
+    let spool = ingest.hold();
+    assert_eq!((*spool.digest(), spool.size()), (Digest::of(b"held"), 4));
+    let path = spool.path().to_owned();
+    assert_eq!(fs::read(&path).unwrap(), b"held");
+    drop(spool);
+    assert!(!path.exists() && store.blob(&Digest::of(b"held")).unwrap().is_none());
+}
+
+#[test]
 fn a_damaged_blob_is_dropped_when_it_is_read_and_fetched_again() {
     if !is_root() {
         return;

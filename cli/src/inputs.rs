@@ -228,6 +228,10 @@ impl solver::Session for Given {
         })
     }
 
+    fn ssh_agent(&self, id: &str) -> Option<PathBuf> {
+        crate::git::ssh_agent(id)
+    }
+
     fn secret(&self, id: &str) -> io::Result<Option<Vec<u8>>> {
         let Some(source) = self.secrets.get(id) else { return Ok(None) };
         let value = match source {

@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod git;
 mod inputs;
 mod progress;
 mod report;

@@ -9,7 +9,7 @@ use parser::word::WordError;
 use parser::{ArgItem, Dockerfile, Instruction, InstructionKind, Span};
 use tree::pattern::Patterns;
 
-use crate::error::{ErrorKind, FrontendError};
+use crate::error::FrontendError;
 use crate::lint::{Linter, Rule};
 use crate::local::Locals;
 use crate::options::Options;
@@ -18,7 +18,7 @@ use crate::outline::Notes;
 use crate::place::Place;
 use crate::scope::Variables;
 use crate::suggest::Budget;
-use crate::{expand, go_text, lint, platform_args};
+use crate::{epoch, expand, go_text, lint, platform_args};
 
 /// Input and surroundings of one conversion for one platform.
 pub(crate) struct Context<'a> {
@@ -145,6 +145,10 @@ pub(crate) fn globals(
         linter.enter(&instruction.comments);
         for item in &arg.args {
             let place = Place::of(instruction);
+            if item.name.text == epoch::NAME && options.epoch_of_source.is_some() {
+                // What it named has been asked.
+                continue;
+            }
             let declared = globals.declare(instruction, item, options, escape);
             errors.extend(declared.map_err(|error| place.error_at(error.0, error.1.into())).err());
             let value = globals.args.get(&item.name.text).and_then(|arg| arg.value.as_deref());
@@ -200,24 +204,6 @@ impl Globals {
         self.args.insert(name.clone(), GlobalArg { value, description, lines, uses });
         Ok(())
     }
-}
-
-/// `SOURCE_DATE_EPOCH`: what the caller says, else the build-arg, else the global argument.
-///
-/// # Errors
-/// When it is no number; taking it from a named context or a stage is not supported yet.
-pub(crate) fn epoch(options: &Options, globals: &Variables) -> Result<Option<i64>, FrontendError> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    if options.source_date_epoch.is_some() {
-        return Ok(options.source_date_epoch);
-    }
-    let value = options.build_args.get(NAME).map(String::as_str).or_else(|| globals.get(NAME));
-    // The build context is a folder, which has no time of its own.
-    value.filter(|value| !["", "context"].contains(value)).map_or(Ok(None), |value| {
-        let invalid =
-            |_| FrontendError::at_start(ErrorKind::InvalidEpoch { value: value.to_owned() });
-        value.parse().map(Some).map_err(invalid)
-    })
 }
 
 /// Reports a variable that looks like a secret.

@@ -9,6 +9,7 @@ use parser::mount::MountError;
 use thiserror::Error;
 
 use crate::outcome::LineRange;
+use crate::remote::git::InvalidGitRef;
 
 /// A mistake and where in the Dockerfile it is.
 #[derive(Debug, Diagnostic)]
@@ -114,6 +115,14 @@ pub enum ErrorKind {
         /// Where it was to be mounted.
         target: String,
     },
+    /// A named context that is a stage which is not there.
+    #[error("build context \"{context}\" is stage \"{stage}\", which the Dockerfile does not have")]
+    UnknownContextStage {
+        /// Name of the context.
+        context: String,
+        /// Name of the stage.
+        stage: String,
+    },
     /// Stages that need each other.
     #[error("circular dependency detected on stage: {stage}")]
     CircularStages {
@@ -164,6 +173,9 @@ pub enum ErrorKind {
     /// `COPY` of a git repository.
     #[error("source can't be a git ref for COPY")]
     GitForCopy,
+    /// A git ref that is wrong.
+    #[error(transparent)]
+    GitRef(#[from] InvalidGitRef),
     /// `--link` with an owner by name.
     #[error(
         "user name `{owner}` can not be looked up with --link: the copied layer does not see the stage's files"

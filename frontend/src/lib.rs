@@ -17,12 +17,14 @@
 mod chmod;
 mod context;
 mod convert;
+mod epoch;
 mod error;
 mod expand;
 mod go_text;
 mod image;
 mod lint;
 mod local;
+mod main_context;
 mod named_context;
 mod options;
 mod outcome;
@@ -46,15 +48,18 @@ use std::sync::Arc;
 use llb::{Definition, Platform, SourceInfo};
 use parser::{Dockerfile, Span};
 
+pub use crate::epoch::{EpochSource, epoch_source};
 pub use crate::error::{ErrorKind, FrontendError};
 pub use crate::lint::{Rule, parse_bool};
-pub use crate::options::{NamedContext, NoCache, Options, ResolveMode};
+pub use crate::main_context::main_context;
+pub use crate::options::{MainContext, NamedContext, NoCache, Options, ResolveMode};
 pub use crate::outcome::{
     Build, ImageLocation, ImageRequest, LineRange, Outcome, ResolvedImage, ResolvedImages,
     StageInfo, Target, Warning,
 };
 pub use crate::outline::{Outline, OutlineArg, OutlineMount};
 pub use crate::question::{Answer, Findings, check, outline, stages};
+pub use crate::remote::git::InvalidGitRef;
 pub use crate::suggest::nearest;
 
 use crate::context::Context;
@@ -77,6 +82,7 @@ pub fn convert(
     options: &Options,
     images: &ResolvedImages,
 ) -> Result<Outcome, Vec<FrontendError>> {
+    let options = &*epoch::settled(options);
     let lint = lint_options(dockerfile, options).map_err(|error| vec![error])?;
     if options
         .build_args
@@ -187,7 +193,7 @@ fn context<'a>(
 ) -> Result<Context<'a>, Vec<FrontendError>> {
     let info = SourceInfo { filename: options.filename.clone(), text: dockerfile.text.clone() };
     let globals = context::globals(dockerfile, options, platform, collectors.linter)?;
-    let epoch = context::epoch(options, &globals.scope).map_err(|error| vec![error])?;
+    let epoch = epoch::epoch(options, &globals.scope).map_err(|error| vec![error])?;
     Ok(Context {
         dockerfile,
         options,
@@ -216,17 +222,14 @@ fn convert_platform<'a>(
         Resolution::Known(starts) => starts,
         Resolution::Needs(needs) => return Ok(Err(needs)),
     };
-    let (hidden, in_file): (Vec<_>, Vec<_>) =
-        (0..plan.stages.len()).partition(|&id| plan.stages[id].is_hidden);
-    for &id in &in_file {
-        if let Some(start) = &starts[id] {
+    for (id, start) in starts.iter().enumerate() {
+        if let Some(start) = start.as_ref().filter(|_| !plan.stages[id].is_hidden) {
             convert::add_source(cx, &plan, definition, id, start);
         }
     }
     let mut done: convert::Done = vec![None; plan.stages.len()];
     let mut errors = Vec::new();
-    // Hidden stages have no instructions and are there for all others.
-    for id in hidden.into_iter().chain(in_file) {
+    for id in plan.order() {
         if let Some(start) = &starts[id] {
             let (state, found) = convert::stage(cx, &plan, &done, definition, id, start);
             done[id] = Some(state);

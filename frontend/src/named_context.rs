@@ -1,12 +1,14 @@
 //! Named contexts and what the names in a Dockerfile refer to (`spec/instructions.md` §3-4).
 
+use llb::op::SourceOp;
 use llb::{Platform, Reference};
 
 use crate::context::Context;
 use crate::error::{ErrorKind, FrontendError};
-use crate::options::{NamedContext, Options};
+use crate::options::{MainContext, NamedContext, Options};
 use crate::outcome::ImageLocation;
 use crate::place::Place;
+use crate::remote::{git, http};
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,15 @@ pub(crate) enum Located {
         context: String,
         /// Name of the local source.
         source: String,
+    },
+    /// A repository, or a file behind a URL.
+    Source {
+        /// Name of the context.
+        context: String,
+        /// URL as given.
+        url: String,
+        /// What brings it.
+        source: SourceOp,
     },
     /// An image.
     Image {
@@ -57,7 +68,7 @@ pub(crate) fn find(
 /// What the base `name` stands for: a named context, else an image.
 ///
 /// # Errors
-/// When it is no valid name, or a context that can not be used yet.
+/// When it is no valid name, or a context that can not be used.
 pub(crate) fn locate(
     cx: &Context<'_>,
     name: &str,
@@ -73,13 +84,12 @@ pub(crate) fn locate(
 /// What a named context stands for.
 ///
 /// # Errors
-/// When its kind can not be used yet, or its reference is none.
+/// When its reference or the URL of its repository is none.
 pub(crate) fn locate_context(
     name: String,
     context: NamedContext,
     place: Place,
 ) -> Result<Located, FrontendError> {
-    let unsupported = |what, url| Err(place.error(ErrorKind::Unsupported { what, url }));
     match context {
         NamedContext::Local { name: source } => Ok(Located::Local { context: name, source }),
         NamedContext::OciLayout { path, tag, digest } => {
@@ -91,8 +101,18 @@ pub(crate) fn locate_context(
         NamedContext::Image { reference } => {
             Ok(Located::Image { context: Some(name), location: registry_image(&reference, place)? })
         }
-        NamedContext::Git { url } => unsupported("a git repository as named context", url),
-        NamedContext::Http { url } => unsupported("a URL as named context", url),
+        // Such a context has become a stage when the plan was made.
+        NamedContext::Stage { name: stage } => {
+            Err(place.error(ErrorKind::UnknownContextStage { context: name, stage }))
+        }
+        NamedContext::Git { url } => {
+            let source = git::named_context(&url).map_err(|error| place.error(error.into()))?;
+            Ok(Located::Source { context: name, url, source })
+        }
+        NamedContext::Http { url } => {
+            let source = http::source(&url, MainContext::FILE_NAME, None);
+            Ok(Located::Source { context: name, url, source })
+        }
     }
 }
 

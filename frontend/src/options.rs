@@ -21,6 +21,8 @@ pub struct Options {
     pub build_platform: Platform,
     /// `--label` values; they win over `LABEL`.
     pub labels: BTreeMap<String, String>,
+    /// The build context.
+    pub context: MainContext,
     /// Named contexts by name, optionally with `::os/arch` behind it.
     pub contexts: BTreeMap<String, NamedContext>,
     /// Whose steps run even if the cache has a result.
@@ -45,10 +47,48 @@ pub struct Options {
     pub resolve_mode: ResolveMode,
     /// `SOURCE_DATE_EPOCH` in seconds.
     pub source_date_epoch: Option<i64>,
+    /// What the source that `SOURCE_DATE_EPOCH` names has said, once it was asked: its time, if it has one. See
+    /// [`epoch_source`](crate::epoch_source).
+    pub epoch_of_source: Option<Option<i64>>,
     /// Whether the result is an index even for one platform; step names then show the platform.
     pub multi_platform: bool,
     /// Convert every stage, whether the target needs it or not (`--check` without target).
     pub all_stages: bool,
+}
+
+/// The build context: what `COPY`, `ADD` and bind mounts without `from` read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum MainContext {
+    /// A folder; the caller serves it as `local://context`.
+    #[default]
+    Local,
+    /// Nothing.
+    Empty,
+    /// The tree of a git repository.
+    Git {
+        /// URL as given.
+        url: String,
+    },
+    /// The file behind a URL, under the name [`FILE_NAME`](Self::FILE_NAME).
+    HttpFile {
+        /// URL as given.
+        url: String,
+    },
+    /// What is in the archive behind a URL.
+    HttpArchive {
+        /// URL as given.
+        url: String,
+    },
+    /// What is in an archive that the caller serves as `archive://context`.
+    Archive {
+        /// Digest of the archive.
+        digest: Digest,
+    },
+}
+
+impl MainContext {
+    /// Name of the file that a context behind a URL is.
+    pub const FILE_NAME: &str = "context";
 }
 
 /// A build context that has a name (`--build-context name=value`).
@@ -68,17 +108,22 @@ pub enum NamedContext {
         /// Manifest or index digest.
         digest: Option<Digest>,
     },
+    /// The result of a stage of the same Dockerfile, files and config.
+    Stage {
+        /// Name of the stage, in any letter case.
+        name: String,
+    },
     /// An image of a registry.
     Image {
         /// Reference as given.
         reference: String,
     },
-    /// A git repository (not supported yet).
+    /// The tree of a git repository.
     Git {
         /// URL as given.
         url: String,
     },
-    /// A file or archive behind a URL (not supported yet).
+    /// The file behind a URL, under the name `context`; an archive is not unpacked.
     Http {
         /// URL as given.
         url: String,

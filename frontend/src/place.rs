@@ -25,6 +25,12 @@ impl Place {
         Self { lines, span: instruction.span, is_trigger: false }
     }
 
+    /// Place of what stands nowhere in the file.
+    pub(crate) fn at_start() -> Self {
+        let lines = LineRange { start: 1, end: 1 };
+        Self { lines, span: Span::default(), is_trigger: false }
+    }
+
     /// Place of the triggers that this `FROM` sets off.
     pub(crate) fn for_triggers(self) -> Self {
         Self { is_trigger: true, ..self }

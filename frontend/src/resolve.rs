@@ -3,6 +3,7 @@
 //! Triggers of base images can make further stages and images reachable, so this goes on until
 //! nothing new turns up.
 
+use llb::op::SourceOp;
 use llb::{DiffId, Platform};
 
 use crate::context::Context;
@@ -32,6 +33,15 @@ pub(crate) enum Start<'a> {
         context: String,
         /// Name of the local source.
         source: String,
+    },
+    /// A repository, or a file behind a URL.
+    Source {
+        /// Name of the context.
+        context: String,
+        /// URL as given.
+        url: String,
+        /// What brings it.
+        source: SourceOp,
     },
     /// An image.
     Image(Box<ImageStart<'a>>),
@@ -126,6 +136,9 @@ fn start_of<'a>(
     let (context, location) = match located {
         Located::Local { context, source } => {
             return Ok(Found::Start(Start::Local { context, source }));
+        }
+        Located::Source { context, url, source } => {
+            return Ok(Found::Start(Start::Source { context, url, source }));
         }
         Located::Image { context, location } => (context, location),
     };

@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::error::{ErrorKind, FrontendError};
 use crate::lint::Rule;
 use crate::named_context;
-use crate::options::NamedContext;
+use crate::options::{NamedContext, Options};
 use crate::place::Place;
 use crate::{expand, go_text, suggest};
 
@@ -104,6 +104,8 @@ pub(crate) struct Plan<'d> {
     pub(crate) is_single: bool,
     /// Stages whose layers are in the image of the target: itself and those it is built on.
     shipped: Vec<bool>,
+    options: &'d Options,
+    target_platform: Platform,
 }
 
 impl<'d> Plan<'d> {
@@ -113,6 +115,7 @@ impl<'d> Plan<'d> {
     /// All mistakes in `FROM` and `--from`, and circles.
     pub(crate) fn new(cx: &Context<'d>) -> Result<Self, Vec<FrontendError>> {
         let mut plan = Self::collect(cx)?;
+        plan.link_contexts()?;
         plan.add_triggers_of_stages()?;
         let in_file = plan.stages.len();
         let errors: Vec<_> = (0..in_file).filter_map(|id| plan.find_sources(id).err()).collect();
@@ -134,6 +137,8 @@ impl<'d> Plan<'d> {
             target: 0,
             is_single: false,
             shipped: Vec::new(),
+            options: cx.options,
+            target_platform: cx.target_platform.clone(),
         };
         let mut errors = Vec::new();
         for instruction in &cx.dockerfile.instructions {
@@ -201,6 +206,49 @@ impl<'d> Plan<'d> {
         image.and(platform).map(drop)
     }
 
+    /// Lets stages whose base, or which themselves, are named contexts that are stages begin with those.
+    fn link_contexts(&mut self) -> Result<(), Vec<FrontendError>> {
+        let mut errors = Vec::new();
+        for id in 0..self.stages.len() {
+            let stage = &self.stages[id];
+            let platform = stage.platform.as_ref().unwrap_or(&self.target_platform);
+            let (context, is_replaced) = match &stage.base {
+                Base::Named(name) => (named_context::find(self.options, name, platform), false),
+                Base::Replaced { name, context } => (Some((name.clone(), context.clone())), true),
+                Base::Stage(_) | Base::Scratch => continue,
+            };
+            match self.context_stage(context, stage.place) {
+                Ok(None) => {}
+                Ok(Some(base)) => {
+                    let stage = &mut self.stages[id];
+                    stage.base = Base::Stage(base);
+                    if is_replaced {
+                        stage.steps.clear();
+                    }
+                }
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// The stage that a named context is, if it is one.
+    fn context_stage(
+        &self,
+        context: Option<(String, NamedContext)>,
+        place: Place,
+    ) -> Result<Option<StageId>, FrontendError> {
+        let Some((context, NamedContext::Stage { name: stage })) = context else { return Ok(None) };
+        match self.names.get(&stage.to_lowercase()) {
+            Some(&id) => Ok(Some(id)),
+            None => {
+                let near = suggest::nearest(&stage, self.stage_names()).map(str::to_owned);
+                let error = place.error(ErrorKind::UnknownContextStage { context, stage });
+                Err(error.with_suggestion(near.as_deref()))
+            }
+        }
+    }
+
     /// Puts the `ONBUILD` instructions of base stages in front of the stages on top of them.
     fn add_triggers_of_stages(&mut self) -> Result<(), Vec<FrontendError>> {
         let mut errors = Vec::new();
@@ -257,14 +305,15 @@ impl<'d> Plan<'d> {
                         None => Ok(Vec::new()),
                     }
                 }
-                InstructionKind::Run(run) => Ok(run
+                InstructionKind::Run(run) => run
                     .mounts
                     .iter()
                     .map(|mount| mount.from.as_deref().filter(|from| !from.is_empty()))
                     .map(|from| {
                         from.map(|from| self.named_source(from, (step.place, step.comments())))
+                            .transpose()
                     })
-                    .collect()),
+                    .collect(),
                 _ => continue,
             };
             match found {
@@ -279,7 +328,7 @@ impl<'d> Plan<'d> {
     /// The stage of `COPY --from`.
     fn copy_source(&mut self, from: &Word, user: User<'d>) -> Result<StageId, FrontendError> {
         let Ok(index) = from.text.parse::<i64>() else {
-            return Ok(self.named_source(&from.text, user));
+            return self.named_source(&from.text, user);
         };
         let count = self.stages.iter().filter(|stage| !stage.is_hidden).count();
         usize::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {
@@ -288,13 +337,22 @@ impl<'d> Plan<'d> {
     }
 
     /// The stage of this name in any letter case, else a new hidden one.
-    fn named_source(&mut self, name: &str, (place, comments): User<'d>) -> StageId {
+    fn named_source(
+        &mut self,
+        name: &str,
+        (place, comments): User<'d>,
+    ) -> Result<StageId, FrontendError> {
         if let Some(&id) = self.names.get(&name.to_lowercase()) {
-            return id;
+            return Ok(id);
         }
-        let base = if name == "scratch" { Base::Scratch } else { Base::Named(name.to_owned()) };
+        let context = named_context::find(self.options, name, &self.target_platform);
+        let base = match self.context_stage(context, place)? {
+            Some(id) => Base::Stage(id),
+            None if name == "scratch" => Base::Scratch,
+            None => Base::Named(name.to_owned()),
+        };
         let same = self.stages.iter().position(|stage| stage.is_hidden && stage.base == base);
-        same.unwrap_or_else(|| {
+        Ok(same.unwrap_or_else(|| {
             self.stages.push(Stage {
                 name: None,
                 shown: name.to_owned(),
@@ -308,7 +366,7 @@ impl<'d> Plan<'d> {
                 is_hidden: true,
             });
             self.stages.len() - 1
-        })
+        }))
     }
 
     fn find_target(&self, cx: &Context<'_>) -> Result<StageId, FrontendError> {
@@ -379,6 +437,32 @@ impl<'d> Plan<'d> {
             };
         }
         shipped
+    }
+
+    /// All stages, each after those that it needs: as a rule hidden ones first, then those of the file in order.
+    pub(crate) fn order(&self) -> Vec<StageId> {
+        let (hidden, in_file): (Vec<_>, Vec<_>) =
+            (0..self.stages.len()).partition(|&id| self.stages[id].is_hidden);
+        let mut order = Vec::with_capacity(self.stages.len());
+        let mut seen = vec![false; self.stages.len()];
+        for root in hidden.into_iter().chain(in_file) {
+            // A stage is left for the second time when all that it needs has been ordered.
+            let mut open = vec![(root, false)];
+            while let Some((id, is_ready)) = open.pop() {
+                if is_ready {
+                    order.push(id);
+                } else if !std::mem::replace(&mut seen[id], true) {
+                    open.push((id, true));
+                    open.extend(self.dependencies(id).into_iter().rev().map(|id| (id, false)));
+                }
+            }
+        }
+        order
+    }
+
+    /// Whether the stage `id` of the file does not come before `user`. One that is named through a context may come later.
+    pub(crate) fn is_later(&self, id: StageId, user: StageId) -> bool {
+        id >= user && !self.stages[id].is_hidden
     }
 
     /// Fails when stages need each other.

@@ -14,15 +14,18 @@ pub mod definition;
 pub mod digest;
 pub mod entitlement;
 pub mod event;
+pub mod git_url;
 pub mod image;
 pub mod op;
 pub mod pb;
 pub mod platform;
 pub mod reference;
+pub mod url;
 
 pub use definition::{Definition, Edge, SourceInfo, SourceRange, Vertex, VertexMetadata};
 pub use digest::{ChainId, DiffId, Digest};
 pub use event::{Event, EventSink};
+pub use git_url::GitUrl;
 pub use op::Op;
 pub use platform::{InvalidPlatform, Platform};
 pub use reference::{InvalidReference, Reference};

@@ -287,10 +287,12 @@ fn token_request(
 }
 
 fn basic(user: &str, password: &str) -> Option<HeaderValue> {
-    secret_header(&format!(
-        "Basic {}",
-        llb::base64::encode(format!("{user}:{password}").as_bytes())
-    ))
+    secret_header(&basic_authorization(user, password))
+}
+
+/// Value of an `Authorization` header by user name and password (RFC 7617).
+pub fn basic_authorization(user: &str, password: &str) -> String {
+    format!("Basic {}", llb::base64::encode(format!("{user}:{password}").as_bytes()))
 }
 
 #[cfg(test)]

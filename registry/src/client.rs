@@ -41,7 +41,11 @@ impl fmt::Debug for Core {
 }
 
 impl Core {
-    fn runtime(&self) -> Result<&Runtime, Error> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn runtime(&self) -> Result<&Runtime, Error> {
         if let Some(runtime) = self.runtime.get() {
             return Ok(runtime);
         }
@@ -65,7 +69,7 @@ impl Drop for Core {
 }
 
 /// Ends `future` when the flag is set or the deadline passes.
-async fn limited<T>(
+pub(crate) async fn limited<T>(
     cancel: &Cancel,
     deadline: Option<Instant>,
     future: impl Future<Output = Result<T, Error>>,
@@ -101,6 +105,11 @@ impl Client {
     #[must_use]
     pub fn with_deadline(&self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self.clone() }
+    }
+
+    /// The runtime, and what ends requests.
+    pub(crate) fn parts(&self) -> (&Arc<Core>, Cancel, Option<Instant>) {
+        (&self.core, self.cancel.clone(), self.deadline)
     }
 
     fn run<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

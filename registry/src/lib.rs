@@ -1,4 +1,5 @@
-//! Speaks the OCI distribution protocol: resolves names, pulls and pushes verified byte streams.
+//! Speaks the OCI distribution protocol: resolves names, pulls and pushes verified byte streams. Also gets
+//! files behind plain URLs.
 //!
 //! The outside is blocking and may be called from many threads at once; the inside is asynchronous, on
 //! one small runtime per [`Client`] that is made at the first request.
@@ -6,6 +7,7 @@
 //! ```text
 //! client   names, options, the blocking facade        pull, push   blobs and manifests
 //! session  one request: retries, auth, redirects      auth         challenges, tokens, credentials
+//! fetch    files behind URLs
 //! transport  TLS, proxies, one hop, what went wrong   manifest     documents and platform choice
 //! ```
 //!
@@ -26,6 +28,7 @@ mod challenge;
 mod client;
 mod credential;
 mod error;
+mod fetch;
 mod manifest;
 mod options;
 mod pull;
@@ -33,10 +36,12 @@ mod push;
 mod session;
 mod transport;
 
+pub use auth::basic_authorization;
 pub use cancel::Cancel;
 pub use client::Client;
 pub use credential::docker_config_path;
 pub use error::Error;
+pub use fetch::{FetchError, FileReader, Validators};
 pub use manifest::{Document, ResolvedImage};
 pub use options::{ClientOptions, HostOptions};
 pub use pull::BlobReader;

@@ -129,7 +129,7 @@ impl Shared {
     pub(crate) fn pause(&self, error: &Error, attempt: u32) -> Option<Duration> {
         let most = match error {
             // A port that nobody listens on seldom opens soon.
-            Error::Unreachable { reason: "connection refused" | "no such host", .. } => {
+            Error::Unreachable { reason: transport::REFUSED | transport::NO_SUCH_HOST, .. } => {
                 self.options.retries.min(2)
             }
             error if error.is_transient() => self.options.retries,
@@ -219,7 +219,7 @@ pub(crate) async fn check_status(
 
 /// When the server will answer again: `Retry-After` in seconds. Its other form, a date, is rare, and then
 /// the usual pauses are made.
-fn retry_after(headers: &HeaderMap) -> Option<SystemTime> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<SystemTime> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse::<u32>().ok()?;
     SystemTime::now().checked_add(Duration::from_secs(seconds.into()))
 }

@@ -16,7 +16,7 @@ use crate::session::clean;
 use crate::{ClientOptions, Error};
 
 /// Redirects followed for one request.
-const MOST_REDIRECTS: usize = 10;
+pub(crate) const MOST_REDIRECTS: usize = 10;
 
 /// Error bodies are read up to this many bytes.
 pub(crate) const LONGEST_MESSAGE: usize = 16 << 10;
@@ -142,20 +142,25 @@ fn redirect_target(
     request: &Request,
     response: &Response,
 ) -> Result<Option<Url>, Error> {
-    let moved = [
-        StatusCode::MOVED_PERMANENTLY,
-        StatusCode::FOUND,
-        StatusCode::SEE_OTHER,
-        StatusCode::TEMPORARY_REDIRECT,
-        StatusCode::PERMANENT_REDIRECT,
-    ];
-    if !moved.contains(&response.status()) {
+    if !is_redirect(response.status()) {
         return Ok(None);
     }
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let location = location
         .ok_or_else(|| bad_answer(host, request, "redirected without a usable location".into()))?;
     follow(&request.url, location).map(Some).map_err(|problem| bad_answer(host, request, problem))
+}
+
+/// Whether an answer with this status leads elsewhere.
+pub(crate) fn is_redirect(status: StatusCode) -> bool {
+    [
+        StatusCode::MOVED_PERMANENTLY,
+        StatusCode::FOUND,
+        StatusCode::SEE_OTHER,
+        StatusCode::TEMPORARY_REDIRECT,
+        StatusCode::PERMANENT_REDIRECT,
+    ]
+    .contains(&status)
 }
 
 /// The URL that `location` means in an answer from `base`.
@@ -265,7 +270,7 @@ pub(crate) fn silent(host: &str, request: &Request, timeout: Duration) -> Error 
         host: host.to_owned(),
         address: address(&request.url),
         asked: request.asked(),
-        reason: "no answer",
+        reason: NO_ANSWER,
         hint: NETWORK,
         source: Some(format!("nothing was received for {} seconds", timeout.as_secs_f32()).into()),
     }
@@ -274,37 +279,78 @@ pub(crate) fn silent(host: &str, request: &Request, timeout: Duration) -> Error 
 /// A request that got no answer, or only a part of one.
 pub(crate) fn broken(host: &str, request: &Request, error: reqwest::Error) -> Error {
     let error = error.without_url();
-    if error.is_builder() {
-        return bad_answer(host, request, "cannot be asked: the address is malformed".into());
-    }
     let (host, address) = (host.to_owned(), address(&request.url));
-    if error.is_connect()
-        && io_cause(&error).is_some_and(|cause| cause.kind() == io::ErrorKind::InvalidData)
-    {
-        return Error::Tls { host, address, source: error.into() };
-    }
-    let refused =
-        io_cause(&error).is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
     let local = request.url.host_str().is_some_and(is_loopback);
-    let (reason, hint) = if refused && local {
-        ("connection refused", "check that the registry is running")
-    } else if refused {
-        ("connection refused", "check that the registry is running, and that the port is right")
-    } else if error.is_dns() {
-        ("no such host", "check the name of the registry and the DNS settings")
-    } else if error.is_timeout() {
-        ("no answer", NETWORK)
-    } else if error.is_connect() {
-        ("cannot connect", NETWORK)
-    } else {
-        ("connection broke", NETWORK)
+    let (reason, hint) = match Trouble::of(&error) {
+        Trouble::Request => {
+            return bad_answer(&host, request, "cannot be asked: the address is malformed".into());
+        }
+        Trouble::Tls => return Error::Tls { host, address, source: error.into() },
+        Trouble::Refused if local => (REFUSED, "check that the registry is running"),
+        Trouble::Refused => {
+            (REFUSED, "check that the registry is running, and that the port is right")
+        }
+        Trouble::NoSuchHost => {
+            (NO_SUCH_HOST, "check the name of the registry and the DNS settings")
+        }
+        Trouble::NoAnswer => (NO_ANSWER, NETWORK),
+        Trouble::CannotConnect => ("cannot connect", NETWORK),
+        Trouble::Broken => ("connection broke", NETWORK),
     };
-    let source = (!refused && !error.is_dns()).then(|| error.into());
+    let source = (![REFUSED, NO_SUCH_HOST].contains(&reason)).then(|| error.into());
     Error::Unreachable { host, address, asked: request.asked(), reason, hint, source }
 }
 
+/// Reason of a failure: nobody listens on the port.
+pub(crate) const REFUSED: &str = "connection refused";
+/// Reason of a failure: the name of the host is not known.
+pub(crate) const NO_SUCH_HOST: &str = "no such host";
+/// Reason of a failure: the server says nothing.
+pub(crate) const NO_ANSWER: &str = "no answer";
+
+/// Kinds of failure of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The request itself cannot be sent.
+    Request,
+    /// No trusted TLS connection.
+    Tls,
+    /// Nobody listens.
+    Refused,
+    /// The name is not known.
+    NoSuchHost,
+    /// Nothing is said.
+    NoAnswer,
+    /// No connection for another reason.
+    CannotConnect,
+    /// The connection ended too early.
+    Broken,
+}
+
+impl Trouble {
+    /// What an error of the HTTP library is about.
+    pub(crate) fn of(error: &reqwest::Error) -> Self {
+        let cause = io_cause(error).map(io::Error::kind);
+        if error.is_builder() {
+            Self::Request
+        } else if error.is_connect() && cause == Some(io::ErrorKind::InvalidData) {
+            Self::Tls
+        } else if cause == Some(io::ErrorKind::ConnectionRefused) {
+            Self::Refused
+        } else if error.is_dns() {
+            Self::NoSuchHost
+        } else if error.is_timeout() {
+            Self::NoAnswer
+        } else if error.is_connect() {
+            Self::CannotConnect
+        } else {
+            Self::Broken
+        }
+    }
+}
+
 /// What to do when there is a server but no conversation.
-const NETWORK: &str = "check the network and the proxy settings";
+pub(crate) const NETWORK: &str = "check the network and the proxy settings";
 
 /// The innermost error of the system in the chain of causes.
 fn io_cause<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {

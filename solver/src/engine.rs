@@ -5,9 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cache::{Key, Lock, Ref, Store, StoreOptions, WorkspaceKind};
+use llb::op::SourceOp;
 use llb::{Definition, Edge, EventSink, Platform};
 use sandbox::{Cancel, Sandbox};
 use tree::layer::Encoding;
@@ -15,6 +16,8 @@ use tree::layer::Encoding;
 use crate::check;
 use crate::error::{OpError, SolveError};
 use crate::image::{ImageFacts, Providers};
+use crate::op::source::Downloads;
+use crate::op::source::git::{Answers, GitOptions};
 use crate::session::Session;
 use crate::solve::Solve;
 use crate::value::Value;
@@ -28,6 +31,8 @@ pub struct EngineOptions {
     pub jobs: Option<usize>,
     /// How registries are spoken to.
     pub registry: registry::ClientOptions,
+    /// How git is run.
+    pub git: GitOptions,
 }
 
 /// Runs builds on one store.
@@ -44,6 +49,8 @@ pub(crate) struct EngineInner {
     pub(crate) registry: Arc<registry::Client>,
     transfers: registry::Cancel,
     pub(crate) images: Mutex<HashMap<ImageKey, Arc<ImageFacts>>>,
+    /// Whether git is there and new enough.
+    pub(crate) git_is_known: OnceLock<()>,
     sandbox: Mutex<Option<Arc<Sandbox>>>,
 }
 
@@ -66,6 +73,7 @@ impl Engine {
                 registry,
                 transfers,
                 images: Mutex::default(),
+                git_is_known: OnceLock::new(),
                 sandbox: Mutex::new(None),
             }),
         })
@@ -94,7 +102,20 @@ impl Engine {
         cancel: Cancel,
     ) -> Job {
         let engine = Arc::clone(&self.inner);
-        Job { inner: JobInner { engine, session, events, cancel, reset: Mutex::default() } }
+        let transfers = engine.transfers.child();
+        Job {
+            inner: JobInner {
+                files: engine.registry.with_cancel(transfers.clone()),
+                engine,
+                session,
+                events,
+                cancel,
+                transfers,
+                downloads: Downloads::default(),
+                git: Answers::default(),
+                reset: Mutex::default(),
+            },
+        }
     }
 }
 
@@ -121,6 +142,14 @@ pub(crate) struct JobInner {
     pub(crate) session: Arc<dyn Session>,
     pub(crate) events: Arc<dyn EventSink>,
     pub(crate) cancel: Cancel,
+    /// Gets files behind URLs.
+    pub(crate) files: registry::Client,
+    /// Ends the transfers of this job.
+    transfers: registry::Cancel,
+    /// What the URLs of this job have come to.
+    pub(crate) downloads: Downloads,
+    /// Which commits this job has found refs to be.
+    pub(crate) git: Answers,
     /// Cache mounts that this job has emptied.
     reset: Mutex<HashSet<String>>,
 }
@@ -156,9 +185,34 @@ impl Job {
         }
         Ok(trees)
     }
+
+    /// The time of what a source brings, in seconds since the epoch: `Last-Modified` of a file behind a URL, that
+    /// of the commit of a repository. `None` when it has no time of its own, as a folder of the user's.
+    ///
+    /// # Errors
+    /// When the source cannot be asked or had.
+    pub fn source_time(&self, source: &SourceOp) -> Result<Option<i64>, OpError> {
+        crate::op::source::time(&self.inner, source)
+    }
 }
 
 impl JobInner {
+    /// Stops everything that the job does.
+    pub(crate) fn stop(&self) {
+        self.cancel.cancel();
+        self.stop_transfers();
+    }
+
+    /// Ends the transfers, for a job that is about to fail.
+    pub(crate) fn stop_transfers(&self) {
+        self.transfers.cancel();
+    }
+
+    /// Whether nothing more is to be transferred.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.cancel.is_cancelled() || self.transfers.is_cancelled()
+    }
+
     /// Empties a cache mount, the first time that a step which ignores the cache asks for it: what later
     /// steps of the same build find there is what the earlier ones left.
     pub(crate) fn reset_cache_mounts(&self, identity: &str) -> Result<(), OpError> {

@@ -8,6 +8,7 @@ use llb::SourceRange;
 use thiserror::Error;
 
 use crate::op::missing::MissingPart;
+use crate::op::source::git::GitError;
 
 /// A vertex that failed, with everything a user needs to find it.
 #[derive(Debug, Error)]
@@ -109,6 +110,28 @@ pub enum OpError {
         #[source]
         source: Box<registry::Error>,
     },
+    /// A file behind a URL could not be had.
+    #[error("failed to fetch {url}: {source}")]
+    Fetch {
+        /// The URL, without credentials.
+        url: String,
+        /// Why not.
+        #[source]
+        source: Box<registry::FetchError>,
+    },
+    /// A file behind a URL is not the one that was asked for. The wording is the reference's.
+    #[error("digest mismatch for {url}: {got} (expected: {want})")]
+    WrongChecksum {
+        /// The URL, without credentials.
+        url: String,
+        /// Digest of the file.
+        got: llb::Digest,
+        /// The digest that was asked for.
+        want: llb::Digest,
+    },
+    /// A git repository could not be had.
+    #[error(transparent)]
+    Git(Box<GitError>),
     /// An OCI layout could not be read.
     #[error("failed to resolve source metadata for {name}: {message}")]
     Layout {
@@ -136,7 +159,10 @@ pub enum OpError {
 impl OpError {
     /// Whether the vertex was stopped rather than failed by itself.
     pub fn is_canceled(&self) -> bool {
+        let is_stopped_fetch = matches!(self, Self::Fetch { source, .. }
+            if matches!(**source, registry::FetchError::Cancelled));
         matches!(self, Self::Canceled | Self::Sandbox(sandbox::SandboxError::Cancelled))
+            || is_stopped_fetch
             || is_stopped_transfer(self)
     }
 }

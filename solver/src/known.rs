@@ -41,6 +41,12 @@ pub(crate) struct VertexKeys {
 }
 
 impl VertexKeys {
+    /// The keys of a source, the best first.
+    pub(crate) fn of_source(keys: Vec<Key>) -> Self {
+        let outputs = vec![OutputKeys { save: keys.first().copied(), lookup: keys }];
+        Self { outputs, ..Self::default() }
+    }
+
     /// Takes the key under which a result was found, or made, as the only one of an output: the others may
     /// stand for other contents.
     pub(crate) fn choose(&mut self, output: usize, key: Key) {
@@ -60,7 +66,13 @@ impl VertexKeys {
 
 /// Gives what is not in the definition itself.
 pub(crate) trait Facts {
-    /// Keys of an image source: of its manifest and of its chain of layers.
+    /// Finds out at once what can be asked about the sources among `vertices`, before their keys are wanted.
+    ///
+    /// # Errors
+    /// When a source cannot be had; with its vertex.
+    fn prepare(&self, vertices: &[usize]) -> Result<(), (usize, OpError)>;
+
+    /// Keys of a source, such as those of an image's manifest and of its chain of layers.
     fn source_keys(&self, vertex: usize) -> Result<Vec<Key>, OpError>;
 
     /// Content key of an input, if its files are at hand without building anything.
@@ -116,7 +128,9 @@ impl<'a> Known<'a> {
         vertex: usize,
         facts: &dyn Facts,
     ) -> Result<&VertexKeys, (usize, OpError)> {
-        for below in self.ancestors(vertex) {
+        let ancestors = self.ancestors(vertex);
+        facts.prepare(&ancestors)?;
+        for below in ancestors {
             if self.keys(below).is_none() {
                 let keys =
                     self.compute(below, facts, &|edge, map| facts.content_key(below, edge, map));
@@ -192,9 +206,7 @@ impl<'a> Known<'a> {
     ) -> Result<VertexKeys, OpError> {
         let vertex = self.definition.vertex(index);
         if let Op::Source(_) = vertex.op {
-            let keys = facts.source_keys(index)?;
-            let outputs = vec![OutputKeys { save: keys.first().copied(), lookup: keys }];
-            return Ok(VertexKeys { outputs, ..VertexKeys::default() });
+            return Ok(VertexKeys::of_source(facts.source_keys(index)?));
         }
         let map = self.map(index);
         // For each input: keys under which this vertex may be found, and keys under which it is saved.

@@ -27,4 +27,5 @@ pub use error::{OpError, SolveError, chain};
 pub use image::{ImageLocation, ResolvedImage};
 pub use layout::LayoutPick;
 pub use op::missing::MissingPart;
+pub use op::source::git::{GitError, GitOptions, Trouble};
 pub use session::Session;

@@ -1,6 +1,7 @@
 //! What a client gives to a job: contexts, secrets, the way to be stopped.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tree::context::Context;
@@ -18,4 +19,7 @@ pub trait Session: Send + Sync {
     /// # Errors
     /// When it was given and cannot be read.
     fn secret(&self, id: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// The socket of an ssh agent (`default` is the user's own); `None` when there is none.
+    fn ssh_agent(&self, id: &str) -> Option<PathBuf>;
 }

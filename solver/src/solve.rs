@@ -33,9 +33,11 @@ pub(crate) struct Solve<'a> {
     values: Vec<OnceLock<Vec<Value>>>,
     /// Keys computed by the second look, for the execution that may follow.
     fresh: Vec<OnceLock<VertexKeys>>,
-    announced: Vec<OnceLock<()>>,
     /// Vertices whose files no step needs in folders.
     streamed: Vec<bool>,
+    /// Vertices of which the user was told that they began, and that they ended, in places where that is told once.
+    begun: Vec<OnceLock<()>>,
+    ended: Vec<OnceLock<()>>,
     /// Vertices for which a folder of the user's changed while they read it.
     unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
@@ -73,7 +75,8 @@ impl<'a> Solve<'a> {
             values: (0..count).map(|_| OnceLock::new()).collect(),
             fresh: (0..count).map(|_| OnceLock::new()).collect(),
             streamed: graph::in_folders(definition).into_iter().map(|needed| !needed).collect(),
-            announced: (0..count).map(|_| OnceLock::new()).collect(),
+            begun: (0..count).map(|_| OnceLock::new()).collect(),
+            ended: (0..count).map(|_| OnceLock::new()).collect(),
             unsteady: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
         }
@@ -95,7 +98,7 @@ impl<'a> Solve<'a> {
             let spawn = |actions: Vec<Action>| {
                 for action in actions {
                     if action == Action::Stop {
-                        solve.job.cancel.cancel();
+                        solve.job.stop();
                         continue;
                     }
                     let sender: Sender<Input> = sender.clone();
@@ -158,8 +161,14 @@ impl<'a> Solve<'a> {
         }
     }
 
-    fn source_value(&self, vertex: usize, source: &SourceOp) -> Result<Value, OpError> {
-        op::source::value(self.job, source, self.definition.vertex(vertex).platform.as_ref())
+    pub(crate) fn source_value(&self, vertex: usize, source: &SourceOp) -> Result<Value, OpError> {
+        let platform = self.definition.vertex(vertex).platform.as_ref();
+        op::source::value(self.job, source, platform, &self.progress(vertex))
+    }
+
+    fn progress(&self, vertex: usize) -> op::source::Progress<'_> {
+        let events = self.job.events.as_ref();
+        op::source::Progress { events, vertex: self.shown(vertex) }
     }
 
     fn fail(&self, failure: Failure) {
@@ -184,9 +193,19 @@ impl<'a> Solve<'a> {
     }
 
     fn lookup(&self, vertex: usize) -> Result<bool, Failure> {
-        if let Op::Source(source) = &self.definition.vertex(vertex).op {
+        if let Op::Source(source) = &self.definition.vertex(vertex).op
+            && !op::source::is_fetched(source)
+        {
+            let is_remote = op::source::is_remote(source);
+            if is_remote {
+                self.begin(vertex);
+            }
             let value = self.source_value(vertex, source).map_err(|error| (vertex, error))?;
-            self.finish(vertex, vec![value], None);
+            let keys = self.source_keys(vertex).map_err(|error| (vertex, error))?;
+            self.finish(vertex, vec![value], Some(VertexKeys::of_source(keys)));
+            if is_remote {
+                self.end(vertex, false);
+            }
             return Ok(true);
         }
         let keys = self.known.early(vertex, self)?.clone();
@@ -387,10 +406,23 @@ impl<'a> Solve<'a> {
     }
 
     fn announce_one(&self, vertex: usize) {
-        let is_source = matches!(self.definition.vertex(vertex).op, Op::Source(_));
-        if self.announced[vertex].set(()).is_ok() {
+        let is_source = matches!(
+            &self.definition.vertex(vertex).op,
+            Op::Source(source) if !op::source::is_fetched(source)
+        );
+        self.begin(vertex);
+        self.end(vertex, !is_source);
+    }
+
+    fn begin(&self, vertex: usize) {
+        if self.begun[vertex].set(()).is_ok() {
             self.started(vertex);
-            self.completed(vertex, !is_source, None);
+        }
+    }
+
+    fn end(&self, vertex: usize, cached: bool) {
+        if self.ended[vertex].set(()).is_ok() {
+            self.completed(vertex, cached, None);
         }
     }
 
@@ -464,6 +496,47 @@ fn failed(action: Action) -> Input {
 }
 
 impl Facts for Solve<'_> {
+    /// Asks about all remote sources at once. The first that fails ends the rest, as the job is to fail.
+    fn prepare(&self, vertices: &[usize]) -> Result<(), (usize, OpError)> {
+        let remote = vertices.iter().filter_map(|&index| match &self.definition.vertex(index).op {
+            Op::Source(source) if op::source::is_remote(source) => Some((index, source)),
+            _ => None,
+        });
+        let remote: Vec<(usize, &SourceOp)> = remote.collect();
+        if remote.is_empty() {
+            return Ok(());
+        }
+        let (sender, receiver) = channel();
+        std::thread::scope(|scope| {
+            for (index, source) in remote {
+                let sender = sender.clone();
+                scope.spawn(move || {
+                    let begin = || self.begin(index);
+                    let outcome =
+                        op::source::prepare(self.job, source, &self.progress(index), &begin);
+                    let is_known = outcome.is_ok()
+                        && op::source::keys(self.job, source, None)
+                            .is_ok_and(|keys| !keys.is_empty());
+                    let is_all = is_known && !op::source::is_fetched(source);
+                    if is_all && self.begun[index].get().is_some() {
+                        self.end(index, false);
+                    }
+                    // The receiver lives until all have reported.
+                    let _ = sender.send(outcome.map_err(|error| (index, error)));
+                });
+            }
+            drop(sender);
+            let mut first = Ok(());
+            for outcome in receiver {
+                if outcome.is_err() && first.is_ok() {
+                    self.job.stop_transfers();
+                    first = outcome;
+                }
+            }
+            first
+        })
+    }
+
     fn source_keys(&self, vertex: usize) -> Result<Vec<Key>, OpError> {
         match &self.definition.vertex(vertex).op {
             Op::Source(source) => {

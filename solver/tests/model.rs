@@ -175,6 +175,10 @@ impl Session for Folder {
     fn secret(&self, _id: &str) -> io::Result<Option<Vec<u8>>> {
         Ok(None)
     }
+
+    fn ssh_agent(&self, _id: &str) -> Option<PathBuf> {
+        None
+    }
 }
 
 /// What a file tree holds: of each path kind, mode, owner and content.

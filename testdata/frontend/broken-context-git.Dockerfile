@@ -1,3 +1,2 @@
-FROM x
-COPY --from=x a b
-#: --build-context x=https://h/r.git
+FROM tree
+#: --build-context tree=https://h/r.git?x

@@ -4,6 +4,7 @@
 //! are resolved inside their root, and no symlink of a tree is ever followed by the kernel.
 
 pub mod apply;
+pub mod checkout;
 pub mod codec;
 pub mod content;
 pub mod context;

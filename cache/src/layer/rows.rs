@@ -185,6 +185,16 @@ impl Store {
         self.drop_layer(id).map(|()| false)
     }
 
+    /// Forgets a layer whose folder proved damaged, and with it every result that has it.
+    ///
+    /// # Errors
+    /// When the database or file system fails.
+    pub fn discard_layer(&self, layer: &Layer) -> Result<(), CacheError> {
+        let path = self.0.layer_path(&layer.id());
+        self.drop_layer(&layer.id())?;
+        crate::removal::remove_tree(&path).at(&path)
+    }
+
     /// Forgets a layer that cannot be had any more.
     pub(crate) fn drop_layer(&self, id: &LayerId) -> Result<(), CacheError> {
         self.0.write(|transaction| {

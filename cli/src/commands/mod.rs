@@ -60,6 +60,7 @@ pub(crate) fn engine_options(root: Option<&Path>, jobs: Option<usize>) -> Engine
         root: root.map_or_else(default_root, Path::to_owned),
         jobs,
         registry: registry::ClientOptions { docker_config, ..registry::ClientOptions::default() },
+        git: crate::git::options(),
     }
 }
 
@@ -82,6 +83,11 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
     match error {
         OpError::Store(error) => store_failure(error, message),
         OpError::Registry { source, .. } => registry_failure(source, message),
+        OpError::Fetch { source, .. } => fetch_failure(source, message),
+        OpError::WrongChecksum { .. } => Failure::new(Exit::Build, message).hint(
+            "the file is not the one that --checksum names: check where it comes from, then correct the checksum",
+        ),
+        OpError::Git(error) => crate::git::failure(error, message),
         OpError::Sandbox(_) => Failure::new(Exit::Machine, message).hint(sandbox_hint()),
         OpError::Checksum { hint, missing, .. } => {
             let meant = missing.as_deref().and_then(meant);
@@ -202,6 +208,15 @@ pub(crate) fn registry_failure(error: &registry::Error, message: String) -> Fail
         registry::Error::Unreachable { hint, .. } => failure.hint(*hint),
         _ => failure,
     }
+}
+
+/// Wording and exit code of a file behind a URL that could not be had.
+fn fetch_failure(error: &registry::FetchError, message: String) -> Failure {
+    let exit = match error {
+        registry::FetchError::Url { .. } => Exit::Build,
+        _ => Exit::Network,
+    };
+    Failure { hint: error.hint().map(str::to_owned), ..Failure::new(exit, message) }
 }
 
 /// Wording and exit code of an error about an image of the store.

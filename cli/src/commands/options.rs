@@ -253,21 +253,18 @@ pub(crate) fn named_context(text: &str) -> Result<(String, NamedContext), Failur
         };
         return Ok((key, NamedContext::OciLayout { path: path.to_owned(), tag, digest }));
     }
-    let context = if let Some(reference) = value.strip_prefix("docker-image://") {
-        NamedContext::Image { reference: reference.to_owned() }
-    } else if value.contains("://") || value.starts_with("git@") {
-        return Err(usage(format!("the build context `{value}` is not supported yet")).hint(
-            "a named context is a folder, oci-layout://PATH[:TAG|@DIGEST] or docker-image://REFERENCE",
-        ));
-    } else {
-        if !std::path::Path::new(value).is_dir() {
-            return Err(usage(format!(
-                "failed to get build context {name}: `{value}` is not a folder"
-            )));
-        }
-        NamedContext::Local { name: key.clone() }
-    };
-    Ok((key, context))
+    if let Some(reference) = value.strip_prefix("docker-image://") {
+        return Ok((key, NamedContext::Image { reference: reference.to_owned() }));
+    }
+    if std::path::Path::new(value).is_dir() {
+        return Ok((key.clone(), NamedContext::Local { name: key }));
+    }
+    if let Some(remote) = NamedContext::remote(value) {
+        return Ok((key, remote));
+    }
+    Err(usage(format!("failed to get build context {name}: `{value}` is not a folder")).hint(
+        "a named context is a folder, a URL, a git repository, oci-layout://PATH[:TAG|@DIGEST] or docker-image://REFERENCE",
+    ))
 }
 
 /// The name of a context, made comparable to the names in a Dockerfile; `name::os/arch` is for one platform.
@@ -309,10 +306,12 @@ mod tests {
             digest: None,
         };
         assert_eq!(context, expect);
-        let error = named_context("x=https://example.com/x.git").unwrap_err();
+        let url = "https://example.com/x".to_owned();
+        assert_eq!(named_context(&format!("x={url}")).unwrap().1, NamedContext::Http { url });
+        let error = named_context("x=ftp://example.com/x").unwrap_err();
         assert_eq!(
             error.message,
-            "the build context `https://example.com/x.git` is not supported yet"
+            "failed to get build context x: `ftp://example.com/x` is not a folder"
         );
     }
 }

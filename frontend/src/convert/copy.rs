@@ -4,6 +4,7 @@ use llb::op::{
     CopyAction, FileAction, FileActionKind, FileInput, FileOp, MkfileAction, Owner, SourceOp,
     UserId,
 };
+use llb::url::redacted;
 use llb::{Digest, Edge, Op, VertexMetadata};
 use parser::{AddInstruction, CopyInstruction, InlineFile, Sources, Word};
 
@@ -11,7 +12,7 @@ use super::Converter;
 use crate::chmod::Chmod;
 use crate::error::{ErrorKind, FrontendError};
 use crate::lint::Rule;
-use crate::local;
+use crate::options::MainContext;
 use crate::place::Place;
 use crate::stage::{StageId, Step};
 use crate::{expand, go_text, paths, remote};
@@ -25,6 +26,7 @@ struct Transfer {
     link: bool,
     parents: bool,
     unpack: Option<bool>,
+    keep_git_dir: Option<bool>,
     checksum: Option<Word>,
     exclude: Vec<String>,
     sources: Vec<Word>,
@@ -42,7 +44,7 @@ impl Transfer {
             }
         }
         for source in &self.sources {
-            history = history + " " + &source.text;
+            history = history + " " + &redacted(&source.text);
         }
         for file in files {
             history = history + " <<" + &file.name;
@@ -81,7 +83,7 @@ impl Converter<'_, '_> {
     ) -> Result<(), FrontendError> {
         let from = step.sources.first().copied().flatten();
         if let Some(id) = from
-            && self.done.get(id).is_none_or(Option::is_none)
+            && self.plan.is_later(id, self.id)
         {
             let (from, span) =
                 copy.from.as_ref().map(|from| (from.text.clone(), from.span)).unwrap_or_default();
@@ -96,6 +98,7 @@ impl Converter<'_, '_> {
             link: copy.link.is_some_and(|flag| flag.value),
             parents: copy.parents.is_some_and(|flag| flag.value),
             unpack: None,
+            keep_git_dir: None,
             checksum: None,
             exclude: texts(&copy.exclude),
             sources: self.expand_sources(step, &copy.sources)?,
@@ -118,6 +121,7 @@ impl Converter<'_, '_> {
             link: add.link.is_some_and(|flag| flag.value),
             parents: false,
             unpack: add.unpack.map(|flag| flag.value),
+            keep_git_dir: add.keep_git_dir.map(|flag| flag.value),
             checksum: self.expand_flag(step.place, add.checksum.as_ref())?,
             exclude: texts(&add.exclude),
             sources: self.expand_sources(step, &add.sources)?,
@@ -159,7 +163,7 @@ impl Converter<'_, '_> {
         });
         let chmod = chmod.transpose()?;
         check_checksum(step.place, transfer)?;
-        let name = self.step_name(step, "", &[]);
+        let name = redacted(&self.step_name(step, "", &[])).into_owned();
         let template = self.copy_template(transfer, chmod.as_ref());
         let mut parts = Vec::new();
         for source in &transfer.sources {
@@ -215,12 +219,15 @@ impl Converter<'_, '_> {
         let refuse = |kind| Err(step.place.error_at(*span, kind));
         match remote::kind(source) {
             Some(kind) if !transfer.is_add => refuse(kind.refused_by_copy()),
-            Some(remote::Kind::Git) => refuse(ErrorKind::Unsupported {
-                what: "ADD of a git repository",
-                url: source.clone(),
-            }),
+            Some(remote::Kind::Git) => {
+                let checksum = transfer.checksum.as_ref().map(|word| word.text.as_str());
+                match remote::git::added(source, transfer.keep_git_dir, checksum) {
+                    Ok(op) => Ok(self.git_part(step, template, op, name)),
+                    Err(error) => refuse(error.into()),
+                }
+            }
             Some(remote::Kind::Http) => Ok(self.http_part(step, transfer, template, source, name)),
-            None => Ok(self.file_part(step, transfer, template, source)),
+            None => self.file_part(step, transfer, template, source),
         }
     }
 
@@ -232,25 +239,39 @@ impl Converter<'_, '_> {
         url: &str,
         name: &str,
     ) -> Part {
-        let file = remote::file_name(url);
-        let mut attrs =
-            std::collections::BTreeMap::from([("http.filename".to_owned(), file.clone())]);
-        if let Some(checksum) = &transfer.checksum {
-            attrs.insert("http.checksum".to_owned(), checksum.text.clone());
-        }
-        let op = Op::Source(SourceOp { identifier: url.to_owned(), attrs });
-        let metadata = VertexMetadata {
-            name: name.to_owned(),
-            sources: vec![step.place.source(&self.cx.info)],
-            ..VertexMetadata::default()
-        };
-        let vertex = self.definition.add(op, Vec::new(), None, metadata);
+        let file = remote::http::file_name(url);
+        let checksum = transfer.checksum.as_ref().map(|word| word.text.as_str());
+        let op = remote::http::source(url, &file, checksum);
+        let tree = Some(self.remote_source(step, op, name));
         let action = CopyAction {
             src: format!("/{file}"),
             attempt_unpack: transfer.unpack.unwrap_or(false),
             ..template.clone()
         };
-        Part { tree: Some(Edge { vertex, output: 0 }), action }
+        Part { tree, action }
+    }
+
+    /// The copy of the tree of a repository.
+    fn git_part(
+        &mut self,
+        step: &Step<'_>,
+        template: &CopyAction,
+        op: SourceOp,
+        name: &str,
+    ) -> Part {
+        let tree = Some(self.remote_source(step, op, name));
+        let action = CopyAction { src: "/".to_owned(), ..template.clone() };
+        Part { tree, action }
+    }
+
+    /// The vertex that brings what a step copies.
+    fn remote_source(&mut self, step: &Step<'_>, op: SourceOp, name: &str) -> Edge {
+        let metadata = VertexMetadata {
+            name: name.to_owned(),
+            sources: vec![step.place.source(&self.cx.info)],
+            ..VertexMetadata::default()
+        };
+        Edge { vertex: self.definition.add(Op::Source(op), Vec::new(), None, metadata), output: 0 }
     }
 
     /// The copy of a path of the context, a stage or an image.
@@ -260,7 +281,7 @@ impl Converter<'_, '_> {
         transfer: &Transfer,
         template: &CopyAction,
         source: &str,
-    ) -> Part {
+    ) -> Result<Part, FrontendError> {
         let (root, pattern) = match source.split_once("/./") {
             Some((root, pattern)) if transfer.parents => (root, Some(pattern)),
             None if transfer.parents => ("/", Some(source)),
@@ -272,7 +293,7 @@ impl Converter<'_, '_> {
             None => {
                 self.report_ignored(step, transfer, &used);
                 self.report_wide(step, transfer, &used);
-                Some(self.local_source(local::CONTEXT, &used))
+                self.context_source(step.place, &used)?
             }
         };
         let pattern =
@@ -289,7 +310,7 @@ impl Converter<'_, '_> {
             required_paths: required.into_iter().collect(),
             ..template.clone()
         };
-        Part { tree, action }
+        Ok(Part { tree, action })
     }
 
     /// The copy of an inline file.
@@ -382,7 +403,9 @@ impl Converter<'_, '_> {
         let is_wide = matches!(path, "/" | "/*" | "/**");
         let is_limited =
             !self.cx.options.ignore_patterns.is_empty() || !transfer.exclude.is_empty();
-        if !is_wide || is_limited || step.place.is_trigger() {
+        // Only folders have ignore files.
+        let is_folder = self.cx.options.context == MainContext::Local;
+        if !is_wide || is_limited || !is_folder || step.place.is_trigger() {
             return;
         }
         let instruction = if transfer.is_add { "ADD" } else { "COPY" };

@@ -24,7 +24,7 @@ use crate::resolve::Start;
 use crate::scope::{LinePlaces, Variables};
 use crate::stage::{Plan, StageId, Step};
 use crate::step_name::StepNames;
-use crate::{expand, image, platform_args};
+use crate::{expand, image, local, main_context, platform_args};
 
 /// What a stage has come to.
 #[derive(Debug, Clone)]
@@ -248,10 +248,11 @@ impl Converter<'_, '_> {
         Edge { vertex: self.definition.add(op, inputs, None, metadata), output: 0 }
     }
 
-    /// The local source `name`, of which `path` is used.
-    fn local_source(&mut self, name: &str, path: &str) -> Edge {
-        self.cx.locals.note(name, path);
-        start::local_source(self.cx, self.definition, name, None)
+    /// File tree of the build context, of which `path` is used; `None` is an empty one.
+    fn context_source(&mut self, place: Place, path: &str) -> Result<Option<Edge>, FrontendError> {
+        self.cx.locals.note(local::CONTEXT, path);
+        main_context::add(self.cx.options, self.cx.locals, self.definition)
+            .map_err(|kind| place.error(kind))
     }
 
     /// File tree of a stage, of which `path` is used.

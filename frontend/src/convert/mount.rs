@@ -11,7 +11,6 @@ use parser::{MountFlag, Run};
 use super::Converter;
 use crate::error::{ErrorKind, FrontendError};
 use crate::expand;
-use crate::local;
 use crate::paths;
 use crate::place::Place;
 use crate::stage::{StageId, Step};
@@ -71,7 +70,7 @@ impl Converter<'_, '_> {
                     if let Some(id) = from {
                         self.check_mountable(id, &dest).map_err(at)?;
                     }
-                    mounts.mounts.push(self.file_mount(step.place, &options, from, dest));
+                    mounts.mounts.push(self.file_mount(step.place, &options, from, dest)?);
                 }
             }
         }
@@ -96,7 +95,7 @@ impl Converter<'_, '_> {
 
     /// Fails for a stage that comes later.
     fn check_mountable(&self, id: StageId, target: &str) -> Result<(), ErrorKind> {
-        if self.done.get(id).is_some_and(Option::is_some) {
+        if !self.plan.is_later(id, self.id) {
             return Ok(());
         }
         Err(ErrorKind::MountFromLaterStage {
@@ -112,20 +111,20 @@ impl Converter<'_, '_> {
         options: &mount::Mount,
         from: Option<StageId>,
         dest: String,
-    ) -> PlacedMount {
+    ) -> Result<PlacedMount, FrontendError> {
         if options.kind == mount::MountKind::Tmpfs {
             let size = i64::try_from(options.size.unwrap_or(0)).unwrap_or(i64::MAX);
-            return PlacedMount {
+            return Ok(PlacedMount {
                 source: None,
                 mount: plain(dest, options.readonly, MountKind::Tmpfs { size }),
-            };
+            });
         }
         let is_cache = options.kind == mount::MountKind::Cache;
         let path = paths::clean(&options.source);
         let mut source = match from {
             Some(id) => self.stage_source(id, &path).and_then(|state| state.edge),
             None if is_cache => None,
-            None => Some(self.local_source(local::CONTEXT, &path)),
+            None => self.context_source(place, &path)?,
         };
         let mut selector = if path == "/" { String::new() } else { path };
         let has_owner = options.uid.is_some() || options.gid.is_some() || options.mode.is_some();
@@ -134,7 +133,8 @@ impl Converter<'_, '_> {
             CACHE_ROOT.clone_into(&mut selector);
         }
         let kind = if is_cache { MountKind::Cache(self.cache(options)) } else { MountKind::Bind };
-        PlacedMount { source, mount: Mount { selector, ..plain(dest, options.readonly, kind) } }
+        let mount = Mount { selector, ..plain(dest, options.readonly, kind) };
+        Ok(PlacedMount { source, mount })
     }
 
     fn cache(&self, options: &mount::Mount) -> CacheMount {

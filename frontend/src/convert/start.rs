@@ -1,13 +1,13 @@
 //! `FROM`: what a stage starts with.
 
 use llb::op::SourceOp;
+use llb::url::redacted;
 use llb::{Definition, Edge, Op, Platform, VertexMetadata};
 
 use super::{Done, StageState};
 use crate::context::Context;
 use crate::image;
 use crate::lint::Rule;
-use crate::local;
 use crate::outcome::{ImageLocation, ResolvedImage};
 use crate::resolve::{self, ImageStart, Start};
 use crate::scope::{LinePlaces, Variables};
@@ -50,8 +50,18 @@ pub(super) fn state(
         Start::Scratch => {}
         Start::Unknown => state.base_is_unknown = true,
         Start::Local { context, source } => {
-            state.edge = Some(local_source(cx, definition, source, Some(context)));
+            state.edge = Some(local_source(cx, definition, source, context));
             state.local = Some(source.clone());
+        }
+        Start::Source { context, url, source } => {
+            let name = match source.identifier.starts_with("git://") {
+                true => format!("[internal] load git source {}", redacted(url)),
+                false => format!("[context {context}] {}", redacted(url)),
+            };
+            let sources = vec![plan.stages[id].place.source(&cx.info)];
+            let metadata = VertexMetadata { name, sources, ..VertexMetadata::default() };
+            let vertex = definition.add(Op::Source(source.clone()), Vec::new(), None, metadata);
+            state.edge = Some(Edge { vertex, output: 0 });
         }
         Start::Image(start) => set_image(&mut state, cx, plan, definition, id, start, names),
     }
@@ -112,24 +122,20 @@ pub(super) fn platform(
             done.get(*base).and_then(Option::as_ref).map(|base| base.platform.clone())
         }
         Start::Image(image) => Some(image.platform.clone()),
-        Start::Scratch | Start::Local { .. } | Start::Unknown => None,
+        Start::Scratch | Start::Local { .. } | Start::Source { .. } | Start::Unknown => None,
     };
     let asked = plan.stages[id].platform.as_ref().unwrap_or(&cx.target_platform);
     inherited.unwrap_or_else(|| asked.clone())
 }
 
-/// The vertex of a local source; `context` is its name if it has one.
-pub(super) fn local_source(
+/// The vertex of a folder that is the context `context`.
+fn local_source(
     cx: &Context<'_>,
     definition: &mut Definition,
     source: &str,
-    context: Option<&str>,
+    context: &str,
 ) -> Edge {
-    let name = match context {
-        Some(context) => format!("[context {context}] load from client"),
-        None if source == local::CONTEXT => "[internal] load build context".to_owned(),
-        None => format!("[context {source}] load from client"),
-    };
+    let name = format!("[context {context}] load from client");
     let metadata = VertexMetadata { name, ..VertexMetadata::default() };
     let op = Op::Source(cx.locals.source(source));
     Edge { vertex: definition.add(op, Vec::new(), None, metadata), output: 0 }

@@ -9,8 +9,8 @@
 use std::path::{Path, PathBuf};
 
 use frontend::{
-    Answer, Build, Findings, FrontendError, ImageLocation, ImageRequest, NamedContext, NoCache,
-    Options, Outcome, Outline, ResolvedImage, ResolvedImages, Warning,
+    Answer, Build, Findings, FrontendError, ImageLocation, ImageRequest, MainContext, NamedContext,
+    NoCache, Options, Outcome, Outline, ResolvedImage, ResolvedImages, Warning,
 };
 use llb::image::{Index, Manifest};
 use llb::{Digest, Platform};
@@ -56,10 +56,12 @@ pub(crate) fn options(args: &[String], context: &str) -> Options {
                 let (name, value) = given.split_once('=').unwrap();
                 options.contexts.insert(name.to_owned(), named_context(name, value));
             }
+            "--context" => options.context = main_context(&value()),
             "--no-cache" => options.no_cache = NoCache::All,
             "--no-cache-filter" => options.no_cache = NoCache::Stages(vec![value()]),
             "--shm-size" => options.shm_size = value().parse().unwrap_or(64 << 20),
             "--ignore" => options.ignore_patterns.push(value()),
+            "--epoch-of-source" => options.epoch_of_source = Some(value().parse().ok()),
             "--epoch" => options.source_date_epoch = value().parse().ok(),
             "--allow" => {
                 options.entitlements.insert(match value().as_str() {
@@ -76,17 +78,26 @@ pub(crate) fn options(args: &[String], context: &str) -> Options {
     options
 }
 
+fn main_context(value: &str) -> MainContext {
+    match value {
+        "empty" => MainContext::Empty,
+        "archive" => MainContext::Archive { digest: Digest::of(b"archive") },
+        url if url.ends_with(".tar") => MainContext::HttpArchive { url: url.to_owned() },
+        other => MainContext::remote(other).unwrap_or_default(),
+    }
+}
+
 fn named_context(name: &str, value: &str) -> NamedContext {
-    if let Some(reference) = value.strip_prefix("docker-image://") {
+    if let Some(stage) = value.strip_prefix("target:") {
+        NamedContext::Stage { name: stage.to_owned() }
+    } else if let Some(reference) = value.strip_prefix("docker-image://") {
         NamedContext::Image { reference: reference.to_owned() }
     } else if let Some(path) = value.strip_prefix("oci-layout://") {
         let (path, tag) =
             path.rsplit_once(':').map_or((path, None), |(path, tag)| (path, Some(tag.to_owned())));
         NamedContext::OciLayout { path: path.to_owned(), tag, digest: None }
-    } else if value.ends_with(".git") {
-        NamedContext::Git { url: value.to_owned() }
     } else {
-        NamedContext::Local { name: name.to_owned() }
+        NamedContext::remote(value).unwrap_or_else(|| NamedContext::Local { name: name.to_owned() })
     }
 }
 

@@ -177,6 +177,10 @@ fn found(records: &Memory, keys: &VertexKeys) -> Option<Key> {
 }
 
 impl Facts for Build {
+    fn prepare(&self, _: &[usize]) -> Result<(), (usize, OpError)> {
+        Ok(())
+    }
+
     fn source_keys(&self, vertex: usize) -> Result<Vec<Key>, OpError> {
         Ok(match &self.definition.vertex(vertex).op {
             Op::Source(source) if !is_local(source) => {

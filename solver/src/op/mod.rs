@@ -21,11 +21,7 @@ pub(crate) fn execute(
     log: &mut Vec<String>,
 ) -> Result<Vec<Value>, OpError> {
     match &solve.definition.vertex(vertex).op {
-        Op::Source(source) => Ok(vec![source::value(
-            solve.job,
-            source,
-            solve.definition.vertex(vertex).platform.as_ref(),
-        )?]),
+        Op::Source(source) => Ok(vec![solve.source_value(vertex, source)?]),
         Op::Exec(exec) => exec::execute(solve, vertex, exec, log),
         Op::File(file) => file::execute(solve, vertex, file),
         Op::Merge => merge(solve, vertex),

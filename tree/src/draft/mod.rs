@@ -18,7 +18,7 @@ mod unpack;
 mod whole;
 
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::layer::{Encoding, LayerDir};
@@ -33,6 +33,9 @@ pub(crate) use folder::{Attributes, set as set_attributes};
 pub(crate) use mode::ModeChange;
 pub use stubs::Stub;
 pub use whole::copy_tree;
+
+/// Bytes of a file that are written at once.
+const BUFFER: usize = 256 << 10;
 
 /// A layer that is being made.
 #[derive(Debug)]
@@ -168,17 +171,32 @@ impl Draft {
     /// # Errors
     /// When the directory is missing, `path` is a directory, or the file system fails.
     pub fn mkfile(&mut self, options: &MkfileOptions) -> Result<(), TreeError> {
+        self.mkfile_from(options, &mut options.data.as_slice()).map(drop)
+    }
+
+    /// Makes a file as [`mkfile`](Self::mkfile) does, but with the content that `data` gives, however large; returns
+    /// its size.
+    ///
+    /// # Errors
+    /// As [`mkfile`](Self::mkfile), and when `data` fails.
+    pub fn mkfile_from(
+        &mut self,
+        options: &MkfileOptions,
+        data: &mut dyn Read,
+    ) -> Result<u64, TreeError> {
         let path = self.resolve(&clean(&options.path), true)?;
         let (folder, name) = self.existing_parent(&path)?;
-        let mut file = folder.create(name)?;
-        file.write_all(&options.data).map_err(TreeError::io("write", &path))?;
+        let mut file = BufWriter::with_capacity(BUFFER, folder.create(name)?);
+        let written = io::copy(data, &mut file).and_then(|size| file.flush().map(|()| size));
+        let size = written.map_err(TreeError::io("write", &path))?;
         let attributes = Attributes {
             mode: Some(options.mode & 0o7777),
             owner: Some(options.owner.unwrap_or_default()),
             mtime: options.timestamp,
             ..Attributes::default()
         };
-        folder::set_file(&file, &attributes).map_err(TreeError::io("change", &path))
+        folder::set_file(file.get_ref(), &attributes).map_err(TreeError::io("change", &path))?;
+        Ok(size)
     }
 
     /// Makes a directory; one that exists is left as it is.

@@ -68,7 +68,7 @@ fn dump(view: &dyn View) -> String {
                     (format!("{name} -> {}", view.read_link(&path).unwrap().display()), 0o777)
                 }
                 Kind::File => {
-                    let text = std::io::read_to_string(view.open(&path).unwrap()).unwrap();
+                    let text = io::read_to_string(view.open(&path).unwrap()).unwrap();
                     (format!("{name} = {text}"), 0o644)
                 }
                 kind => (format!("{name} {kind:?}"), 0o644),

@@ -14,7 +14,7 @@ use std::ffi::OsString;
 
 use crate::Timestamp;
 
-pub use reader::Reader;
+pub use reader::{Reader, is_archive};
 pub use writer::Writer;
 
 const BLOCK: usize = 512;

@@ -294,6 +294,14 @@ fn xattrs(records: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<Vec<(OsString, Vec
     Ok(list)
 }
 
+/// Whether bytes begin as an archive does: with a header whose checksum is right.
+#[must_use]
+pub fn is_archive(start: &[u8]) -> bool {
+    start
+        .first_chunk::<BLOCK>()
+        .is_some_and(|block| *block != [0; BLOCK] && check_sum(block).is_ok())
+}
+
 /// Old writers summed the bytes as signed numbers; both are fine.
 fn check_sum(block: &[u8; BLOCK]) -> io::Result<()> {
     let expect = Header(block).signed(148..156)?;

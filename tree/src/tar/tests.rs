@@ -3,7 +3,7 @@ use std::process::{Command, Stdio};
 
 use proptest::prelude::*;
 
-use super::{Entry, EntryKind, Reader, Writer};
+use super::{Entry, EntryKind, Reader, Writer, is_archive};
 use crate::Timestamp;
 
 fn archive(entries: &[(Entry, &[u8])]) -> Vec<u8> {
@@ -374,4 +374,11 @@ proptest! {
         let _ = read_all(&bytes);
         let _ = read_all(&[raw(flag, "x", bytes.len() as u64), bytes].concat());
     }
+}
+
+#[test]
+fn an_archive_is_known_by_its_first_header() {
+    let bytes = archive(&[(Entry::new(EntryKind::Dir, b"d".to_vec()), b"")]);
+    assert!(is_archive(&bytes) && is_archive(&bytes[..512]));
+    assert!(!is_archive(&bytes[..511]) && !is_archive(&[0; 1024]) && !is_archive(&[b'x'; 512]));
 }

@@ -1,6 +1,8 @@
 //! Sources: where the trees of a definition come from. Each kind is a module of its own, found by the scheme of
 //! the source's identifier.
 
+pub(crate) mod git;
+mod http;
 pub(crate) mod image;
 pub(crate) mod local;
 
@@ -12,6 +14,7 @@ use crate::engine::JobInner;
 use crate::error::OpError;
 use crate::value::Value;
 
+pub(crate) use http::{Downloads, Progress};
 pub(crate) use local::{is_local, materialise};
 
 /// Kinds of source.
@@ -21,13 +24,44 @@ enum Scheme {
     Local,
     /// An image that the job has resolved.
     Image,
+    /// A commit of a git repository.
+    Git,
+    /// A file behind a URL.
+    Http,
 }
 
 fn scheme(source: &SourceOp) -> Result<Scheme, OpError> {
     match source.identifier.split("://").next() {
         Some("local") => Ok(Scheme::Local),
         Some("docker-image" | "oci-layout") => Ok(Scheme::Image),
+        Some("git") => Ok(Scheme::Git),
+        Some("http" | "https") => Ok(Scheme::Http),
         _ => Err(OpError::NotSupported(format!("the source `{}`", source.identifier))),
+    }
+}
+
+/// Whether a source is brought from elsewhere while the job runs, so that the user waits for it.
+pub(crate) fn is_remote(source: &SourceOp) -> bool {
+    matches!(scheme(source), Ok(Scheme::Git | Scheme::Http))
+}
+
+/// Whether a source is a step like any other: looked up by its keys, made when it is needed, and kept.
+pub(crate) fn is_fetched(source: &SourceOp) -> bool {
+    matches!(scheme(source), Ok(Scheme::Git))
+}
+
+/// Finds out what is needed for the keys of a remote source, unless that takes the whole transfer. `begin` is called
+/// before anything is asked.
+pub(crate) fn prepare(
+    job: &JobInner,
+    source: &SourceOp,
+    progress: &Progress<'_>,
+    begin: &dyn Fn(),
+) -> Result<(), OpError> {
+    match scheme(source)? {
+        Scheme::Local | Scheme::Image => Ok(()),
+        Scheme::Git => git::prepare(job, source, progress, begin),
+        Scheme::Http => http::prepare(job, source, begin),
     }
 }
 
@@ -36,14 +70,27 @@ pub(crate) fn value(
     job: &JobInner,
     source: &SourceOp,
     platform: Option<&Platform>,
+    progress: &Progress<'_>,
 ) -> Result<Value, OpError> {
     match scheme(source)? {
         Scheme::Local => local::value(job, source),
         Scheme::Image => image::value(job, source, platform),
+        Scheme::Git => git::checkout(job, source, progress).map(Value::Tree),
+        Scheme::Http => http::value(job, source, progress),
     }
 }
 
-/// Keys of a source; a folder has none, only its content counts.
+/// The time of what a source brings, in seconds since the epoch; `None` when it has none of its own.
+pub(crate) fn time(job: &JobInner, source: &SourceOp) -> Result<Option<i64>, OpError> {
+    match scheme(source)? {
+        Scheme::Local | Scheme::Image => Ok(None),
+        Scheme::Git => git::time(job, source).map(Some),
+        Scheme::Http => http::time(job, source),
+    }
+}
+
+/// Keys of a source, as far as they are known. A folder has none, only its content counts; a file that has not been
+/// transferred yet may have none so far.
 pub(crate) fn keys(
     job: &JobInner,
     source: &SourceOp,
@@ -52,5 +99,7 @@ pub(crate) fn keys(
     match scheme(source)? {
         Scheme::Local => Ok(Vec::new()),
         Scheme::Image => image::keys(job, source, platform),
+        Scheme::Git => Ok(vec![git::key(job, source)?]),
+        Scheme::Http => http::keys(job, source),
     }
 }

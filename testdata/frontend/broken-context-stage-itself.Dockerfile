@@ -1,0 +1,3 @@
+FROM busybox AS base
+FROM base
+#: --build-context base=target:base

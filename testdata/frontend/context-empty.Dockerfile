@@ -1,0 +1,4 @@
+FROM busybox
+COPY a /
+RUN --mount=target=/in x
+#: --context empty

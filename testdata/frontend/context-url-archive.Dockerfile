@@ -1,0 +1,4 @@
+FROM scratch
+COPY a /
+COPY b /
+#: --context https://example.org/src.tar
