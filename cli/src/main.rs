@@ -5,7 +5,10 @@
 
 mod args;
 mod commands;
+mod excerpt;
 mod inputs;
+mod look;
+mod mistakes;
 mod progress;
 mod report;
 mod signals;

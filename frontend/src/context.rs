@@ -206,18 +206,41 @@ impl Globals {
 ///
 /// # Errors
 /// When it is no number; taking it from a named context or a stage is not supported yet.
-pub(crate) fn epoch(options: &Options, globals: &Variables) -> Result<Option<i64>, FrontendError> {
+pub(crate) fn epoch(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    globals: &Variables,
+) -> Result<Option<i64>, FrontendError> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
     if options.source_date_epoch.is_some() {
         return Ok(options.source_date_epoch);
     }
-    let value = options.build_args.get(NAME).map(String::as_str).or_else(|| globals.get(NAME));
+    let given = options.build_args.get(NAME);
+    let value = given.map(String::as_str).or_else(|| globals.get(NAME));
     // The build context is a folder, which has no time of its own.
     value.filter(|value| !["", "context"].contains(value)).map_or(Ok(None), |value| {
-        let invalid =
-            |_| FrontendError::at_start(ErrorKind::InvalidEpoch { value: value.to_owned() });
+        let invalid = |_| {
+            let kind = ErrorKind::InvalidEpoch { value: value.to_owned() };
+            match default_of(dockerfile, NAME).filter(|_| given.is_none()) {
+                Some((place, span)) => place.error_at(span, kind),
+                None => FrontendError::nowhere(kind),
+            }
+        };
         value.parse().map(Some).map_err(invalid)
     })
+}
+
+/// Where the default of a global argument stands.
+fn default_of(dockerfile: &Dockerfile, name: &str) -> Option<(Place, Span)> {
+    let globals = dockerfile.instructions.iter().map_while(|instruction| match &instruction.kind {
+        InstructionKind::Arg(arg) => Some((instruction, arg)),
+        _ => None,
+    });
+    let named = globals.flat_map(|(instruction, arg)| {
+        let items = arg.args.iter().filter(|item| item.name.text == name);
+        items.filter_map(move |item| Some((Place::of(instruction), item.default.as_ref()?.span)))
+    });
+    named.last()
 }
 
 /// Reports a variable that looks like a secret.

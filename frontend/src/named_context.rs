@@ -1,12 +1,28 @@
 //! Named contexts and what the names in a Dockerfile refer to (`spec/instructions.md` §3-4).
 
 use llb::{Platform, Reference};
+use parser::Span;
 
 use crate::context::Context;
 use crate::error::{ErrorKind, FrontendError};
 use crate::options::{NamedContext, Options};
 use crate::outcome::ImageLocation;
 use crate::place::Place;
+
+/// Where a name is used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamePlace {
+    /// The instruction.
+    pub(crate) place: Place,
+    /// The name in it.
+    pub(crate) span: Span,
+}
+
+impl NamePlace {
+    fn error(self, kind: ErrorKind) -> FrontendError {
+        self.place.error_at(self.span, kind)
+    }
+}
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +78,11 @@ pub(crate) fn locate(
     cx: &Context<'_>,
     name: &str,
     platform: &Platform,
-    place: Place,
+    at: NamePlace,
 ) -> Result<Located, FrontendError> {
     match find(cx.options, name, platform) {
-        Some((context_name, context)) => locate_context(context_name, context, place),
-        None => Ok(Located::Image { context: None, location: registry_image(name, place)? }),
+        Some((context_name, context)) => locate_context(context_name, context, at),
+        None => Ok(Located::Image { context: None, location: registry_image(name, at)? }),
     }
 }
 
@@ -77,9 +93,9 @@ pub(crate) fn locate(
 pub(crate) fn locate_context(
     name: String,
     context: NamedContext,
-    place: Place,
+    at: NamePlace,
 ) -> Result<Located, FrontendError> {
-    let unsupported = |what, url| Err(place.error(ErrorKind::Unsupported { what, url }));
+    let unsupported = |what, url| Err(at.error(ErrorKind::Unsupported { what, url }));
     match context {
         NamedContext::Local { name: source } => Ok(Located::Local { context: name, source }),
         NamedContext::OciLayout { path, tag, digest } => {
@@ -89,7 +105,7 @@ pub(crate) fn locate_context(
             Ok(Located::Image { context: Some(name), location })
         }
         NamedContext::Image { reference } => {
-            Ok(Located::Image { context: Some(name), location: registry_image(&reference, place)? })
+            Ok(Located::Image { context: Some(name), location: registry_image(&reference, at)? })
         }
         NamedContext::Git { url } => unsupported("a git repository as named context", url),
         NamedContext::Http { url } => unsupported("a URL as named context", url),
@@ -97,12 +113,10 @@ pub(crate) fn locate_context(
 }
 
 /// The image that a reference names.
-fn registry_image(name: &str, place: Place) -> Result<ImageLocation, FrontendError> {
+fn registry_image(name: &str, at: NamePlace) -> Result<ImageLocation, FrontendError> {
     match Reference::parse(name) {
         Ok(reference) => Ok(ImageLocation::Registry(reference.to_string())),
-        Err(source) => {
-            Err(place.error(ErrorKind::InvalidImageName { name: name.to_owned(), source }))
-        }
+        Err(source) => Err(at.error(ErrorKind::InvalidImageName { name: name.to_owned(), source })),
     }
 }
 

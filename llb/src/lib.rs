@@ -19,6 +19,7 @@ pub mod op;
 pub mod pb;
 pub mod platform;
 pub mod reference;
+pub mod suggest;
 
 pub use definition::{Definition, Edge, SourceInfo, SourceRange, Vertex, VertexMetadata};
 pub use digest::{ChainId, DiffId, Digest};

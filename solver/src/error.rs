@@ -48,6 +48,8 @@ pub enum OpError {
         reference: String,
         /// Path and reason.
         message: String,
+        /// The path, absolute in what was looked into.
+        path: PathBuf,
         /// What to do about it.
         hint: Option<String>,
         /// Where the path ends, for telling what may be meant.

@@ -7,11 +7,10 @@ use std::time::SystemTime;
 
 use exporters::Stop;
 use frontend::{
-    Build, FrontendError, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode,
-    ResolvedImages,
+    Build, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode, ResolvedImages,
 };
 use llb::event::VertexError;
-use llb::{Digest, Event, EventSink, Reference, SourceInfo, SourceRange};
+use llb::{Digest, Event, EventSink, Reference, SourceInfo};
 use parser::Dockerfile;
 use sandbox::Cancel;
 use solver::{Engine, Job, LayoutPick, OpError};
@@ -22,6 +21,7 @@ use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
 use crate::commands::{engine_options, op_failure, solve_failure};
 use crate::inputs::{DockerfileText, Given, dockerfile, ignore_file, secret};
+use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
 use crate::progress::{Mode, Progress};
 use crate::report::{Exit, Failure, chain, print, tell};
 use crate::signals;
@@ -50,7 +50,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     let source = dockerfile(&context, args.file.as_deref())?;
     options.filename.clone_from(&source.name);
     let info = source_info(&source);
-    let tree = match (parse(&source, &info), call) {
+    let tree = match (parse(&source, &info, &args, &options), call) {
         (Err(failure), Some(call)) => return call.answer_unparsed(failure, &info),
         (tree, _) => tree?,
     };
@@ -67,7 +67,6 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     if let Some(call) = call {
         return call.answer(&tree, &options, &mut Images::new(root, given), &info);
     }
-
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
     let cancel = cancel()?;
     let unfinished = engine.store().unfinished();
@@ -222,22 +221,26 @@ fn add_named_contexts(
 
 /// The Dockerfile as messages refer to it.
 fn source_info(source: &DockerfileText) -> Arc<SourceInfo> {
-    let text = String::from_utf8_lossy(&source.text).into_owned();
+    let text = parser::decode(&source.text);
     Arc::new(SourceInfo { filename: source.name.clone(), text })
 }
 
 /// Parses the Dockerfile; every mistake of it is shown.
-fn parse(source: &DockerfileText, info: &Arc<SourceInfo>) -> Result<Dockerfile, Failure> {
+fn parse(
+    source: &DockerfileText,
+    info: &Arc<SourceInfo>,
+    args: &BuildArgs,
+    options: &Options,
+) -> Result<Dockerfile, Failure> {
     parser::parse(&source.text).map_err(|errors| {
-        let failures = errors.errors.iter().map(|error| {
-            let mut failure =
-                Failure::new(Exit::Build, format!("failed to solve: {}", error.message()));
-            failure.hint.clone_from(&error.help);
-            let range = |start, end| SourceRange { info: Arc::clone(info), start, end };
-            failure.sources.extend(error.lines.map(|lines| range(lines.start, lines.end)));
-            failure
-        });
-        Failure::several(failures.collect())
+        let failures = errors.errors.iter().map(|error| parse_failure(error, info));
+        let mut options = options.clone();
+        let contexts = args.build_contexts.iter().filter_map(|text| named_context(text).ok());
+        options.contexts.extend(contexts);
+        let mut all: Vec<Failure> =
+            failures.chain(further_mistakes(&source.text, &options, info)).collect();
+        all.sort_by_key(Failure::line);
+        Failure::several(all)
     })
 }
 
@@ -263,41 +266,12 @@ fn convert(
                     images.insert(&request, image);
                 }
             }
-            Err(errors) => return Err(frontend_failure(&errors, info)),
+            Err(errors) => {
+                let failures = errors.iter().map(|error| frontend_failure(error, info));
+                return Err(Failure::several(failures.collect()));
+            }
         }
     }
-}
-
-/// Wording of an image that can not be resolved.
-pub(crate) fn unresolved(
-    error: &OpError,
-    request: &ImageRequest,
-    info: &Arc<SourceInfo>,
-) -> Failure {
-    let mut failure = op_failure(error);
-    let (start, end) = (request.lines.start, request.lines.end);
-    failure.sources.push(SourceRange { info: Arc::clone(info), start, end });
-    if let Some(name) = &request.suggestion {
-        failure.message.push_str(&format!(" (did you mean {name}?)"));
-        failure.hint = Some(
-            "a name that is no earlier stage or build context is taken for an image".to_owned(),
-        );
-    }
-    failure
-}
-
-/// Wording of mistakes in the Dockerfile.
-pub(crate) fn frontend_failure(errors: &[FrontendError], info: &Arc<SourceInfo>) -> Failure {
-    let failures = errors.iter().map(|error| {
-        let mut failure = Failure::new(Exit::Build, format!("failed to solve: {}", chain(error)));
-        failure.hint.clone_from(&error.hint);
-        if error.lines.start > 0 {
-            let (start, end) = (error.lines.start, error.lines.end);
-            failure.sources.push(SourceRange { info: Arc::clone(info), start, end });
-        }
-        failure
-    });
-    Failure::several(failures.collect())
 }
 
 /// Resolves an image, shown as a step of its own.

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use cache::CacheError;
 use solver::{Engine, EngineOptions, OpError, SolveError};
 
-use crate::report::{Exit, Failure, chain};
+use crate::mistakes::path_mark;
+use crate::report::{Excerpt, Exit, Failure, chain};
 
 /// Runs the command with this name; `words` are its arguments behind its full name.
 pub(crate) fn run(name: &str, words: &[OsString]) -> Result<Exit, Failure> {
@@ -125,7 +126,7 @@ fn meant(missing: &solver::MissingPart) -> Option<String> {
     let others = || missing.others.iter().map(String::as_str);
     let near = others()
         .find(|other| other.eq_ignore_ascii_case(&missing.name))
-        .or_else(|| frontend::nearest(&missing.name, others()))?;
+        .or_else(|| llb::suggest::nearest(&missing.name, others()))?;
     Some(format!("did you mean `{}`?", missing.folder.join(near).display()))
 }
 
@@ -224,6 +225,11 @@ fn solve_failure(error: &SolveError) -> Failure {
     if !error.log.is_empty() {
         failure.log = Some(Box::new((error.vertex.clone(), error.log.clone())));
     }
-    failure.sources = error.sources.iter().take(1).cloned().collect();
+    failure.sources = error.sources.iter().cloned().map(Excerpt::from).collect();
+    if let (OpError::Checksum { path, .. }, Some(innermost)) =
+        (&error.error, failure.sources.first_mut())
+    {
+        innermost.mark = path_mark(&innermost.range, &path.to_string_lossy());
+    }
     failure
 }

@@ -38,8 +38,9 @@ impl Converter<'_, '_> {
         if security == SecurityMode::Insecure {
             self.require(step.place, Entitlement::SecurityInsecure)?;
         }
-        let devices = run.devices.iter().map(|device| self.device(step.place, device));
-        let cdi_devices = devices.collect::<Result<_, _>>()?;
+        let devices: Vec<_> =
+            run.devices.iter().map(|device| self.device(step.place, device)).collect();
+        let cdi_devices = self.all(devices)?;
         if !self.cx.wants_definition {
             return Ok(());
         }

@@ -90,7 +90,7 @@ fn set_image(
     }
     let metadata = VertexMetadata {
         name: image_name(start.context.as_deref(), image, names),
-        sources: vec![stage.place.source(&cx.info)],
+        sources: stage.place.sources(&cx.info, &plan.triggers),
         stage: stage.name.clone(),
         ..VertexMetadata::default()
     };

@@ -172,7 +172,12 @@ fn describe(error: &FrontendError, text: &str) -> String {
         source = cause.source();
     }
     let marked = &text[error.at.offset()..error.at.offset() + error.at.len()];
-    described += &format!("\n  at {marked:?}");
+    described += &format!("\n  at {marked:?} {}", error.kind.label());
+    if let Some(trigger) = &error.trigger {
+        let text = &trigger.info.text;
+        let marked = trigger.at.map(|at| &text[at.offset()..at.offset() + at.len()]);
+        described += &format!("\n  {}: {text:?} at {marked:?}", trigger.info.filename);
+    }
     if let Some(hint) = &error.hint {
         described += &format!("\n  help: {hint}");
     }
