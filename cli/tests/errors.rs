@@ -627,7 +627,6 @@ fn flags_to_come_are_refused_by_name() {
         "--isolation=rootless",
         "--explain",
         "--trace=x",
-        "--print-llb",
         "--secret-guard=x",
         "--verify",
         "--source-date-epoch=0",

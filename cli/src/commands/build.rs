@@ -19,6 +19,7 @@ use crate::args::BuildArgs;
 use crate::commands::call::{Call, Images, report_warnings};
 use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
+use crate::commands::print_llb::Form;
 use crate::commands::{engine_options, op_failure, solve_failure};
 use crate::inputs::{DockerfileText, Given, dockerfile, ignore_file, secret};
 use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
@@ -35,6 +36,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
         tell(format_args!("WARNING: {flag} has no effect"));
     }
     let call = Call::parse(args.check, args.call.as_deref())?;
+    let llb_form = Form::parse(&args)?;
     if let Some(answer) = call.and_then(Call::answer_at_once) {
         return answer;
     }
@@ -67,6 +69,12 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     if let Some(call) = call {
         return call.answer(&tree, &options, &mut Images::new(root, given), &info);
     }
+    if let Some(form) = llb_form {
+        let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
+        let job = engine.job(Arc::new(given), Arc::new(()), cancel()?);
+        return form.print(&convert(&job, &tree, &options, &(), &info)?);
+    }
+
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
     let cancel = cancel()?;
     let unfinished = engine.store().unfinished();

@@ -6,6 +6,7 @@ mod export;
 mod images;
 mod inspect;
 mod options;
+mod print_llb;
 mod prune;
 mod push;
 mod rmi;
