@@ -100,7 +100,7 @@ pub(crate) struct BuildArgs {
     /// Network of RUN steps that ask for none themselves: default, none, host
     #[arg(long, value_name = "MODE")]
     pub(crate) network: Option<String>,
-    /// Grant a right to the build: network.host
+    /// Grant a right to the build: network.host, security.insecure, device[=NAME]
     #[arg(long = "allow", value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
     /// Most RUN steps at the same time [default: no limit]

@@ -94,9 +94,9 @@ pub(crate) fn unresolved(
     failure
 }
 
-/// Marks a path that is not there where it is written, if it is found in these lines as a word of its own.
-pub(crate) fn path_mark(range: &SourceRange, path: &str) -> Option<Mark> {
-    let written = path.trim_matches('/');
+/// Marks a path or name where it is written, if it is found in these lines as a word of its own.
+pub(crate) fn word_mark(range: &SourceRange, word: &str, label: &str) -> Option<Mark> {
+    let written = word.trim_matches('/');
     let (first, text) = (range.start.max(1) - 1, range.info.text.as_str());
     let mut lines = text.split_inclusive('\n');
     let start: usize = lines.by_ref().take(first).map(str::len).sum();
@@ -108,8 +108,7 @@ pub(crate) fn path_mark(range: &SourceRange, path: &str) -> Option<Mark> {
         let after = text[end..].trim_start_matches('/');
         let is_word = before.chars().next_back().is_none_or(is_edge)
             && after.chars().next().is_none_or(is_edge);
-        (is_word && !written.is_empty())
-            .then(|| Mark { bytes: at..end, label: "not found".to_owned() })
+        (is_word && !written.is_empty()).then(|| Mark { bytes: at..end, label: label.to_owned() })
     })
 }
 
@@ -136,7 +135,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, lines: (usize, usize), path: &str, expect: Option<usize>) {
         let info = SourceInfo { filename: "Dockerfile".to_owned(), text: text.to_owned() };
-        let found = path_mark(&range(&Arc::new(info), lines.0, lines.1), path);
+        let found = word_mark(&range(&Arc::new(info), lines.0, lines.1), path, "label");
         assert_eq!(found.map(|mark| mark.bytes.start), expect, "{text:?}");
     }
 

@@ -648,7 +648,10 @@ fn flags_to_come_are_refused_by_name() {
         (&["-"][..], "a context from standard input (`-`) is not supported yet"),
         (&["https://example.com/x.git"], "`https://example.com/x.git` is not supported yet"),
         (&["--call=shell", "ctx"], "unknown method `shell` for --call"),
-        (&["--allow=device", "ctx"], "--allow device is not supported yet"),
+        (
+            &["--allow=buildx.local.delete", "ctx"],
+            "--allow buildx.local.delete is not supported yet",
+        ),
         (&["--add-host=a:host-gateway", "ctx"], "host-gateway is not supported yet"),
         (&["-o", "type=nydus,dest=x", "ctx"], "nydus"),
         (&["-t", "A", "ctx"], "invalid tag \"A\""),

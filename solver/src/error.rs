@@ -93,9 +93,12 @@ pub enum OpError {
         /// Its id.
         id: String,
     },
-    /// A right that was not granted.
-    #[error("{0} is not allowed")]
-    NotAllowed(llb::entitlement::Entitlement),
+    /// A CDI device that a step cannot do without.
+    #[error("CDI device {name} is required, and CDI devices are not supported")]
+    Device {
+        /// Its qualified name.
+        name: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] cache::CacheError),

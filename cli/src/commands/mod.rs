@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use cache::CacheError;
 use solver::{Engine, EngineOptions, OpError, SolveError};
 
-use crate::mistakes::path_mark;
+use crate::mistakes::word_mark;
 use crate::report::{Excerpt, Exit, Failure, chain};
 
 /// Runs the command with this name; `words` are its arguments behind its full name.
@@ -98,6 +98,8 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         )),
         OpError::Canceled => Failure::new(Exit::Interrupted, "canceled"),
         OpError::File(_) | OpError::Io { .. } | OpError::Passwd(_) => file_failure(error, message),
+        OpError::Device { .. } => Failure::new(Exit::Build, message)
+            .hint("a device that is not required is left out: is the step of use without it?"),
         OpError::SecretNotFound { id } => Failure::new(Exit::Build, message).hint(format!(
             "give it with --secret id={id},src=PATH or --secret id={id},env=VARIABLE"
         )),
@@ -227,10 +229,14 @@ fn solve_failure(error: &SolveError) -> Failure {
         failure.log = Some(Box::new((error.vertex.clone(), error.log.clone())));
     }
     failure.sources = error.sources.iter().cloned().map(Excerpt::from).collect();
-    if let (OpError::Checksum { path, .. }, Some(innermost)) =
-        (&error.error, failure.sources.first_mut())
-    {
-        innermost.mark = path_mark(&innermost.range, &path.to_string_lossy());
+    if let Some(innermost) = failure.sources.first_mut() {
+        innermost.mark = match &error.error {
+            OpError::Checksum { path, .. } => {
+                word_mark(&innermost.range, &path.to_string_lossy(), "not found")
+            }
+            OpError::Device { name } => word_mark(&innermost.range, name, "not supported"),
+            _ => None,
+        };
     }
     failure
 }

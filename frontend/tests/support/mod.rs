@@ -62,10 +62,9 @@ pub(crate) fn options(args: &[String], context: &str) -> Options {
             "--ignore" => options.ignore_patterns.push(value()),
             "--epoch" => options.source_date_epoch = value().parse().ok(),
             "--allow" => {
-                options.entitlements.insert(match value().as_str() {
-                    "network.host" => llb::entitlement::Entitlement::NetworkHost,
-                    _ => llb::entitlement::Entitlement::SecurityInsecure,
-                });
+                options
+                    .entitlements
+                    .insert(llb::entitlement::Entitlement::parse(&value()).unwrap());
             }
             "--all-stages" => options.all_stages = true,
             "--check" => {}

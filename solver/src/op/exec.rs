@@ -50,6 +50,7 @@ pub(crate) fn execute(
         user,
     };
     take_caches(solve, vertex, exec, &mut step.held)?;
+    tell_missing_devices(solve, vertex, exec);
     let exit = loop {
         let kind = solve.job.engine.store.workspace_kind();
         let spec = step.spec(solve, vertex, exec)?;
@@ -150,6 +151,18 @@ fn use_plain_trees(solve: &Solve<'_>, vertex: usize, why: &std::io::Error) {
     solve.job.events.send(Event::Log { vertex, stream: 2, data: text.into_bytes(), at });
 }
 
+/// Says in the output of a step which of the devices that it asks for it does without.
+fn tell_missing_devices(solve: &Solve<'_>, vertex: usize, exec: &ExecOp) {
+    for device in &exec.cdi_devices {
+        let text = format!(
+            "WARNING: CDI devices are not supported: the step runs without `{}`, which is not required\n",
+            device.name
+        );
+        let (vertex, at) = (solve.shown(vertex), SystemTime::now());
+        solve.job.events.send(Event::Log { vertex, stream: 2, data: text.into_bytes(), at });
+    }
+}
+
 /// The edge behind an input number of a mount.
 pub(crate) fn input_edge(solve: &Solve<'_>, vertex: usize, input: usize) -> Result<Edge, OpError> {
     let edge = solve.definition.vertex(vertex).inputs.get(input).copied();
@@ -157,9 +170,6 @@ pub(crate) fn input_edge(solve: &Solve<'_>, vertex: usize, input: usize) -> Resu
 }
 
 fn refuse_unsupported(exec: &ExecOp) -> Result<(), OpError> {
-    if let Some(device) = exec.cdi_devices.iter().find(|device| !device.optional) {
-        return Err(OpError::NotSupported(format!("RUN --device={}", device.name)));
-    }
     if exec.mounts.iter().any(|mount| mount.dest != "/" && mount.output.is_some()) {
         return Err(OpError::NotSupported("keeping what a step writes to a mount".to_owned()));
     }
