@@ -122,6 +122,18 @@ pub enum OpError {
         /// What is wrong with it.
         message: String,
     },
+    /// An OCI layout has the image for other platforms only.
+    #[error(
+        "failed to resolve source metadata for {name}: no image for platform `{platform}`, there are {offered}"
+    )]
+    OtherPlatform {
+        /// Named context or path.
+        name: String,
+        /// The platform that was asked for.
+        platform: String,
+        /// Those that there are.
+        offered: String,
+    },
     /// The file system failed.
     #[error("{action} `{}`: {source}", path.display())]
     Io {
@@ -139,6 +151,17 @@ pub enum OpError {
 }
 
 impl OpError {
+    /// Whether an image is there, but not for the platform that was asked for.
+    pub fn is_other_platform(&self) -> bool {
+        match self {
+            Self::OtherPlatform { .. } => true,
+            Self::Registry { source, .. } => {
+                matches!(**source, registry::Error::NoMatchingPlatform { .. })
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the vertex was stopped rather than failed by itself.
     pub fn is_canceled(&self) -> bool {
         matches!(self, Self::Canceled | Self::Sandbox(sandbox::SandboxError::Cancelled))

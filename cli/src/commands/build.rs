@@ -10,7 +10,7 @@ use frontend::{
     Build, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode, ResolvedImages,
 };
 use llb::event::VertexError;
-use llb::{Digest, Event, EventSink, Reference, SourceInfo};
+use llb::{Digest, Event, EventSink, Platform, Reference, SourceInfo};
 use parser::Dockerfile;
 use sandbox::Cancel;
 use solver::{Engine, Job, LayoutPick, OpError};
@@ -96,6 +96,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     }
     let (build, exported) = built?;
     report_warnings(&build.warnings, mode, args.debug, &info);
+    warn_of_other_platforms(&build, &options, mode);
     finish(&args, mode, &exported)
 }
 
@@ -315,8 +316,12 @@ pub(crate) fn resolve(
         name: title,
         at: SystemTime::now(),
     });
-    let outcome =
-        job.resolve_image(&location, &request.platform, request.mode == ResolveMode::ForcePull);
+    let outcome = job.resolve_image(
+        &location,
+        &request.platform,
+        request.any_platform,
+        request.mode == ResolveMode::ForcePull,
+    );
     let error = outcome.as_ref().err().map(|error| VertexError::Failed(chain(error)));
     events.send(Event::VertexCompleted { vertex, cached: false, error, at: SystemTime::now() });
     let image = outcome?;
@@ -340,6 +345,18 @@ fn announce_definition(events: &dyn EventSink, name: &str, size: usize) {
     let (id, current) = ("reading".to_owned(), size as u64);
     events.send(Event::Status { vertex, id, current, total: 0, started: at, completed: Some(at) });
     events.send(Event::VertexCompleted { vertex, cached: false, error: None, at });
+}
+
+/// Tells of results that are for another platform than was asked for.
+fn warn_of_other_platforms(build: &Build, options: &Options, mode: Mode) {
+    for (asked, target) in options.platforms.iter().zip(&build.targets) {
+        let (asked, got) = (asked.normalized(), Platform::from(&target.config).normalized());
+        if asked != got && mode != Mode::Quiet {
+            tell(format_args!(
+                "WARNING: Requested platform \"{asked}\" does not match result platform \"{got}\""
+            ));
+        }
+    }
 }
 
 /// Writes a file so that it is there in full or not at all.

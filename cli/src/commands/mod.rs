@@ -78,6 +78,10 @@ fn default_root() -> PathBuf {
     data.unwrap_or_else(|| PathBuf::from("/var/tmp")).join("bricklayer")
 }
 
+/// What to do about an image that is not there for the platform.
+const OTHER_PLATFORM: &str =
+    "choose one that there is with --platform, or with FROM --platform=... for one stage";
+
 /// Wording and exit code of an error of the engine.
 pub(crate) fn op_failure(error: &OpError) -> Failure {
     let message = format!("failed to solve: {}", chain(error));
@@ -98,6 +102,7 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         )),
         OpError::Canceled => Failure::new(Exit::Interrupted, "canceled"),
         OpError::File(_) | OpError::Io { .. } | OpError::Passwd(_) => file_failure(error, message),
+        OpError::OtherPlatform { .. } => Failure::new(Exit::Build, message).hint(OTHER_PLATFORM),
         OpError::Device { .. } => Failure::new(Exit::Build, message)
             .hint("a device that is not required is left out: is the step of use without it?"),
         OpError::SecretNotFound { id } => Failure::new(Exit::Build, message).hint(format!(
@@ -204,6 +209,7 @@ pub(crate) fn registry_failure(error: &registry::Error, message: String) -> Fail
             failure.hint("check the name, and log in with `docker login` or put credentials into $DOCKER_CONFIG/config.json")
         }
         registry::Error::Unreachable { hint, .. } => failure.hint(*hint),
+        registry::Error::NoMatchingPlatform { .. } => failure.hint(OTHER_PLATFORM),
         _ => failure,
     }
 }
