@@ -12,6 +12,7 @@ mod mistakes;
 mod progress;
 mod report;
 mod signals;
+mod syntax;
 
 use std::process::ExitCode;
 

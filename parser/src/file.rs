@@ -1,7 +1,7 @@
 //! From a whole file to its tree.
 
 use crate::ast::{
-    Dockerfile, Instruction, InstructionKind, Lines, Span, Warning, WarningKind, Word,
+    Directives, Dockerfile, Instruction, InstructionKind, Lines, Span, Warning, WarningKind, Word,
 };
 use crate::directive;
 use crate::error::{ParseError, ParseErrorKind, ParseErrors};
@@ -21,6 +21,11 @@ pub fn parse(bytes: &[u8]) -> Result<Dockerfile, ParseErrors> {
     }
     errors.sort_by_key(|error| error.at.offset());
     Err(ParseErrors { text: file.text, errors })
+}
+
+/// Looks up the parser directives of a file that need not be a valid Dockerfile; `escape` is not among them.
+pub fn directives(bytes: &[u8]) -> Directives {
+    directive::look_up(&text::decode(bytes).text)
 }
 
 /// Parses what is right in a Dockerfile that [`parse`] finds mistakes in, to look for mistakes of other kinds.

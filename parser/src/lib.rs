@@ -29,4 +29,4 @@ pub mod word;
 
 pub use ast::*;
 pub use error::{ParseError, ParseErrorKind, ParseErrors};
-pub use file::{decode, parse, parse_rest, parse_trigger};
+pub use file::{decode, directives, parse, parse_rest, parse_trigger};

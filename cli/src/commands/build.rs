@@ -25,7 +25,7 @@ use crate::inputs::{DockerfileText, Given, dockerfile, ignore_file, secret};
 use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
 use crate::progress::{Mode, Progress};
 use crate::report::{Exit, Failure, chain, print, tell};
-use crate::signals;
+use crate::{signals, syntax};
 
 /// Runs the command.
 pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
@@ -51,6 +51,10 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     }
     let source = dockerfile(&context, args.file.as_deref())?;
     options.filename.clone_from(&source.name);
+    let directives = parser::directives(&source.text);
+    if let Some(warning) = syntax::check(&options.build_args, directives.syntax.as_ref())? {
+        tell(format_args!("WARNING: {warning}"));
+    }
     let info = source_info(&source);
     let tree = match (parse(&source, &info, &args, &options), call) {
         (Err(failure), Some(call)) => return call.answer_unparsed(failure, &info),

@@ -19,7 +19,7 @@ use prost::Message as _;
 use super::definition::message;
 use super::schema::{Field, Kind, METADATA, Message, OP, Reader, Value};
 use super::wire;
-use crate::{Definition, Digest};
+use crate::{Definition, Digest, base64};
 
 /// The lines of a definition; none when it has no result.
 pub fn definition_json(definition: &Definition) -> Vec<String> {
@@ -146,7 +146,7 @@ fn write_value(out: &mut String, kind: Kind, value: Value<'_>) {
         }
         (_, Value::Number(number)) => out.push_str(&number.cast_signed().to_string()),
         (Kind::Message(message), Value::Bytes(bytes)) => write_message(out, message, bytes),
-        (Kind::Bytes, Value::Bytes(bytes)) => write_text(out, &base64(bytes)),
+        (Kind::Bytes, Value::Bytes(bytes)) => write_text(out, &base64::encode(bytes)),
         (_, Value::Bytes(bytes)) => write_text(out, &String::from_utf8_lossy(bytes)),
     }
 }
@@ -154,18 +154,4 @@ fn write_value(out: &mut String, kind: Kind, value: Value<'_>) {
 fn write_text(out: &mut String, text: &str) {
     let quoted = serde_json::to_string(text);
     out.push_str(&quoted.map_or(Cow::Borrowed("\"\""), Cow::Owned));
-}
-
-/// Base64 with padding (RFC 4648 §4).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for chunk in bytes.chunks(3) {
-        let bits = (0..3).fold(0, |bits, at| bits << 8 | u32::from(*chunk.get(at).unwrap_or(&0)));
-        for digit in 0..4 {
-            let value = (bits >> (18 - 6 * digit) & 63) as usize;
-            text.push(if digit > chunk.len() { '=' } else { char::from(DIGITS[value]) });
-        }
-    }
-    text
 }
