@@ -100,7 +100,7 @@ pub(crate) struct BuildArgs {
     /// Network of RUN steps that ask for none themselves: default, none, host
     #[arg(long, value_name = "MODE")]
     pub(crate) network: Option<String>,
-    /// Grant a right to the build: network.host
+    /// Grant a right to the build: network.host, security.insecure, device[=NAME]
     #[arg(long = "allow", value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
     /// Most RUN steps at the same time [default: no limit]
@@ -112,6 +112,9 @@ pub(crate) struct BuildArgs {
     /// What to do instead of building: build, check, outline, targets or subrequests.describe, with `,format=json` and `,ignorestatus=true`
     #[arg(long, value_name = "METHOD", alias = "print")]
     pub(crate) call: Option<String>,
+    /// Print the definition of the build, as json or binary, and build nothing
+    #[arg(long, value_name = "FORM", num_args = 0..=1, default_missing_value = "json", require_equals = true)]
+    pub(crate) print_llb: Option<String>,
     /// Attach provenance to the image: false
     #[arg(long, value_name = "SPEC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) provenance: Option<String>,
@@ -167,8 +170,6 @@ pub(crate) struct LaterArgs {
     explain: bool,
     #[arg(long = "trace", hide = true)]
     trace: Option<PathBuf>,
-    #[arg(long = "print-llb", hide = true, num_args = 0..=1, default_missing_value = "json")]
-    print_llb: Option<String>,
     #[arg(long = "secret-guard", hide = true)]
     secret_guard: Option<String>,
     #[arg(long = "verify", hide = true)]
@@ -208,7 +209,7 @@ impl BuildArgs {
         let isolation = later.isolation.as_deref().is_some_and(|value| {
             !matches!(value, "auto" | "root" | "default" | "process" | "hyperv")
         });
-        let table: [(&str, bool); 24] = [
+        let table: [(&str, bool); 23] = [
             ("--attest", list(&later.attest)),
             ("--provenance", !is_off(&self.provenance)),
             ("--sbom", !is_off(&self.sbom)),
@@ -229,7 +230,6 @@ impl BuildArgs {
             ("--isolation", isolation),
             ("--explain", later.explain),
             ("--trace", later.trace.is_some()),
-            ("--print-llb", later.print_llb.is_some()),
             ("--secret-guard", later.secret_guard.is_some()),
             ("--verify", later.verify),
             ("--source-date-epoch", later.source_date_epoch.is_some()),

@@ -5,11 +5,15 @@
 
 mod args;
 mod commands;
+mod excerpt;
 mod git;
 mod inputs;
+mod look;
+mod mistakes;
 mod progress;
 mod report;
 mod signals;
+mod syntax;
 
 use std::process::ExitCode;
 

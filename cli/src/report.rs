@@ -6,8 +6,10 @@
 use std::fmt::{Arguments, Write as _};
 use std::io::{ErrorKind, Write as _};
 
-use llb::{SourceInfo, SourceRange};
 pub(crate) use solver::chain;
+
+pub(crate) use crate::excerpt::{Excerpt, Mark, SourceLines};
+use crate::look::{Look, visible};
 
 /// Exit codes of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +45,11 @@ pub(crate) struct Failure {
     pub(crate) hint: Option<String>,
     /// Name of the failed step and the last lines of its output.
     pub(crate) log: Option<Box<(String, Vec<String>)>>,
-    /// Where it comes from.
-    pub(crate) sources: Vec<SourceRange>,
+    /// Where it comes from, innermost first.
+    pub(crate) sources: Vec<Excerpt>,
     /// Further failures, shown before this one.
     pub(crate) before: Vec<Failure>,
 }
-
-/// Most characters shown of a line of a Dockerfile.
-const LONGEST_LINE: usize = 500;
-
-/// Most lines shown of one place.
-const MOST_LINES: usize = 200;
 
 /// Most characters shown of a message.
 const LONGEST_MESSAGE: usize = 4000;
@@ -86,6 +82,11 @@ impl Failure {
         last
     }
 
+    /// The line of the Dockerfile that it is about; those about none come last.
+    pub(crate) fn line(&self) -> usize {
+        self.sources.last().map_or(usize::MAX, |source| source.range.start)
+    }
+
     /// Adds what to do.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -93,9 +94,18 @@ impl Failure {
         self
     }
 
+    /// Adds the word that may be meant, if there is one.
+    #[must_use]
+    pub(crate) fn did_you_mean(self, word: Option<&str>) -> Self {
+        match word {
+            Some(word) => self.hint(format!("did you mean `{word}`?")),
+            None => self,
+        }
+    }
+
     /// The whole text, ending in a newline.
-    pub(crate) fn render(&self) -> String {
-        let mut text: String = self.before.iter().map(Self::render).collect();
+    pub(crate) fn render(&self, look: &Look) -> String {
+        let mut text: String = self.before.iter().map(|failure| failure.render(look)).collect();
         if let Some((step, lines)) = self.log.as_deref().filter(|(_, lines)| !lines.is_empty()) {
             let shown = &lines[lines.len().saturating_sub(10)..];
             let _ = writeln!(text, "------\n > {step}:");
@@ -105,19 +115,25 @@ impl Failure {
             text.push_str("------\n");
         }
         for source in &self.sources {
-            text.push_str(&source_block(source));
+            text.push_str(&source.render(look));
         }
-        let _ = writeln!(text, "ERROR: {}", clipped(&self.message, LONGEST_MESSAGE));
+        let message = clipped(&self.message, LONGEST_MESSAGE);
+        let _ = writeln!(text, "{} {}", look.alarming("ERROR:"), safe(&message));
         if let Some(hint) = &self.hint {
-            let _ = writeln!(text, "  help: {hint}");
+            let _ = writeln!(text, "  {} {}", look.helping("help:"), safe(hint));
         }
         text
     }
 }
 
+/// Text without characters that would steer the terminal.
+fn safe(text: &str) -> String {
+    text.chars().map(|c| if c == '\n' { c } else { visible(c) }).collect()
+}
+
 /// Prints a failure on standard error and gives its exit code.
 pub(crate) fn fail(failure: &Failure) -> Exit {
-    tell(format_args!("{}", failure.render().trim_end()));
+    tell(format_args!("{}", failure.render(&Look::of_stderr()).trim_end()));
     failure.exit
 }
 
@@ -142,118 +158,5 @@ fn clipped(text: &str, most: usize) -> std::borrow::Cow<'_, str> {
     match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]).into(),
         None => text.into(),
-    }
-}
-
-/// The lines of a source file around a range, the range marked with `>>>`.
-pub(crate) fn source_block(range: &SourceRange) -> String {
-    SourceLines::of(&range.info).block(range.start, range.end)
-}
-
-/// A source file taken apart, to show several places of it.
-pub(crate) struct SourceLines<'a> {
-    name: &'a str,
-    lines: Vec<&'a str>,
-}
-
-impl<'a> SourceLines<'a> {
-    /// Lines of a file; there is always one.
-    pub(crate) fn of(info: &'a SourceInfo) -> Self {
-        let lines = info.text.split('\n').map(|line| line.trim_end_matches('\r'));
-        Self { name: &info.filename, lines: lines.collect() }
-    }
-
-    /// The lines around a range, the range marked with `>>>`; the middle of a very long one is left out.
-    pub(crate) fn block(&self, start: usize, end: usize) -> String {
-        let lines = &self.lines;
-        let (start, end) = (start.clamp(1, lines.len()), end.clamp(1, lines.len()));
-        let end = end.max(start);
-        let (first, last) = padded(start, end, lines.len());
-        let rule = "-".repeat(20);
-        let mut text = format!("{}:{start}\n{rule}\n", self.name);
-        let left_out = (first + MOST_LINES / 2)..=last.saturating_sub(MOST_LINES / 2);
-        for number in first..=last {
-            if left_out.contains(&number) && last - first > MOST_LINES {
-                if number == *left_out.start() {
-                    let _ = writeln!(text, "     |     ({} more lines)", left_out.clone().count());
-                }
-                continue;
-            }
-            let mark = if (start..=end).contains(&number) { ">>>" } else { "   " };
-            let line = clipped(lines[number - 1], LONGEST_LINE);
-            let _ = writeln!(text, " {number:>3} | {mark} {line}");
-        }
-        text.push_str(&rule);
-        text.push('\n');
-        text
-    }
-}
-
-/// The range with lines of context: 4 in all for one line, 2 for several, before and after in turn.
-fn padded(start: usize, end: usize, count: usize) -> (usize, usize) {
-    let (mut first, mut last) = (start, end);
-    let mut left = if start == end { 4 } else { 2 };
-    let mut failed = 0;
-    let mut before = true;
-    // At an end of the file the available side gets no more than two lines.
-    let most = left / 2;
-    let (mut used_before, mut used_after) = (0, 0);
-    while left > 0 && failed < 2 {
-        let moved = if before {
-            first > 1 && used_before < most
-        } else {
-            last < count && used_after < most
-        };
-        if moved {
-            if before {
-                first -= 1;
-                used_before += 1;
-            } else {
-                last += 1;
-                used_after += 1;
-            }
-            left -= 1;
-            failed = 0;
-        } else {
-            failed += 1;
-        }
-        before = !before;
-    }
-    (first, last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Arc;
-
-    #[test]
-    fn source_block_marks_the_range() {
-        let text = "FROM busybox\n\nRUNN true\n".to_owned();
-        let info = Arc::new(SourceInfo { filename: "Dockerfile".to_owned(), text });
-        let block = source_block(&SourceRange { info, start: 3, end: 3 });
-        assert_eq!(
-            block,
-            "Dockerfile:3\n--------------------\n   1 |     FROM busybox\n   2 |     \n   3 | >>> RUNN true\n   4 |     \n--------------------\n"
-        );
-    }
-
-    #[test]
-    fn the_middle_of_a_long_range_is_left_out() {
-        let info = SourceInfo { filename: "f".to_owned(), text: "x\n".repeat(1000) };
-        let block = SourceLines::of(&info).block(2, 900);
-        assert_eq!(block.lines().count(), MOST_LINES + 4, "{block}");
-        assert!(
-            block.contains("\n 100 | >>> x\n     |     (701 more lines)\n 802 | >>> x\n"),
-            "{block}"
-        );
-        let block = SourceLines::of(&info).block(2, 199);
-        assert_eq!(block.lines().count(), 198 + 2 + 3, "{block}");
-    }
-
-    #[test]
-    fn a_range_outside_the_file_is_clamped() {
-        let info = Arc::new(SourceInfo { filename: "f".to_owned(), text: "a".to_owned() });
-        assert!(source_block(&SourceRange { info, start: 9, end: 12 }).contains(">>> a"));
     }
 }

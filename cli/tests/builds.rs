@@ -263,7 +263,8 @@ fn an_image_that_the_registry_does_not_have_is_named() {
     let registry = Registry::start(&place);
     place.write("Dockerfile", &format!("FROM {}/team/absent:7\n", registry.host));
     let ran = place.build(&["--progress=plain"]);
-    let report = ran.report().replace(&registry.host, "[registry]");
+    let marked = "^".repeat(registry.host.len() + "/team/absent:7".len());
+    let report = ran.report().replace(&registry.host, "[registry]").replace(&marked, "[carets]");
     assert_eq!(
         report.trim_end(),
         r#"
@@ -271,6 +272,7 @@ exit 3
 Dockerfile:1
 --------------------
    1 | >>> FROM [registry]/team/absent:7
+     |          [carets] this image
    2 |     
 --------------------
 ERROR: failed to solve: failed to resolve source metadata for [registry]/team/absent:7: [registry]/team/absent:7: not found

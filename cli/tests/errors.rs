@@ -29,6 +29,7 @@ Dockerfile:2
 --------------------
    1 |     FROM busybox
    2 | >>> RUN --mount true
+     |         ^^^^^^^ no value
    3 |     COPY a
    4 |     
 --------------------
@@ -39,6 +40,7 @@ Dockerfile:3
    1 |     FROM busybox
    2 |     RUN --mount true
    3 | >>> COPY a
+     |          ^ no destination
    4 |     
 --------------------
 ERROR: failed to solve: dockerfile parse error on line 3: COPY requires at least two arguments, but only one was provided. Destination could not be determined
@@ -59,6 +61,7 @@ Dockerfile:3
    1 |     FROM busybox
    2 |     
    3 | >>> RUNN true
+     |     ^^^^ not an instruction
    4 |     
 --------------------
 ERROR: failed to solve: dockerfile parse error on line 3: unknown instruction: RUNN (did you mean RUN?)
@@ -77,6 +80,7 @@ Dockerfile:2
 --------------------
    1 |     FROM busybox
    2 | >>> COPY absent.txt /
+     |          ^^^^^^^^^^ not found
    3 |     
 --------------------
 ERROR: failed to solve: failed to compute cache key: failed to calculate checksum of ref build context `context`: "/absent.txt": not found
@@ -101,6 +105,7 @@ Dockerfile:2
 --------------------
    1 |     FROM busybox
    2 | >>> COPY a.log /
+     |          ^^^^^ not found
    3 |     
 --------------------
 ERROR: failed to solve: failed to compute cache key: failed to calculate checksum of ref build context `context`: "/a.log": not found
@@ -192,6 +197,7 @@ Dockerfile:3
    1 |     FROM busybox AS base
    2 |     FROM scratch
    3 | >>> COPY --from=bsae /x /
+     |                 ^^^^ this image
    4 |     
 --------------------
 ERROR: failed to solve: failed to resolve source metadata for 127.0.0.1:9/bsae:latest: GET http://127.0.0.1:9/v2/bsae/manifests/latest: cannot reach registry `127.0.0.1:9` at 127.0.0.1:9: connection refused (did you mean base?)
@@ -212,6 +218,7 @@ Dockerfile:3
    1 |     FROM busybox AS base
    2 |     FROM scratch
    3 | >>> COPY --from=base /etc/paswd /
+     |                       ^^^^^^^^^ not found
    4 |     
 --------------------
 ERROR: failed to solve: failed to compute cache key: failed to calculate checksum of ref `[context busybox] busybox@sha256:72c04d23c08a76e30e5c8bdd5a6313585ac0d5d5f4f6d8c12e56268374adc003`: "/etc/paswd": not found
@@ -231,10 +238,194 @@ Dockerfile:2
 --------------------
    1 |     FROM scratch
    2 | >>> COPY Present /
+     |          ^^^^^^^ not found
    3 |     
 --------------------
 ERROR: failed to solve: failed to compute cache key: failed to calculate checksum of ref build context `context`: "/Present": not found
   help: there is no `/Present` in the build context; paths are relative to its root; did you mean `/present`?
+"#,
+    );
+}
+
+#[test]
+fn link_to_nothing_is_told_from_a_file_that_the_ignore_file_hides() {
+    let place = Place::new(&[
+        ("Dockerfile", "FROM scratch\nCOPY lost /\n"),
+        ("hidden", "x"),
+        (".dockerignore", "hidden\n"),
+    ]);
+    let report = |target: &str| {
+        let link = place.path("ctx/lost");
+        let _ = fs_err::remove_file(&link);
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        let text = place.build(&["--progress=plain"]).report();
+        text.lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(
+        report("nowhere"),
+        "  help: `/lost` leads over a link to `/nowhere`, and there is no such file in the build context"
+    );
+    assert_eq!(
+        report("hidden"),
+        "  help: `/lost` leads over a link to `/hidden`, which is in the build context, but its .dockerignore file excludes it"
+    );
+    place.write("Dockerfile", "FROM scratch AS a\nCOPY . /\nFROM scratch\nCOPY --from=a /lost /\n");
+    assert_eq!(
+        report("nowhere"),
+        "  help: `/lost` leads over a link to `/nowhere`, and there is no such file in the stage or image that is read"
+    );
+}
+
+#[test]
+fn mistakes_of_all_kinds_are_shown_in_one_run() {
+    check(
+        "FROM scratch AS base\nEXPOSE\nFROM scratch\nEXPOSE 80 x y\nCOPY --from=7 a b\nSTOPSIGNAL no\n",
+        &[],
+        r#"
+exit 1
+Dockerfile:2
+--------------------
+   1 |     FROM scratch AS base
+   2 | >>> EXPOSE
+     |     ^^^^^^ no argument
+   3 |     FROM scratch
+   4 |     EXPOSE 80 x y
+--------------------
+ERROR: failed to solve: dockerfile parse error on line 2: EXPOSE requires at least one argument
+  help: write `EXPOSE 8080` or `EXPOSE 53/udp`
+Dockerfile:4
+--------------------
+   2 |     EXPOSE
+   3 |     FROM scratch
+   4 | >>> EXPOSE 80 x y
+     |               ^ not a port
+   5 |     COPY --from=7 a b
+   6 |     STOPSIGNAL no
+--------------------
+ERROR: failed to solve: invalid containerPort: x
+  help: write port, port/tcp, port/udp, port/sctp or first-last
+Dockerfile:4
+--------------------
+   2 |     EXPOSE
+   3 |     FROM scratch
+   4 | >>> EXPOSE 80 x y
+     |                 ^ not a port
+   5 |     COPY --from=7 a b
+   6 |     STOPSIGNAL no
+--------------------
+ERROR: failed to solve: invalid containerPort: y
+  help: write port, port/tcp, port/udp, port/sctp or first-last
+Dockerfile:5
+--------------------
+   3 |     FROM scratch
+   4 |     EXPOSE 80 x y
+   5 | >>> COPY --from=7 a b
+     |                 ^ no stage has this number
+   6 |     STOPSIGNAL no
+   7 |     
+--------------------
+ERROR: failed to solve: invalid stage index 7
+  help: stages are numbered from 0 in the order of their FROM; a name says more
+Dockerfile:6
+--------------------
+   4 |     EXPOSE 80 x y
+   5 |     COPY --from=7 a b
+   6 | >>> STOPSIGNAL no
+     |                ^^ not a signal
+   7 |     
+--------------------
+ERROR: failed to solve: Invalid signal: no
+  help: use a name such as SIGTERM, or a number
+"#,
+    );
+}
+
+#[test]
+fn a_trigger_that_fails_names_its_base_and_shows_its_text() {
+    check(
+        "FROM scratch AS base\nONBUILD COPY absent /\nFROM base\n",
+        &[],
+        r#"
+exit 1
+ONBUILD trigger of stage `base`:1
+--------------------
+   1 | >>> COPY absent /
+     |          ^^^^^^ not found
+--------------------
+Dockerfile:3
+--------------------
+   1 |     FROM scratch AS base
+   2 |     ONBUILD COPY absent /
+   3 | >>> FROM base
+   4 |     
+--------------------
+ERROR: failed to solve: failed to compute cache key: failed to calculate checksum of ref build context `context`: "/absent": not found
+  help: there is no `/absent` in the build context; paths are relative to its root
+"#,
+    );
+    // The image's triggers copy a file that this context lacks.
+    check(
+        "FROM onbuild\n",
+        &[],
+        r#"
+exit 1
+ONBUILD trigger of image `onbuild`:1
+--------------------
+   1 | >>> COPY trigger.txt /opt/trigger/
+     |          ^^^^^^^^^^^ not found
+--------------------
+Dockerfile:1
+--------------------
+   1 | >>> FROM onbuild
+   2 |     
+--------------------
+ERROR: failed to solve: failed to compute cache key: failed to calculate checksum of ref build context `context`: "/trigger.txt": not found
+  help: there is no `/trigger.txt` in the build context; paths are relative to its root
+"#,
+    );
+}
+
+#[test]
+fn an_image_that_a_trigger_reads_is_named_with_the_trigger() {
+    check(
+        "FROM scratch AS base\nONBUILD COPY --from=127.0.0.1:9/x:1 / /\nFROM base\n",
+        &[],
+        r#"
+exit 3
+ONBUILD trigger of stage `base`:1
+--------------------
+   1 | >>> COPY --from=127.0.0.1:9/x:1 / /
+--------------------
+Dockerfile:3
+--------------------
+   1 |     FROM scratch AS base
+   2 |     ONBUILD COPY --from=127.0.0.1:9/x:1 / /
+   3 | >>> FROM base
+     |     ^^^^^^^^^ sets off the trigger
+   4 |     
+--------------------
+ERROR: failed to solve: failed to resolve source metadata for 127.0.0.1:9/x:1: GET http://127.0.0.1:9/v2/x/manifests/1: cannot reach registry `127.0.0.1:9` at 127.0.0.1:9: connection refused
+  help: check that the registry is running
+"#,
+    );
+}
+
+#[test]
+fn undeclared_argument_of_from_suggests_a_declared_one() {
+    check(
+        "ARG TAG=1\nFROM busybox:$TGA\n",
+        &[],
+        r#"
+exit 1
+Dockerfile:2
+--------------------
+   1 |     ARG TAG=1
+   2 | >>> FROM busybox:$TGA
+     |          ^^^^^^^^^^^^ neither a stage nor a valid image name
+   3 |     
+--------------------
+ERROR: failed to solve: failed to parse stage name "busybox:": invalid reference format
+  help: `$TGA` has no value: did you mean `$TAG`?
 "#,
     );
 }
@@ -276,15 +467,18 @@ Dockerfile:2
 --------------------
    1 |     FROM scratch AS a
    2 | >>> EXPOSE
+     |     ^^^^^^ no argument
    3 |     CPY a b
    4 |     
 --------------------
 ERROR: failed to solve: dockerfile parse error on line 2: EXPOSE requires at least one argument
+  help: write `EXPOSE 8080` or `EXPOSE 53/udp`
 Dockerfile:3
 --------------------
    1 |     FROM scratch AS a
    2 |     EXPOSE
    3 | >>> CPY a b
+     |     ^^^ not an instruction
    4 |     
 --------------------
 ERROR: failed to solve: dockerfile parse error on line 3: unknown instruction: CPY (did you mean COPY?)
@@ -303,6 +497,7 @@ exit 3
 Dockerfile:1
 --------------------
    1 | >>> FROM 127.0.0.1:9/library/base:1
+     |          ^^^^^^^^^^^^^^^^^^^^^^^^^^ this image
    2 |     
 --------------------
 ERROR: failed to solve: failed to resolve source metadata for 127.0.0.1:9/library/base:1: GET http://127.0.0.1:9/v2/library/base/manifests/1: cannot reach registry `127.0.0.1:9` at 127.0.0.1:9: connection refused
@@ -432,7 +627,6 @@ fn flags_to_come_are_refused_by_name() {
         "--isolation=rootless",
         "--explain",
         "--trace=x",
-        "--print-llb",
         "--secret-guard=x",
         "--verify",
         "--source-date-epoch=0",
@@ -454,7 +648,10 @@ fn flags_to_come_are_refused_by_name() {
         (&["-"][..], "a context from standard input (`-`) is not supported yet"),
         (&["https://example.com/x.git"], "`https://example.com/x.git` is not supported yet"),
         (&["--call=shell", "ctx"], "unknown method `shell` for --call"),
-        (&["--allow=device", "ctx"], "--allow device is not supported yet"),
+        (
+            &["--allow=buildx.local.delete", "ctx"],
+            "--allow buildx.local.delete is not supported yet",
+        ),
         (&["--add-host=a:host-gateway", "ctx"], "host-gateway is not supported yet"),
         (&["-o", "type=nydus,dest=x", "ctx"], "nydus"),
         (&["-t", "A", "ctx"], "invalid tag \"A\""),

@@ -236,8 +236,10 @@ impl Output {
             },
             "cacheonly" => Self::new(Kind::CacheOnly),
             other => {
+                let kinds = ["local", "tar", "oci", "docker", "image", "registry", "cacheonly"];
+                let near = llb::suggest::question(llb::suggest::nearest(other, kinds));
                 let kinds = "local, tar, oci, docker, image, registry or cacheonly";
-                return Err(bad(format!("unknown type `{other}`, want {kinds}")));
+                return Err(bad(format!("unknown type `{other}`{near}, want {kinds}")));
             }
         };
         let mut raw = RawValues::default();
@@ -510,6 +512,10 @@ mod tests {
         check_error(
             "type=foo",
             "invalid output `type=foo`: unknown type `foo`, want local, tar, oci, docker, image, registry or cacheonly",
+        );
+        check_error(
+            "type=dokcer",
+            "invalid output `type=dokcer`: unknown type `dokcer` (did you mean docker?), want local, tar, oci, docker, image, registry or cacheonly",
         );
         check_error("dest=x", "invalid output `dest=x`: type is required");
         check_error("type=oci,x", "invalid output `type=oci,x`: `x` has no value");

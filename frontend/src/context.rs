@@ -206,6 +206,19 @@ impl Globals {
     }
 }
 
+/// Where the default of a global argument stands.
+pub(crate) fn default_of(dockerfile: &Dockerfile, name: &str) -> Option<(Place, Span)> {
+    let globals = dockerfile.instructions.iter().map_while(|instruction| match &instruction.kind {
+        InstructionKind::Arg(arg) => Some((instruction, arg)),
+        _ => None,
+    });
+    let named = globals.flat_map(|(instruction, arg)| {
+        let items = arg.args.iter().filter(|item| item.name.text == name);
+        items.filter_map(move |item| Some((Place::of(instruction), item.default.as_ref()?.span)))
+    });
+    named.last()
+}
+
 /// Reports a variable that looks like a secret.
 pub(crate) fn report_secret_name(instruction: &str, name: &str, place: Place, linter: &Linter) {
     if lint::names::looks_secret(name) {

@@ -8,13 +8,13 @@ use std::borrow::Cow;
 
 use llb::op::SourceOp;
 use llb::{Definition, Op};
-use parser::{AddInstruction, Dockerfile, Instruction, InstructionKind};
+use parser::{AddInstruction, Dockerfile, Instruction, InstructionKind, Span};
 
 use crate::context;
 use crate::error::{ErrorKind, FrontendError};
 use crate::lint::Linter;
 use crate::local::Locals;
-use crate::named_context::{self, Located};
+use crate::named_context::{self, Located, NamePlace};
 use crate::options::{MainContext, NamedContext, Options};
 use crate::outcome::{Outcome, ResolvedImages};
 use crate::place::Place;
@@ -70,13 +70,17 @@ pub fn epoch_source(
 ///
 /// # Errors
 /// When it is no number, and nobody has asked where it comes from.
-pub(crate) fn epoch(options: &Options, globals: &Variables) -> Result<Option<i64>, FrontendError> {
+pub(crate) fn epoch(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    globals: &Variables,
+) -> Result<Option<i64>, FrontendError> {
     if options.source_date_epoch.is_some() || options.epoch_of_source.is_some() {
         return Ok(options.source_date_epoch);
     }
     let is_unset = |value: &&str| value.is_empty() || (*value == "context" && has_no_time(options));
     let value = value(options, globals).filter(|value| !is_unset(value));
-    value.map(|value| value.parse().map_err(|_| invalid(value))).transpose()
+    value.map(|value| value.parse().map_err(|_| invalid(dockerfile, options, value))).transpose()
 }
 
 /// Options in which what the source of the time said stands as a number.
@@ -94,10 +98,16 @@ fn value<'a>(options: &'a Options, globals: &'a Variables) -> Option<&'a str> {
     options.build_args.get(NAME).map(String::as_str).or_else(|| globals.get(NAME))
 }
 
-fn invalid(value: &str) -> FrontendError {
-    let hint = "want seconds since 1970, `context`, or the name of a build context or of a stage that is `FROM scratch` and one ADD from elsewhere";
-    FrontendError::at_start(ErrorKind::InvalidEpoch { value: value.to_owned() })
-        .with_hint(Some(hint.to_owned()))
+/// A value that gives no time, with the default that it comes from if it comes from the file.
+fn invalid(dockerfile: &Dockerfile, options: &Options, value: &str) -> FrontendError {
+    let hint = "write seconds since 1970 such as 1700000000, `context`, or the name of a build context or of a stage that is `FROM scratch` and one ADD from elsewhere";
+    let kind = ErrorKind::InvalidEpoch { value: value.to_owned() };
+    let is_given = options.build_args.contains_key(NAME);
+    let error = match context::default_of(dockerfile, NAME).filter(|_| !is_given) {
+        Some((place, span)) => place.error_at(span, kind),
+        None => FrontendError::nowhere(kind),
+    };
+    error.with_hint(Some(hint.to_owned()))
 }
 
 fn has_no_time(options: &Options) -> bool {
@@ -110,7 +120,7 @@ fn of_main_context(options: &Options) -> Result<EpochSource, FrontendError> {
     }
     let mut definition = Definition::default();
     main_context::add(options, &Locals::collecting(), &mut definition)
-        .map_err(FrontendError::at_start)?;
+        .map_err(FrontendError::nowhere)?;
     Ok(first_source(&definition))
 }
 
@@ -123,10 +133,11 @@ fn of_named_context(
     if let NamedContext::Stage { name } = &context {
         return of_stage(dockerfile, options, name);
     }
-    match named_context::locate_context(name.clone(), context, Place::at_start())? {
+    let nowhere = NamePlace { place: Place::at_start(), span: Span::default() };
+    match named_context::locate_context(name.clone(), context, nowhere)? {
         Located::Local { .. } => Ok(EpochSource::Timeless),
         Located::Source { source, .. } => Ok(EpochSource::Source(source)),
-        Located::Image { .. } => Err(invalid(&name)),
+        Located::Image { .. } => Err(invalid(dockerfile, options, &name)),
     }
 }
 
@@ -137,7 +148,7 @@ fn of_stage(
     name: &str,
 ) -> Result<EpochSource, FrontendError> {
     if !is_source_only(&dockerfile.instructions, name) {
-        return Err(invalid(name));
+        return Err(invalid(dockerfile, options, name));
     }
     let options = Options {
         target: Some(name.to_owned()),
@@ -149,7 +160,7 @@ fn of_stage(
     match crate::convert(dockerfile, &options, &ResolvedImages::default()) {
         Ok(Outcome::Done(build)) => Ok(first_source(&build.definition)),
         // A mistake elsewhere in the file is told by the conversion of the target.
-        Ok(Outcome::Needs(_)) | Err(_) => Err(invalid(name)),
+        Ok(Outcome::Needs(_)) | Err(_) => Err(invalid(dockerfile, &options, name)),
     }
 }
 

@@ -9,6 +9,7 @@ use parser::mount::MountError;
 use thiserror::Error;
 
 use crate::outcome::LineRange;
+use crate::place::{InTrigger, TriggerId};
 use crate::remote::git::InvalidGitRef;
 
 /// A mistake and where in the Dockerfile it is.
@@ -17,13 +18,17 @@ pub struct FrontendError {
     /// What is wrong.
     pub kind: Box<ErrorKind>,
     /// Bytes of the Dockerfile to mark.
-    #[label("here")]
+    #[label("{}", kind.label())]
     pub at: SourceSpan,
     /// Lines of the instruction.
     pub lines: LineRange,
     /// What to do about it.
     #[help]
     pub hint: Option<String>,
+    /// The trigger that it is in, when it is not in the Dockerfile itself; `at` is its `FROM` then.
+    pub trigger: Option<Box<InTrigger>>,
+    /// The same by number, until the triggers are at hand.
+    pub(crate) in_trigger: Option<Box<(TriggerId, Option<SourceSpan>)>>,
 }
 
 impl fmt::Display for FrontendError {
@@ -138,11 +143,11 @@ pub enum ErrorKind {
         url: String,
     },
     /// A trigger that is not exactly one valid instruction.
-    #[error("invalid ONBUILD trigger `{trigger}` of base \"{base}\": {reason}")]
+    #[error("invalid ONBUILD trigger `{trigger}` of {base}: {reason}")]
     InvalidTrigger {
         /// The trigger.
         trigger: String,
-        /// Where it comes from.
+        /// Where it comes from: an image or a stage.
         base: String,
         /// What is wrong with it.
         reason: String,
@@ -252,4 +257,82 @@ pub enum ErrorKind {
     /// `BUILDKIT_DISABLE_FILEOP`.
     #[error("build-arg BUILDKIT_DISABLE_FILEOP is no longer supported")]
     FileOpDisabled,
+}
+
+impl ErrorKind {
+    /// What to say about the marked part, in a few words; empty when the message says it all.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::BlankBase { .. }
+            | Self::EmptyPlatform { .. }
+            | Self::EmptyVolume
+            | Self::BlankName { .. } => "empty once variables are replaced",
+            Self::InvalidPlatform { .. } => "not a platform",
+            Self::InvalidImageName { .. } => "neither a stage nor a valid image name",
+            Self::Expansion { .. } => "cannot be expanded",
+            Self::InvalidStageIndex { .. } => "no stage has this number",
+            Self::CopyFromLaterStage { .. } | Self::MountFromLaterStage { .. } => "a later stage",
+            Self::CircularStages { .. } => "this stage needs itself",
+            Self::Unsupported { .. } => "not supported yet",
+            Self::InvalidTrigger { .. } => "not a valid instruction",
+            Self::InvalidChmod { .. } => "not a mode",
+            Self::ChecksumForSeveral => "there are several sources",
+            Self::ChecksumForLocal => "the source is not downloaded",
+            Self::InvalidChecksum { .. } => "not a digest",
+            Self::UrlForCopy => "a URL",
+            Self::GitForCopy => "a git repository",
+            Self::NamedOwnerWithLink { .. } => "has a name in it",
+            Self::Mount(_) | Self::InvalidMountTarget { .. } => "in this mount",
+            Self::UnnamedSecret => "neither id nor target",
+            Self::UnexpectedDeviceKey { .. } => "in this device",
+            Self::NotAllowed { .. } => "needs a right that was not granted",
+            Self::NoArguments => "no command",
+            Self::Port(_) => "not a port",
+            Self::InvalidSignal { .. } => "not a signal",
+            Self::InvalidCheckOption { .. } => "in these options",
+            Self::InvalidEpoch { .. } => "gives no time",
+            Self::UnknownContextStage { .. } => "stands for that stage",
+            Self::GitRef(_) => "in this address",
+            Self::NoStages
+            | Self::UnknownTarget { .. }
+            | Self::LintViolation { .. }
+            | Self::FileOpDisabled => "",
+        }
+    }
+
+    /// What to do about it, when that is always the same.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoStages => "add `FROM <image>`",
+            Self::InvalidPlatform { .. } => "write os/arch or os/arch/variant, such as linux/arm64",
+            Self::EmptyPlatform { .. } => {
+                "declare the ARG before the first FROM, and give it a default"
+            }
+            Self::InvalidStageIndex { .. } => {
+                "stages are numbered from 0 in the order of their FROM; a name says more"
+            }
+            Self::CopyFromLaterStage { .. } | Self::MountFromLaterStage { .. } => {
+                "move that stage up, before the one that uses it"
+            }
+            Self::CircularStages { .. } => "a stage can only use stages that do not use it",
+            Self::InvalidChmod { .. } => "write octal digits such as 0755, or a change such as u+x",
+            Self::ChecksumForSeveral => "give each source an ADD of its own",
+            Self::ChecksumForLocal => {
+                "leave --checksum out: what is in the context is known anyway"
+            }
+            Self::UrlForCopy | Self::GitForCopy => "ADD downloads what a URL names",
+            Self::Mount(error) => return error.hint(),
+            Self::InvalidMountTarget { .. } => "name a folder below `/`",
+            Self::UnnamedSecret => "add id=NAME",
+            Self::NoArguments => "put a program in the array: RUN [\"program\", \"argument\"]",
+            Self::Port(_) => "write port, port/tcp, port/udp, port/sctp or first-last",
+            Self::InvalidSignal { .. } => "use a name such as SIGTERM, or a number",
+            Self::InvalidCheckOption { .. } => {
+                "the options are skip=, experimental= and error=, with `;` between them"
+            }
+            Self::LintViolation { .. } => "`--check` shows what was found",
+            Self::FileOpDisabled => "leave that build-arg out",
+            _ => return None,
+        })
+    }
 }

@@ -58,9 +58,9 @@ pub use crate::outcome::{
     StageInfo, Target, Warning,
 };
 pub use crate::outline::{Outline, OutlineArg, OutlineMount};
+pub use crate::place::InTrigger;
 pub use crate::question::{Answer, Findings, check, outline, stages};
 pub use crate::remote::git::InvalidGitRef;
-pub use crate::suggest::nearest;
 
 use crate::context::Context;
 use crate::lint::{LintOptions, Linter};
@@ -89,7 +89,7 @@ pub fn convert(
         .get("BUILDKIT_DISABLE_FILEOP")
         .is_some_and(|value| parse_bool(value) == Some(true))
     {
-        return Err(vec![FrontendError::at_start(ErrorKind::FileOpDisabled)]);
+        return Err(vec![FrontendError::nowhere(ErrorKind::FileOpDisabled)]);
     }
     let locals = Locals::collecting();
     let (silent, notes) = (Linter::silent(), Notes::default());
@@ -123,7 +123,7 @@ fn violation_error(
     (kind, lines): (ErrorKind, LineRange),
 ) -> FrontendError {
     let at = line_span(&dockerfile.text, lines.start).into();
-    FrontendError { at, lines, ..FrontendError::at_start(kind) }
+    FrontendError { at, lines, ..FrontendError::nowhere(kind) }
 }
 
 /// What takes notes during a conversion.
@@ -193,7 +193,7 @@ fn context<'a>(
 ) -> Result<Context<'a>, Vec<FrontendError>> {
     let info = SourceInfo { filename: options.filename.clone(), text: dockerfile.text.clone() };
     let globals = context::globals(dockerfile, options, platform, collectors.linter)?;
-    let epoch = epoch::epoch(options, &globals.scope).map_err(|error| vec![error])?;
+    let epoch = epoch::epoch(dockerfile, options, &globals.scope).map_err(|error| vec![error])?;
     Ok(Context {
         dockerfile,
         options,
@@ -218,9 +218,17 @@ fn convert_platform<'a>(
     definition: &mut Definition,
 ) -> Result<Result<(Plan<'a>, Target), Vec<ImageRequest>>, Vec<FrontendError>> {
     let mut plan = Plan::new(cx)?;
-    let starts = match resolve::resolve(cx, &mut plan)? {
-        Resolution::Known(starts) => starts,
-        Resolution::Needs(needs) => return Ok(Err(needs)),
+    let resolved = resolve::resolve(cx, &mut plan);
+    let mut errors = std::mem::take(&mut plan.errors);
+    let starts = match resolved {
+        Ok(Resolution::Known(starts)) => starts,
+        Ok(Resolution::Needs(needs)) if errors.is_empty() => return Ok(Err(needs)),
+        // Nothing is fetched for a file that is wrong anyway.
+        Ok(Resolution::Needs(_)) => return Err(plan.explain(errors)),
+        Err(found) => {
+            errors.extend(found);
+            return Err(plan.explain(errors));
+        }
     };
     for (id, start) in starts.iter().enumerate() {
         if let Some(start) = start.as_ref().filter(|_| !plan.stages[id].is_hidden) {
@@ -228,7 +236,6 @@ fn convert_platform<'a>(
         }
     }
     let mut done: convert::Done = vec![None; plan.stages.len()];
-    let mut errors = Vec::new();
     for id in plan.order() {
         if let Some(start) = &starts[id] {
             let (state, found) = convert::stage(cx, &plan, &done, definition, id, start);
@@ -237,10 +244,10 @@ fn convert_platform<'a>(
         }
     }
     if !errors.is_empty() {
-        return Err(errors);
+        return Err(plan.explain(errors));
     }
     let Some(state) = done.swap_remove(plan.target) else {
-        return Err(vec![FrontendError::at_start(ErrorKind::NoStages)]);
+        return Err(vec![FrontendError::nowhere(ErrorKind::NoStages)]);
     };
     let last = lint::image::Final {
         stage: &plan.stages[plan.target],
@@ -278,12 +285,12 @@ fn target(cx: &Context<'_>, state: convert::StageState) -> Target {
 /// Options of the build checks: those of the build-arg, else those of the directive.
 fn lint_options(dockerfile: &Dockerfile, options: &Options) -> Result<LintOptions, FrontendError> {
     if let Some(text) = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") {
-        return LintOptions::parse(text).map_err(FrontendError::at_start);
+        return LintOptions::parse(text).map_err(FrontendError::nowhere);
     }
     let Some(check) = &dockerfile.directives.check else { return Ok(LintOptions::default()) };
     LintOptions::parse(check.first_word()).map_err(|kind| {
         let lines = LineRange { start: check.line, end: check.line };
-        FrontendError { at: check.span.into(), lines, ..FrontendError::at_start(kind) }
+        FrontendError { at: check.span.into(), lines, ..FrontendError::nowhere(kind) }
     })
 }
 

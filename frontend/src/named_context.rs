@@ -2,6 +2,7 @@
 
 use llb::op::SourceOp;
 use llb::{Platform, Reference};
+use parser::Span;
 
 use crate::context::Context;
 use crate::error::{ErrorKind, FrontendError};
@@ -9,6 +10,21 @@ use crate::options::{MainContext, NamedContext, Options};
 use crate::outcome::ImageLocation;
 use crate::place::Place;
 use crate::remote::{git, http};
+
+/// Where a name is used.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamePlace {
+    /// The instruction.
+    pub(crate) place: Place,
+    /// The name in it.
+    pub(crate) span: Span,
+}
+
+impl NamePlace {
+    fn error(self, kind: ErrorKind) -> FrontendError {
+        self.place.error_at(self.span, kind)
+    }
+}
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,11 +89,11 @@ pub(crate) fn locate(
     cx: &Context<'_>,
     name: &str,
     platform: &Platform,
-    place: Place,
+    at: NamePlace,
 ) -> Result<Located, FrontendError> {
     match find(cx.options, name, platform) {
-        Some((context_name, context)) => locate_context(context_name, context, place),
-        None => Ok(Located::Image { context: None, location: registry_image(name, place)? }),
+        Some((context_name, context)) => locate_context(context_name, context, at),
+        None => Ok(Located::Image { context: None, location: registry_image(name, at)? }),
     }
 }
 
@@ -88,7 +104,7 @@ pub(crate) fn locate(
 pub(crate) fn locate_context(
     name: String,
     context: NamedContext,
-    place: Place,
+    at: NamePlace,
 ) -> Result<Located, FrontendError> {
     match context {
         NamedContext::Local { name: source } => Ok(Located::Local { context: name, source }),
@@ -99,14 +115,14 @@ pub(crate) fn locate_context(
             Ok(Located::Image { context: Some(name), location })
         }
         NamedContext::Image { reference } => {
-            Ok(Located::Image { context: Some(name), location: registry_image(&reference, place)? })
+            Ok(Located::Image { context: Some(name), location: registry_image(&reference, at)? })
         }
         // Such a context has become a stage when the plan was made.
         NamedContext::Stage { name: stage } => {
-            Err(place.error(ErrorKind::UnknownContextStage { context: name, stage }))
+            Err(at.error(ErrorKind::UnknownContextStage { context: name, stage }))
         }
         NamedContext::Git { url } => {
-            let source = git::named_context(&url).map_err(|error| place.error(error.into()))?;
+            let source = git::named_context(&url).map_err(|error| at.error(error.into()))?;
             Ok(Located::Source { context: name, url, source })
         }
         NamedContext::Http { url } => {
@@ -117,12 +133,10 @@ pub(crate) fn locate_context(
 }
 
 /// The image that a reference names.
-fn registry_image(name: &str, place: Place) -> Result<ImageLocation, FrontendError> {
+fn registry_image(name: &str, at: NamePlace) -> Result<ImageLocation, FrontendError> {
     match Reference::parse(name) {
         Ok(reference) => Ok(ImageLocation::Registry(reference.to_string())),
-        Err(source) => {
-            Err(place.error(ErrorKind::InvalidImageName { name: name.to_owned(), source }))
-        }
+        Err(source) => Err(at.error(ErrorKind::InvalidImageName { name: name.to_owned(), source })),
     }
 }
 

@@ -1,9 +1,11 @@
 //! What a conversion asks for and what it gives.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use llb::image::ImageConfig;
-use llb::{Definition, DiffId, Digest, Edge, Platform};
+use llb::{Definition, DiffId, Digest, Edge, Platform, SourceInfo};
+use miette::SourceSpan;
 
 use crate::lint::Rule;
 use crate::options::ResolveMode;
@@ -34,6 +36,10 @@ pub struct ImageRequest {
     pub suggestion: Option<String>,
     /// Where it is asked for.
     pub lines: LineRange,
+    /// Bytes of the Dockerfile to mark.
+    pub at: SourceSpan,
+    /// The trigger that asks for it, when that is not the Dockerfile itself.
+    pub trigger: Option<Arc<SourceInfo>>,
 }
 
 /// Where an image is.

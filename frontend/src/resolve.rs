@@ -9,10 +9,10 @@ use llb::{DiffId, Platform};
 use crate::context::Context;
 use crate::error::FrontendError;
 use crate::lint::Rule;
-use crate::named_context::{self, Located};
+use crate::named_context::{self, Located, NamePlace};
 use crate::outcome::{ImageLocation, ImageRequest, ResolvedImage};
-use crate::stage::{Base, Plan, Stage, StageId};
-use crate::{go_text, image, suggest};
+use crate::stage::{Base, Plan, Stage, StageId, undeclared};
+use crate::{go_text, image};
 
 /// Names to suggest for an image that does not exist.
 const COMMON_IMAGES: &[&str] =
@@ -118,19 +118,24 @@ fn start_of<'a>(
 ) -> Result<Found<'a>, FrontendError> {
     let stage = &plan.stages[id];
     let platform = stage.platform.as_ref().unwrap_or(&cx.target_platform);
+    let at = NamePlace { place: stage.place, span: stage.name_span };
+    let unset = &stage.unset;
     let located = match &stage.base {
         Base::Stage(base) => return Ok(Found::Start(Start::Stage(*base))),
         Base::Scratch => return Ok(Found::Start(Start::Scratch)),
         Base::Named(name) => {
-            named_context::locate(cx, name, platform, stage.place).map_err(|error| {
+            named_context::locate(cx, name, platform, at).map_err(|error| {
                 // Stage names are lower-case, but FROM takes them as they are written.
                 let lower = name.to_lowercase();
                 let stage = plan.stage_names().find(|stage| **stage == lower);
-                if error.hint.is_some() { error } else { error.with_suggestion(stage) }
+                match undeclared(cx, unset) {
+                    Some(hint) => error.with_hint(Some(hint)),
+                    None => error.with_suggestion(stage),
+                }
             })?
         }
         Base::Replaced { name, context } => {
-            named_context::locate_context(name.clone(), context.clone(), stage.place)?
+            named_context::locate_context(name.clone(), context.clone(), at)?
         }
     };
     let (context, location) = match located {
@@ -155,14 +160,17 @@ fn start_of<'a>(
             _ => String::new(),
         };
         let known = plan.stage_names().chain(COMMON_IMAGES.iter().copied());
+        let (mark, trigger) = stage.place.mark(stage.name_span);
         return Ok(Found::Missing(Box::new(ImageRequest {
-            suggestion: suggest::nearest(&written, known).map(str::to_owned),
+            suggestion: llb::suggest::nearest(&written, known).map(str::to_owned),
             location,
             platform: platform.clone(),
             any_platform,
             mode: cx.options.resolve_mode,
             written,
             lines: stage.place.lines,
+            at: mark,
+            trigger: trigger.map(|trigger| plan.triggers.info(trigger)),
         })));
     };
     let platform = if any_platform { image.platform.clone() } else { platform.clone() };
@@ -203,13 +211,15 @@ fn add_image_triggers(
             continue;
         };
         let image = start.image;
-        let name = name.clone();
+        let base = format!("image `{name}`");
         if image.config.config.on_build.is_empty() {
             continue;
         }
         added = true;
-        let result = plan.add_triggers(id, &image.config.config.on_build, &name);
-        errors.extend(result.and_then(|()| plan.find_sources(id)).err());
+        match plan.add_triggers(id, &image.config.config.on_build, &base) {
+            found if found.is_empty() => errors.extend(plan.find_sources(id)),
+            found => errors.extend(found),
+        }
     }
     if errors.is_empty() && added {
         errors.extend(plan.check_circles().err());

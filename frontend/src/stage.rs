@@ -11,15 +11,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use llb::Platform;
-use parser::{Comment, FromInstruction, Instruction, InstructionKind, Word};
+use parser::word::Expanded;
+use parser::{Comment, FromInstruction, Instruction, InstructionKind, Span, Word};
 
 use crate::context::Context;
 use crate::error::{ErrorKind, FrontendError};
 use crate::lint::Rule;
 use crate::named_context;
 use crate::options::{NamedContext, Options};
-use crate::place::Place;
-use crate::{expand, go_text, suggest};
+use crate::place::{Place, Triggers};
+use crate::{expand, go_text};
 
 /// Index of a stage in its [`Plan`].
 pub(crate) type StageId = usize;
@@ -65,6 +66,10 @@ pub(crate) struct Stage<'d> {
     pub(crate) has_triggers: bool,
     /// Whether it is not in the file.
     pub(crate) is_hidden: bool,
+    /// Where the name of its base stands in the instruction at `place`.
+    pub(crate) name_span: Span,
+    /// Variables in the name of its base that have no value.
+    pub(crate) unset: Vec<String>,
 }
 
 /// An instruction of a stage.
@@ -76,6 +81,14 @@ pub(crate) struct Step<'d> {
     pub(crate) place: Place,
     /// Stages that it reads: one for each `--mount`, or the one of `--from`.
     pub(crate) sources: Vec<Option<StageId>>,
+    /// Whether it reads a stage that there is not; it is left out then.
+    pub(crate) is_broken: bool,
+}
+
+impl<'d> Step<'d> {
+    fn new(instruction: Cow<'d, Instruction>, place: Place) -> Self {
+        Self { instruction, place, sources: Vec::new(), is_broken: false }
+    }
 }
 
 /// Place of an instruction that reads a stage, with the comments above it.
@@ -106,27 +119,47 @@ pub(crate) struct Plan<'d> {
     shipped: Vec<bool>,
     options: &'d Options,
     target_platform: Platform,
+    /// The triggers among the steps.
+    pub(crate) triggers: Triggers,
+    /// Mistakes that leave the stages what they are.
+    pub(crate) errors: Vec<FrontendError>,
 }
 
 impl<'d> Plan<'d> {
     /// Finds the stages, their bases and what their instructions read.
     ///
+    /// Mistakes in `--from` and in triggers are among the [`errors`](Self::errors) of the plan.
+    ///
     /// # Errors
-    /// All mistakes in `FROM` and `--from`, and circles.
+    /// All mistakes in `FROM`, a target that there is not, and circles.
     pub(crate) fn new(cx: &Context<'d>) -> Result<Self, Vec<FrontendError>> {
         let mut plan = Self::collect(cx)?;
-        plan.link_contexts()?;
-        plan.add_triggers_of_stages()?;
-        let in_file = plan.stages.len();
-        let errors: Vec<_> = (0..in_file).filter_map(|id| plan.find_sources(id).err()).collect();
-        if !errors.is_empty() {
-            return Err(errors);
+        let mut errors = plan.link_contexts();
+        errors.extend(plan.add_triggers_of_stages());
+        plan.errors = errors;
+        for id in 0..plan.stages.len() {
+            let found = plan.find_sources(id);
+            plan.errors.extend(found);
         }
-        plan.check_circles().map_err(|error| vec![error])?;
         plan.is_single = plan.stages.len() == 1 && !plan.has_mounts();
-        plan.target = plan.find_target(cx).map_err(|error| vec![error])?;
-        plan.shipped = plan.find_shipped();
-        Ok(plan)
+        let target = plan.find_target(cx).and_then(|target| plan.check_circles().map(|()| target));
+        match target {
+            Ok(target) => {
+                plan.target = target;
+                plan.shipped = plan.find_shipped();
+                Ok(plan)
+            }
+            Err(error) => {
+                let errors = plan.errors.drain(..).chain([error]).collect();
+                Err(plan.explain(errors))
+            }
+        }
+    }
+
+    /// Errors in file order, with the texts of the triggers that they are about.
+    pub(crate) fn explain(&self, mut errors: Vec<FrontendError>) -> Vec<FrontendError> {
+        errors.sort_by_key(|error| error.lines.start);
+        errors.into_iter().map(|error| self.triggers.explain(error)).collect()
     }
 
     /// The stages of the file with their bases and instructions.
@@ -139,20 +172,21 @@ impl<'d> Plan<'d> {
             shipped: Vec::new(),
             options: cx.options,
             target_platform: cx.target_platform.clone(),
+            triggers: Triggers::default(),
+            errors: Vec::new(),
         };
         let mut errors = Vec::new();
         for instruction in &cx.dockerfile.instructions {
             let place = Place::of(instruction);
             if let InstructionKind::From(from) = &instruction.kind {
                 cx.enter(instruction);
-                errors.extend(plan.add_stage(cx, from, place, &instruction.comments).err());
+                errors.extend(plan.add_stage(cx, from, place, &instruction.comments));
             } else if let Some(stage) = plan.stages.last_mut() {
-                let instruction = Cow::Borrowed(instruction);
-                stage.steps.push(Step { instruction, place, sources: Vec::new() });
+                stage.steps.push(Step::new(Cow::Borrowed(instruction), place));
             }
         }
         if plan.stages.is_empty() {
-            errors.push(FrontendError::at_start(ErrorKind::NoStages));
+            errors.push(FrontendError::nowhere(ErrorKind::NoStages));
         }
         if errors.is_empty() { Ok(plan) } else { Err(errors) }
     }
@@ -163,7 +197,7 @@ impl<'d> Plan<'d> {
         from: &FromInstruction,
         place: Place,
         comments: &'d [Comment],
-    ) -> Result<(), FrontendError> {
+    ) -> Vec<FrontendError> {
         let name = from.stage.as_ref().map(|stage| stage.name.clone());
         let index = self.stages.len();
         let mut args = Vec::new();
@@ -181,10 +215,10 @@ impl<'d> Plan<'d> {
         });
         let base = match (replaced, &image) {
             (Some((name, context)), _) => Base::Replaced { name, context },
-            (None, Ok(image)) => match self.names.get(image) {
+            (None, Ok(image)) => match self.names.get(&image.text) {
                 Some(&earlier) => Base::Stage(earlier),
-                None if image == "scratch" => Base::Scratch,
-                None => Base::Named(image.clone()),
+                None if image.text == "scratch" => Base::Scratch,
+                None => Base::Named(image.text.clone()),
             },
             (None, Err(_)) => Base::Scratch,
         };
@@ -198,16 +232,18 @@ impl<'d> Plan<'d> {
             steps: Vec::new(),
             has_triggers: false,
             is_hidden: false,
+            name_span: from.image.span,
+            unset: image.as_ref().map(|image| image.unset.clone()).unwrap_or_default(),
             name: name.clone(),
         });
         if let Some(name) = name {
             self.names.insert(name, index);
         }
-        image.and(platform).map(drop)
+        image.err().into_iter().chain(platform.err()).collect()
     }
 
     /// Lets stages whose base, or which themselves, are named contexts that are stages begin with those.
-    fn link_contexts(&mut self) -> Result<(), Vec<FrontendError>> {
+    fn link_contexts(&mut self) -> Vec<FrontendError> {
         let mut errors = Vec::new();
         for id in 0..self.stages.len() {
             let stage = &self.stages[id];
@@ -229,7 +265,7 @@ impl<'d> Plan<'d> {
                 Err(error) => errors.push(error),
             }
         }
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
+        errors
     }
 
     /// The stage that a named context is, if it is one.
@@ -242,7 +278,7 @@ impl<'d> Plan<'d> {
         match self.names.get(&stage.to_lowercase()) {
             Some(&id) => Ok(Some(id)),
             None => {
-                let near = suggest::nearest(&stage, self.stage_names()).map(str::to_owned);
+                let near = llb::suggest::nearest(&stage, self.stage_names()).map(str::to_owned);
                 let error = place.error(ErrorKind::UnknownContextStage { context, stage });
                 Err(error.with_suggestion(near.as_deref()))
             }
@@ -250,51 +286,55 @@ impl<'d> Plan<'d> {
     }
 
     /// Puts the `ONBUILD` instructions of base stages in front of the stages on top of them.
-    fn add_triggers_of_stages(&mut self) -> Result<(), Vec<FrontendError>> {
+    fn add_triggers_of_stages(&mut self) -> Vec<FrontendError> {
         let mut errors = Vec::new();
         for id in 0..self.stages.len() {
             let Base::Stage(base) = self.stages[id].base else { continue };
             let base = &self.stages[base];
             let triggers: Vec<String> = base.steps.iter().filter_map(trigger_of).collect();
-            let name = base.shown.clone();
-            errors.extend(self.add_triggers(id, &triggers, &name).err());
+            let base = format!("stage `{}`", base.shown);
+            errors.extend(self.add_triggers(id, &triggers, &base));
         }
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
+        errors
     }
 
     /// Puts trigger texts in front of the instructions of a stage; call [`find_sources`](Self::find_sources) then.
     ///
-    /// # Errors
-    /// When a trigger is not one valid instruction.
+    /// Returns the mistakes of triggers that are not one valid instruction.
     pub(crate) fn add_triggers(
         &mut self,
         id: StageId,
         triggers: &[String],
         base: &str,
-    ) -> Result<(), FrontendError> {
+    ) -> Vec<FrontendError> {
         let stage = &mut self.stages[id];
         stage.has_triggers = true;
-        let mut steps = Vec::new();
+        let (mut steps, mut errors) = (Vec::new(), Vec::new());
         for trigger in triggers {
-            let place = stage.place.for_triggers();
-            let instruction = parser::parse_trigger(trigger).map_err(|error| {
-                let (trigger, base, reason) = (trigger.clone(), base.to_owned(), error.to_string());
-                place.error(ErrorKind::InvalidTrigger { trigger, base, reason })
-            })?;
-            steps.push(Step { instruction: Cow::Owned(instruction), place, sources: Vec::new() });
+            let place = stage.place.for_trigger(self.triggers.add(base, trigger));
+            match parser::parse_trigger(trigger) {
+                Ok(instruction) => steps.push(Step::new(Cow::Owned(instruction), place)),
+                Err(found) => errors.extend(found.errors.into_iter().map(|error| {
+                    let (trigger, base) = (trigger.clone(), base.to_owned());
+                    let reason = error.kind.to_string();
+                    let span = Span::new(error.at.offset(), error.at.offset() + error.at.len());
+                    place
+                        .error_at(span, ErrorKind::InvalidTrigger { trigger, base, reason })
+                        .with_hint(error.help)
+                })),
+            }
         }
         stage.steps.splice(0..0, steps);
-        Ok(())
+        errors
     }
 
     /// Finds what the instructions of a stage read, and adds hidden stages where needed.
     ///
-    /// # Errors
-    /// When `--from=N` has no such stage.
-    pub(crate) fn find_sources(&mut self, id: StageId) -> Result<(), FrontendError> {
+    /// Returns the mistakes: each `--from=N` that has no such stage.
+    pub(crate) fn find_sources(&mut self, id: StageId) -> Vec<FrontendError> {
         let mut steps = std::mem::take(&mut self.stages[id].steps);
-        let mut result = Ok(());
-        for step in steps.iter_mut().filter(|step| step.sources.is_empty()) {
+        let mut errors = Vec::new();
+        for step in steps.iter_mut().filter(|step| step.sources.is_empty() && !step.is_broken) {
             let found = match &step.instruction.kind {
                 InstructionKind::Copy(copy) => {
                     match copy.from.as_ref().filter(|from| !from.text.is_empty()) {
@@ -308,27 +348,33 @@ impl<'d> Plan<'d> {
                 InstructionKind::Run(run) => run
                     .mounts
                     .iter()
-                    .map(|mount| mount.from.as_deref().filter(|from| !from.is_empty()))
-                    .map(|from| {
-                        from.map(|from| self.named_source(from, (step.place, step.comments())))
-                            .transpose()
+                    .map(|mount| {
+                        let Some(from) = mount.from.as_deref().filter(|from| !from.is_empty())
+                        else {
+                            return Ok(None);
+                        };
+                        let user = (step.place, step.comments());
+                        self.named_source(from, user, mount.value.span).map(Some)
                     })
                     .collect(),
                 _ => continue,
             };
             match found {
                 Ok(sources) => step.sources = sources,
-                Err(error) => result = result.and(Err(error)),
+                Err(error) => {
+                    step.is_broken = true;
+                    errors.push(error);
+                }
             }
         }
         self.stages[id].steps = steps;
-        result
+        errors
     }
 
     /// The stage of `COPY --from`.
     fn copy_source(&mut self, from: &Word, user: User<'d>) -> Result<StageId, FrontendError> {
         let Ok(index) = from.text.parse::<i64>() else {
-            return self.named_source(&from.text, user);
+            return self.named_source(&from.text, user, from.span);
         };
         let count = self.stages.iter().filter(|stage| !stage.is_hidden).count();
         usize::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {
@@ -341,6 +387,7 @@ impl<'d> Plan<'d> {
         &mut self,
         name: &str,
         (place, comments): User<'d>,
+        span: Span,
     ) -> Result<StageId, FrontendError> {
         if let Some(&id) = self.names.get(&name.to_lowercase()) {
             return Ok(id);
@@ -364,6 +411,8 @@ impl<'d> Plan<'d> {
                 steps: Vec::new(),
                 has_triggers: true,
                 is_hidden: true,
+                name_span: span,
+                unset: Vec::new(),
             });
             self.stages.len() - 1
         }))
@@ -378,7 +427,7 @@ impl<'d> Plan<'d> {
         self.names.get(&wanted.to_lowercase()).copied().ok_or_else(|| {
             let named = || in_file().filter_map(|it| Some((it.name.as_deref()?, it.place)));
             let kind = ErrorKind::UnknownTarget { name: wanted.to_owned() };
-            if let Some(near) = suggest::nearest(wanted, named().map(|(name, _)| name)) {
+            if let Some(near) = llb::suggest::nearest(wanted, named().map(|(name, _)| name)) {
                 let place = named().find(|(name, _)| *name == near).map(|(_, place)| place);
                 let place = place.unwrap_or(self.stages[last].place);
                 return place.error(kind).with_suggestion(Some(near));
@@ -528,7 +577,7 @@ fn base_name(
     from: &FromInstruction,
     place: Place,
     args: &mut Vec<String>,
-) -> Result<String, FrontendError> {
+) -> Result<Expanded, FrontendError> {
     let written = &from.image;
     if let Some(defaults) = &cx.globals.defaults
         && let Ok(default) = expand::single(&written.text, cx.escape(), defaults)
@@ -545,16 +594,22 @@ fn base_name(
     let expanded = expand::single(&written.text, cx.escape(), &cx.globals.scope)
         .map_err(|error| place.error_at(written.span, error.into()))?;
     cx.report_unknown_in_from(&expanded.unset, place);
-    args.extend(expanded.used);
+    args.extend(expanded.used.iter().cloned());
     if expanded.text.is_empty() {
-        let hint = expanded
-            .unset
-            .first()
-            .map(|name| format!("declare `ARG {name}` before the first FROM"));
+        let hint = undeclared(cx, &expanded.unset);
         let kind = ErrorKind::BlankBase { written: written.text.clone() };
         return Err(place.error_at(written.span, kind).with_hint(hint));
     }
-    Ok(expanded.text)
+    Ok(expanded)
+}
+
+/// What to do about a variable of a `FROM` that has no value.
+pub(crate) fn undeclared(cx: &Context<'_>, unset: &[String]) -> Option<String> {
+    let name = unset.first()?;
+    Some(match llb::suggest::nearest(name, cx.globals.scope.names()) {
+        Some(near) => format!("`${name}` has no value: did you mean `${near}`?"),
+        None => format!("`${name}` has no value: declare `ARG {name}=...` before the first FROM"),
+    })
 }
 
 /// The platform of a `FROM --platform`.
@@ -570,14 +625,17 @@ fn base_platform(
         .map_err(|error| place.error_at(word.span, error.into()))?;
     cx.report_unknown_in_from(&expanded.unset, place);
     args.extend(expanded.used.iter().cloned());
-    let nearest = || expanded.unset.iter().find_map(|name| suggest::nearest(name, globals.names()));
+    let with_hint = |error: FrontendError| match undeclared(cx, &expanded.unset) {
+        Some(hint) => error.with_hint(Some(hint)),
+        None => error,
+    };
     if expanded.text.is_empty() {
         let kind = ErrorKind::EmptyPlatform { written: word.text.clone() };
-        return Err(place.error_at(word.span, kind).with_suggestion(nearest()));
+        return Err(with_hint(place.error_at(word.span, kind)));
     }
     let platform = Platform::parse(&expanded.text).map_err(|source| {
         let kind = ErrorKind::InvalidPlatform { written: word.text.clone(), source };
-        place.error_at(word.span, kind).with_suggestion(nearest())
+        with_hint(place.error_at(word.span, kind))
     })?;
     let is_target = expanded.used == ["TARGETPLATFORM"] && expanded.unset.is_empty();
     if is_target && globals.get("TARGETPLATFORM") == Some(expanded.text.as_str()) {

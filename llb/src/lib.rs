@@ -20,6 +20,7 @@ pub mod op;
 pub mod pb;
 pub mod platform;
 pub mod reference;
+pub mod suggest;
 pub mod url;
 
 pub use definition::{Definition, Edge, SourceInfo, SourceRange, Vertex, VertexMetadata};

@@ -251,14 +251,24 @@ impl ParseErrorKind {
                 Some("the closing line must be the name alone, without blanks around it"),
             ),
             Self::NoStage => ("before the first FROM", Some("only ARG can stand before FROM")),
-            Self::UnknownInstruction { .. } => ("not an instruction", None),
-            Self::UnknownFlag { .. } => ("not a flag of this instruction", None),
+            Self::UnknownInstruction { hint, .. } => {
+                let continued = "a line that goes on in the next one ends with `\\`; \
+                                 lines of a script belong in a heredoc";
+                ("not an instruction", Some(continued).filter(|_| hint.is_empty()))
+            }
+            Self::UnknownFlag { hint, .. } => {
+                let place = "flags stand between the instruction and its arguments; \
+                             one of a command stands behind the command";
+                ("not a flag of this instruction", Some(place).filter(|_| hint.is_empty()))
+            }
             Self::DuplicateFlag(_) => ("the second one", Some("remove one of the two")),
             Self::MissingFlagValue(_) => ("no value", Some("write `--flag=value`, without blanks")),
             Self::NotBoolean { .. } => ("not a boolean", Some("use `true` or `false`")),
-            Self::AtLeastOneArgument(_) | Self::ExactlyOneArgument(_) => ("no argument", None),
+            Self::AtLeastOneArgument(name) | Self::ExactlyOneArgument(name) => {
+                ("no argument", usage(name))
+            }
             Self::NoDestination(_) => ("no destination", Some("add where to copy to")),
-            Self::BlankName(_) => ("no name before `=`", None),
+            Self::BlankName(name) => ("no name before `=`", usage(name)),
             Self::HeredocDestination(_) => {
                 ("a heredoc", Some("put the heredoc before the destination"))
             }
@@ -270,19 +280,43 @@ impl ParseErrorKind {
                 ("too few or too many words", Some("write `FROM image` or `FROM image AS name`"))
             }
             Self::ShellNotJson => ("not JSON", Some("write `SHELL [\"/bin/sh\", \"-c\"]`")),
-            Self::HealthcheckNone => ("not allowed here", None),
-            Self::HealthcheckCommand => ("no command", None),
-            Self::HealthcheckType(_) => ("neither CMD nor NONE", None),
+            Self::HealthcheckNone => ("not allowed here", Some("write `HEALTHCHECK NONE` alone")),
+            Self::HealthcheckCommand => ("no command", usage("HEALTHCHECK")),
+            Self::HealthcheckType(_) => ("neither CMD nor NONE", usage("HEALTHCHECK")),
             Self::Duration(_) => ("not a duration", Some("write a number and a unit: `1m30s`")),
             Self::Interval(_) => ("too short", Some("use 0 to inherit the base image's value")),
-            Self::Retries(_) => ("not a number", None),
-            Self::NegativeRetries(_) => ("below zero", None),
-            Self::OnbuildChain | Self::OnbuildTrigger(_) => ("not allowed here", None),
-            Self::TriggerCount => ("not one instruction", None),
-            Self::BlankVolume => ("empty", None),
+            Self::Retries(_) => ("not a number", Some("write a whole number, such as 3")),
+            Self::NegativeRetries(_) => ("below zero", Some("use 0 for the default")),
+            Self::OnbuildChain => (
+                "not allowed here",
+                Some("a trigger runs in the build that uses this image, and in no later one"),
+            ),
+            Self::OnbuildTrigger(_) => ("not allowed here", Some("use another instruction")),
+            Self::TriggerCount => ("not one instruction", Some("give each its own ONBUILD")),
+            Self::BlankVolume => ("empty", Some("name a path, or leave the empty word out")),
             Self::NetworkMode(_) => ("unknown", Some("use `default`, `none` or `host`")),
             Self::SecurityMode(_) => ("unknown", Some("use `sandbox` or `insecure`")),
-            Self::Mount(_) => ("in this mount", None),
+            Self::Mount(error) => ("in this mount", error.hint()),
         }
     }
+}
+
+/// How an instruction is written.
+fn usage(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "ADD" => "write `ADD source... destination`",
+        "ARG" => "write `ARG name` or `ARG name=default`",
+        "ENV" => "write `ENV name=value`",
+        "EXPOSE" => "write `EXPOSE 8080` or `EXPOSE 53/udp`",
+        "HEALTHCHECK" => "write `HEALTHCHECK CMD command` or `HEALTHCHECK NONE`",
+        "LABEL" => "write `LABEL name=value`",
+        "MAINTAINER" => "write `MAINTAINER name`",
+        "ONBUILD" => "write the instruction behind it: `ONBUILD RUN command`",
+        "SHELL" => "write `SHELL [\"/bin/sh\", \"-c\"]`",
+        "STOPSIGNAL" => "write `STOPSIGNAL SIGTERM`",
+        "USER" => "write `USER name` or `USER uid:gid`",
+        "VOLUME" => "write `VOLUME /path`",
+        "WORKDIR" => "write `WORKDIR /path`",
+        _ => return None,
+    })
 }

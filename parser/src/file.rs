@@ -1,7 +1,7 @@
 //! From a whole file to its tree.
 
 use crate::ast::{
-    Dockerfile, Instruction, InstructionKind, Lines, Span, Warning, WarningKind, Word,
+    Directives, Dockerfile, Instruction, InstructionKind, Lines, Span, Warning, WarningKind, Word,
 };
 use crate::directive;
 use crate::error::{ParseError, ParseErrorKind, ParseErrors};
@@ -15,24 +15,51 @@ use crate::text::{self, PhysicalLines};
 /// # Errors
 /// All mistakes that the text alone shows, in file order.
 pub fn parse(bytes: &[u8]) -> Result<Dockerfile, ParseErrors> {
+    let (file, mut errors, _) = read(bytes);
+    if errors.is_empty() {
+        return Ok(file);
+    }
+    errors.sort_by_key(|error| error.at.offset());
+    Err(ParseErrors { text: file.text, errors })
+}
+
+/// Looks up the parser directives of a file that need not be a valid Dockerfile; `escape` is not among them.
+pub fn directives(bytes: &[u8]) -> Directives {
+    directive::look_up(&text::decode(bytes).text)
+}
+
+/// Parses what is right in a Dockerfile that [`parse`] finds mistakes in, to look for mistakes of other kinds.
+///
+/// `None` when a mistake may change what the rest of the file means: one in `FROM`, `ARG` or `ENV`, in a directive,
+/// or in where instructions end.
+pub fn parse_rest(bytes: &[u8]) -> Option<Dockerfile> {
+    let (file, errors, is_contained) = read(bytes);
+    (is_contained && !errors.is_empty()).then_some(file)
+}
+
+/// The instructions without mistakes, the mistakes, and whether those change nothing of the other instructions.
+fn read(bytes: &[u8]) -> (Dockerfile, Vec<ParseError>, bool) {
     let decoded = text::decode(bytes);
     let text = decoded.text;
-    if text.is_empty() {
-        return Err(only(ParseErrorKind::Empty, text));
-    }
     let mut file = FileParser::new(&text);
-    file.check_lines();
-    file.read_all();
-    file.check_stages();
-    file.check_encoding(&decoded.invalid);
-    let FileParser { reader, instructions, warnings, mut errors, .. } = file;
-    if !errors.is_empty() {
-        errors.sort_by_key(|error| error.at.offset());
-        return Err(ParseErrors { text, errors });
+    if text.is_empty() {
+        file.fail(ParseError::new(ParseErrorKind::Empty, Span::new(0, 0), None));
+    } else {
+        file.check_lines();
+        file.read_all();
+        file.check_stages();
+        file.check_encoding(&decoded.invalid);
     }
+    let FileParser { reader, instructions, warnings, errors, is_contained, .. } = file;
     let mut directives = directive::look_up(&text);
     directives.escape = reader.directives.escape;
-    Ok(Dockerfile { directives, instructions, text, warnings })
+    (Dockerfile { directives, instructions, text, warnings }, errors, is_contained)
+}
+
+/// The text of a file as spans and lines refer to it: without a byte order mark, and with U+FFFD for what is not
+/// UTF-8.
+pub fn decode(bytes: &[u8]) -> String {
+    text::decode(bytes).text
 }
 
 /// Parses one trigger of a base image's `OnBuild` list, or of
@@ -89,6 +116,8 @@ struct FileParser<'a> {
     has_looked_ahead: bool,
     /// Heredoc bodies, in which lines with `#` are no comments.
     bodies: Vec<Span>,
+    /// Whether the instructions without mistakes mean what they would mean without the others.
+    is_contained: bool,
 }
 
 impl<'a> FileParser<'a> {
@@ -103,7 +132,14 @@ impl<'a> FileParser<'a> {
             has_stage: false,
             has_looked_ahead: false,
             bodies: Vec::new(),
+            is_contained: true,
         }
+    }
+
+    /// Notes a mistake that may change what the rest of the file means.
+    fn fail(&mut self, error: ParseError) {
+        self.is_contained = false;
+        self.errors.push(error);
     }
 
     /// Notes the lines that are over the limit.
@@ -111,15 +147,18 @@ impl<'a> FileParser<'a> {
         for line in PhysicalLines::new(self.text).filter(|line| line.is_too_long()) {
             let lines = Lines { start: line.number, end: line.number };
             let start = Span::new(line.start, line.start);
-            self.errors.push(ParseError::new(ParseErrorKind::LineTooLong, start, Some(lines)));
+            self.fail(ParseError::new(ParseErrorKind::LineTooLong, start, Some(lines)));
         }
     }
 
     fn read_all(&mut self) {
-        while let Some(unit) = self.reader.next(&mut self.errors) {
+        let mut directives = Vec::new();
+        while let Some(unit) = self.reader.next(&mut directives) {
             self.has_instruction = true;
             self.read(unit);
         }
+        self.is_contained &= directives.is_empty();
+        self.errors.append(&mut directives);
     }
 
     /// Reads one instruction, with its heredocs.
@@ -142,7 +181,7 @@ impl<'a> FileParser<'a> {
         if !is_complete {
             let kind = ParseErrorKind::UnterminatedHeredoc;
             let at = unit.line.span_of(trimmed);
-            self.errors.push(ParseError::new(kind, at, Some(lines)));
+            self.fail(ParseError::new(kind, at, Some(lines)));
         }
 
         let keyword = statement.keyword;
@@ -150,6 +189,7 @@ impl<'a> FileParser<'a> {
         let known = statement.known;
         let mut cx = Context { line: &unit.line, escape, lines, errors: &mut self.errors };
         let kind = instruction::parse(&mut cx, statement, heredocs);
+        self.is_contained &= kind.is_some() || !instruction::has_effect_on_others(&keyword.text);
         self.check_stage(known, keyword.span, lines);
         if let Some(kind) = kind {
             self.instructions.push(Instruction {
@@ -198,7 +238,7 @@ impl<'a> FileParser<'a> {
             Some("arg") => {}
             Some(known) if known != "from" && !self.has_stage => {
                 let kind = ParseErrorKind::NoStage;
-                self.errors.push(ParseError::new(kind, keyword, Some(lines)));
+                self.fail(ParseError::new(kind, keyword, Some(lines)));
                 self.has_stage = true;
             }
             _ => self.has_stage = true,
@@ -213,7 +253,7 @@ impl<'a> FileParser<'a> {
             (true, true) => return,
         };
         let end = self.text.trim_end().len();
-        self.errors.push(ParseError::new(kind, Span::new(end, end), None));
+        self.fail(ParseError::new(kind, Span::new(end, end), None));
     }
 
     /// Notes what is not UTF-8, once for each line. In comments it does no harm.

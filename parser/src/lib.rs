@@ -23,11 +23,10 @@ mod line;
 pub mod mount;
 mod pattern;
 mod quote;
-mod suggest;
 mod text;
 mod tokens;
 pub mod word;
 
 pub use ast::*;
 pub use error::{ParseError, ParseErrorKind, ParseErrors};
-pub use file::{parse, parse_trigger};
+pub use file::{decode, directives, parse, parse_rest, parse_trigger};

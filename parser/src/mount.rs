@@ -4,10 +4,10 @@
 //! the keys that depend on it. Each field's value is expanded on its own, so the text of a variable
 //! can hold commas.
 
+use llb::suggest;
 use thiserror::Error;
 
 use crate::quote::Quoted;
-use crate::suggest;
 
 mod csv;
 
@@ -210,6 +210,36 @@ pub enum MountError {
     SshSource,
 }
 
+impl MountError {
+    /// What to do about it, when the message does not say it.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Csv(_) => "write key=value,key=value; quote a whole field that has a comma",
+            Self::Type { hint, .. } if hint.is_empty() => {
+                "the types are bind, cache, tmpfs, secret and ssh"
+            }
+            Self::Sharing { hint, .. } if hint.is_empty() => "a cache is shared, private or locked",
+            Self::Key { hint, .. } if hint.is_empty() => {
+                "the keys are type, source, target, from, readonly, readwrite, id, sharing, size, mode, uid, gid, \
+                 env and required"
+            }
+            Self::KeyForType { .. } => "`type` comes before the keys that only one type has",
+            Self::NoValue(_) => "only readonly, readwrite and required stand alone",
+            Self::Value { key, .. } if key == "size" => "write a number, with k, m or g behind it",
+            Self::Value { .. } => "write true or false",
+            Self::Number { key, .. } if key == "mode" => "write octal digits, such as 0755",
+            Self::Number { .. } => "write a number",
+            Self::Ownership { .. } => "cache, secret and ssh mounts have an owner and a mode",
+            Self::SecretFrom | Self::SecretSharing => "leave it out: a secret has no such key",
+            Self::SecretName => "add id=NAME",
+            Self::SecretNames => "source is another word for id: leave one of them out",
+            Self::NoCacheSharing(_) => "only mounts of type=cache are shared",
+            Self::SshSource => "name the agent with id=NAME",
+            _ => return None,
+        })
+    }
+}
+
 /// Returns the `from` of a raw value, in which variables are refused, but for a lone `$` at the
 /// end. This is all that is looked at before the instruction is expanded.
 ///
@@ -311,7 +341,7 @@ fn option(
         "gid" => mount.gid = Some(number(key, value, 10)?),
         "env" => mount.env = Some(value),
         _ => {
-            let hint = suggest::hint(&key, &KEYS);
+            let hint = suggest::question(suggest::nearest(&key, KEYS));
             return Err(MountError::Key { key, field: field.to_owned(), hint });
         }
     }
@@ -358,7 +388,8 @@ fn kind(value: String) -> Result<MountKind, MountError> {
     match MountKind::ALL.iter().find(|(name, _)| *name == lower) {
         Some((_, kind)) => Ok(*kind),
         None => {
-            let hint = suggest::hint(&value, &MountKind::ALL.map(|(name, _)| name));
+            let hint =
+                suggest::question(suggest::nearest(&lower, MountKind::ALL.map(|(name, _)| name)));
             Err(MountError::Type { value, hint })
         }
     }
@@ -369,7 +400,8 @@ fn sharing(value: String) -> Result<Sharing, MountError> {
     match Sharing::ALL.iter().find(|(name, _)| *name == lower) {
         Some((_, sharing)) => Ok(*sharing),
         None => {
-            let hint = suggest::hint(&value, &Sharing::ALL.map(|(name, _)| name));
+            let hint =
+                suggest::question(suggest::nearest(&lower, Sharing::ALL.map(|(name, _)| name)));
             Err(MountError::Sharing { value, hint })
         }
     }

@@ -21,6 +21,7 @@
 
 mod cancel;
 mod descriptors;
+mod emulation;
 mod environment;
 mod error;
 mod names;
@@ -34,6 +35,7 @@ mod zygote;
 
 pub use cancel::Cancel;
 pub use descriptors::raise_descriptor_limit;
+pub use emulation::{architectures_that_run, runs};
 pub use environment::{Environment, Proxies, complete_environment};
 pub use error::{ExecReason, SandboxError};
 pub use names::{ResolverOverrides, hosts_file, machine_resolver, resolv_conf};

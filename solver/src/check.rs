@@ -27,7 +27,10 @@ pub(crate) fn definition(
         }
         let outcome = match &vertex.op {
             Op::File(file) => check_file(file, vertex.inputs.len()),
-            Op::Exec(exec) => check_exec(exec, vertex.inputs.len()),
+            Op::Exec(exec) => {
+                check_devices(exec).map_err(|error| (index, error))?;
+                check_exec(exec, vertex.inputs.len())
+            }
             Op::Source(_) | Op::Merge | Op::Diff { .. } => Ok(()),
         };
         outcome.map_err(fail)?;
@@ -39,6 +42,12 @@ pub(crate) fn definition(
         }
     }
     Ok(())
+}
+
+/// Refuses a device that a step cannot do without: there are none. Those that it can do without are left out.
+fn check_devices(exec: &ExecOp) -> Result<(), OpError> {
+    let required = exec.cdi_devices.iter().find(|device| !device.optional);
+    required.map_or(Ok(()), |device| Err(OpError::Device { name: device.name.clone() }))
 }
 
 /// How many outputs a vertex has.

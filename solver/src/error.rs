@@ -49,6 +49,8 @@ pub enum OpError {
         reference: String,
         /// Path and reason.
         message: String,
+        /// The path, absolute in what was looked into.
+        path: PathBuf,
         /// What to do about it.
         hint: Option<String>,
         /// Where the path ends, for telling what may be meant.
@@ -92,9 +94,12 @@ pub enum OpError {
         /// Its id.
         id: String,
     },
-    /// A right that was not granted.
-    #[error("{0} is not allowed")]
-    NotAllowed(llb::entitlement::Entitlement),
+    /// A CDI device that a step cannot do without.
+    #[error("CDI device {name} is required, and CDI devices are not supported")]
+    Device {
+        /// Its qualified name.
+        name: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] cache::CacheError),
@@ -140,6 +145,18 @@ pub enum OpError {
         /// What is wrong with it.
         message: String,
     },
+    /// An OCI layout has the image for other platforms only.
+    #[error(
+        "failed to resolve source metadata for {name}: no image for platform `{platform}`, there are {offered}"
+    )]
+    OtherPlatform {
+        /// Named context or path.
+        name: String,
+        /// The platform that was asked for.
+        platform: String,
+        /// Those that there are.
+        offered: String,
+    },
     /// The file system failed.
     #[error("{action} `{}`: {source}", path.display())]
     Io {
@@ -157,6 +174,17 @@ pub enum OpError {
 }
 
 impl OpError {
+    /// Whether an image is there, but not for the platform that was asked for.
+    pub fn is_other_platform(&self) -> bool {
+        match self {
+            Self::OtherPlatform { .. } => true,
+            Self::Registry { source, .. } => {
+                matches!(**source, registry::Error::NoMatchingPlatform { .. })
+            }
+            _ => false,
+        }
+    }
+
     /// Whether the vertex was stopped rather than failed by itself.
     pub fn is_canceled(&self) -> bool {
         let is_stopped_fetch = matches!(self, Self::Fetch { source, .. }

@@ -72,9 +72,34 @@ impl BlobProvider for Providers {
 impl Job {
     /// Finds an image and its config. With `pull`, the image store is not asked.
     ///
+    /// With `any_platform`, an image that is not for `platform` will do if it is for another one whose programs
+    /// this machine runs.
+    ///
     /// # Errors
     /// When there is no such image, or the registry or layout cannot be read.
     pub fn resolve_image(
+        &self,
+        location: &ImageLocation,
+        platform: &Platform,
+        any_platform: bool,
+        pull: bool,
+    ) -> Result<ResolvedImage, OpError> {
+        let error = match self.resolve_for(location, platform, pull) {
+            Err(error) if any_platform && error.is_other_platform() => error,
+            other => return other,
+        };
+        for architecture in sandbox::architectures_that_run() {
+            let other = Platform { os: "linux".to_owned(), ..Platform::default() };
+            let other = Platform { architecture: architecture.to_owned(), ..other }.normalized();
+            match self.resolve_for(location, &other, pull) {
+                Err(error) if error.is_other_platform() => {}
+                found => return found,
+            }
+        }
+        Err(error)
+    }
+
+    fn resolve_for(
         &self,
         location: &ImageLocation,
         platform: &Platform,

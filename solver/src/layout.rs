@@ -107,10 +107,14 @@ impl Layout<'_> {
         if value.get("manifests").is_some() {
             let index: Index = self.parse(&bytes, &path)?;
             let best = choose(&index.manifests, platform).ok_or_else(|| {
-                self.error(format!(
-                    "no image for platform `{platform}` in `{}`",
-                    self.path.display()
-                ))
+                let offered = index.manifests.iter().filter_map(|entry| entry.platform.as_ref());
+                let offered: Vec<String> =
+                    offered.map(|offered| format!("`{}`", Platform::from(offered))).collect();
+                OpError::OtherPlatform {
+                    name: self.name.to_owned(),
+                    platform: platform.to_string(),
+                    offered: offered.join(", "),
+                }
             })?;
             return self.follow(best, platform, depth + 1);
         }

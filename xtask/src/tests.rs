@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::shell::{as_root, has, is_root, line, run};
 
 /// Programs that tests use, with the Debian packages that have them.
-const NEEDED: [(&str, &str); 10] = [
+const NEEDED: [(&str, &str); 12] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
@@ -22,6 +22,8 @@ const NEEDED: [(&str, &str); 10] = [
     ("zstd", "zstd"),
     ("xz", "xz-utils"),
     ("cc", "build-essential"),
+    ("qemu-aarch64-static", "qemu-user-static"),
+    ("script", "bsdutils"),
 ];
 
 /// Version of cargo-deny that the configuration is written for.

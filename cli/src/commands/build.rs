@@ -7,11 +7,10 @@ use std::time::SystemTime;
 
 use exporters::Stop;
 use frontend::{
-    Build, FrontendError, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode,
-    ResolvedImages,
+    Build, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode, ResolvedImages,
 };
 use llb::event::VertexError;
-use llb::{Digest, Event, EventSink, Reference, SourceInfo, SourceRange};
+use llb::{Digest, Event, EventSink, Platform, Reference, SourceInfo};
 use parser::Dockerfile;
 use sandbox::Cancel;
 use solver::{Engine, Job, LayoutPick, OpError};
@@ -20,11 +19,13 @@ use crate::args::BuildArgs;
 use crate::commands::call::{Call, Images, report_warnings};
 use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
+use crate::commands::print_llb::Form;
 use crate::commands::{engine_options, op_failure, solve_failure};
 use crate::inputs::{DockerfileText, Given, dockerfile, ignore_file, secret};
+use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
 use crate::progress::{Mode, Progress};
 use crate::report::{Exit, Failure, chain, print, tell};
-use crate::signals;
+use crate::{signals, syntax};
 
 /// Runs the command.
 pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
@@ -35,6 +36,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
         tell(format_args!("WARNING: {flag} has no effect"));
     }
     let call = Call::parse(args.check, args.call.as_deref())?;
+    let llb_form = Form::parse(&args)?;
     if let Some(answer) = call.and_then(Call::answer_at_once) {
         return answer;
     }
@@ -49,8 +51,12 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     }
     let source = dockerfile(&context, args.file.as_deref())?;
     options.filename.clone_from(&source.name);
+    let directives = parser::directives(&source.text);
+    if let Some(warning) = syntax::check(&options.build_args, directives.syntax.as_ref())? {
+        tell(format_args!("WARNING: {warning}"));
+    }
     let info = source_info(&source);
-    let tree = match (parse(&source, &info), call) {
+    let tree = match (parse(&source, &info, &args, &options), call) {
         (Err(failure), Some(call)) => return call.answer_unparsed(failure, &info),
         (tree, _) => tree?,
     };
@@ -66,6 +72,11 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     add_named_contexts(&args, &mut options, &mut given, &hashes)?;
     if let Some(call) = call {
         return call.answer(&tree, &options, &mut Images::new(root, given), &info);
+    }
+    if let Some(form) = llb_form {
+        let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
+        let job = engine.job(Arc::new(given), Arc::new(()), cancel()?);
+        return form.print(&convert(&job, &tree, &options, &(), &info)?);
     }
 
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
@@ -89,6 +100,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     }
     let (build, exported) = built?;
     report_warnings(&build.warnings, mode, args.debug, &info);
+    warn_of_other_platforms(&build, &options, mode);
     finish(&args, mode, &exported)
 }
 
@@ -222,22 +234,26 @@ fn add_named_contexts(
 
 /// The Dockerfile as messages refer to it.
 fn source_info(source: &DockerfileText) -> Arc<SourceInfo> {
-    let text = String::from_utf8_lossy(&source.text).into_owned();
+    let text = parser::decode(&source.text);
     Arc::new(SourceInfo { filename: source.name.clone(), text })
 }
 
 /// Parses the Dockerfile; every mistake of it is shown.
-fn parse(source: &DockerfileText, info: &Arc<SourceInfo>) -> Result<Dockerfile, Failure> {
+fn parse(
+    source: &DockerfileText,
+    info: &Arc<SourceInfo>,
+    args: &BuildArgs,
+    options: &Options,
+) -> Result<Dockerfile, Failure> {
     parser::parse(&source.text).map_err(|errors| {
-        let failures = errors.errors.iter().map(|error| {
-            let mut failure =
-                Failure::new(Exit::Build, format!("failed to solve: {}", error.message()));
-            failure.hint.clone_from(&error.help);
-            let range = |start, end| SourceRange { info: Arc::clone(info), start, end };
-            failure.sources.extend(error.lines.map(|lines| range(lines.start, lines.end)));
-            failure
-        });
-        Failure::several(failures.collect())
+        let failures = errors.errors.iter().map(|error| parse_failure(error, info));
+        let mut options = options.clone();
+        let contexts = args.build_contexts.iter().filter_map(|text| named_context(text).ok());
+        options.contexts.extend(contexts);
+        let mut all: Vec<Failure> =
+            failures.chain(further_mistakes(&source.text, &options, info)).collect();
+        all.sort_by_key(Failure::line);
+        Failure::several(all)
     })
 }
 
@@ -266,38 +282,6 @@ fn convert(
             Err(errors) => return Err(frontend_failure(&errors, info)),
         }
     }
-}
-
-/// Wording of an image that can not be resolved.
-pub(crate) fn unresolved(
-    error: &OpError,
-    request: &ImageRequest,
-    info: &Arc<SourceInfo>,
-) -> Failure {
-    let mut failure = op_failure(error);
-    let (start, end) = (request.lines.start, request.lines.end);
-    failure.sources.push(SourceRange { info: Arc::clone(info), start, end });
-    if let Some(name) = &request.suggestion {
-        failure.message.push_str(&format!(" (did you mean {name}?)"));
-        failure.hint = Some(
-            "a name that is no earlier stage or build context is taken for an image".to_owned(),
-        );
-    }
-    failure
-}
-
-/// Wording of mistakes in the Dockerfile.
-pub(crate) fn frontend_failure(errors: &[FrontendError], info: &Arc<SourceInfo>) -> Failure {
-    let failures = errors.iter().map(|error| {
-        let mut failure = Failure::new(Exit::Build, format!("failed to solve: {}", chain(error)));
-        failure.hint.clone_from(&error.hint);
-        if error.lines.start > 0 {
-            let (start, end) = (error.lines.start, error.lines.end);
-            failure.sources.push(SourceRange { info: Arc::clone(info), start, end });
-        }
-        failure
-    });
-    Failure::several(failures.collect())
 }
 
 /// Resolves an image, shown as a step of its own.
@@ -333,8 +317,12 @@ pub(crate) fn resolve(
         name: title,
         at: SystemTime::now(),
     });
-    let outcome =
-        job.resolve_image(&location, &request.platform, request.mode == ResolveMode::ForcePull);
+    let outcome = job.resolve_image(
+        &location,
+        &request.platform,
+        request.any_platform,
+        request.mode == ResolveMode::ForcePull,
+    );
     let error = outcome.as_ref().err().map(|error| VertexError::Failed(chain(error)));
     events.send(Event::VertexCompleted { vertex, cached: false, error, at: SystemTime::now() });
     let image = outcome?;
@@ -358,6 +346,18 @@ fn announce_definition(events: &dyn EventSink, name: &str, size: usize) {
     let (id, current) = ("reading".to_owned(), size as u64);
     events.send(Event::Status { vertex, id, current, total: 0, started: at, completed: Some(at) });
     events.send(Event::VertexCompleted { vertex, cached: false, error: None, at });
+}
+
+/// Tells of results that are for another platform than was asked for.
+fn warn_of_other_platforms(build: &Build, options: &Options, mode: Mode) {
+    for (asked, target) in options.platforms.iter().zip(&build.targets) {
+        let (asked, got) = (asked.normalized(), Platform::from(&target.config).normalized());
+        if asked != got && mode != Mode::Quiet {
+            tell(format_args!(
+                "WARNING: Requested platform \"{asked}\" does not match result platform \"{got}\""
+            ));
+        }
+    }
 }
 
 /// Writes a file so that it is there in full or not at all.

@@ -22,9 +22,10 @@ use parser::Dockerfile;
 use sandbox::Cancel;
 use solver::{Engine, EngineOptions, Job};
 
-use super::build::{frontend_failure, resolve, unresolved};
+use super::build::resolve;
 use super::op_failure;
 use crate::inputs::Given;
+use crate::mistakes::{frontend_failure, unresolved};
 use crate::progress::Mode;
 use crate::report::{Exit, Failure, chain, print, tell};
 
@@ -82,9 +83,12 @@ impl Call {
             "targets" => Method::Targets,
             "subrequests.describe" => Method::Describe,
             name => {
-                return Err(usage(format!(
+                let known =
+                    ["build", "check", "lint", "outline", "targets", "subrequests.describe"];
+                let failure = usage(format!(
                     "unknown method `{name}` for --call: want build, check, outline, targets or subrequests.describe"
-                )));
+                ));
+                return Err(failure.did_you_mean(llb::suggest::nearest(name, known)));
             }
         };
         Ok(Some(Self { method, is_json, ignores_status }))

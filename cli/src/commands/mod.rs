@@ -6,6 +6,7 @@ mod export;
 mod images;
 mod inspect;
 mod options;
+mod print_llb;
 mod prune;
 mod push;
 mod rmi;
@@ -18,7 +19,8 @@ use std::path::{Path, PathBuf};
 use cache::CacheError;
 use solver::{Engine, EngineOptions, OpError, SolveError};
 
-use crate::report::{Exit, Failure, chain};
+use crate::mistakes::word_mark;
+use crate::report::{Excerpt, Exit, Failure, chain};
 
 /// Runs the command with this name; `words` are its arguments behind its full name.
 pub(crate) fn run(name: &str, words: &[OsString]) -> Result<Exit, Failure> {
@@ -77,6 +79,10 @@ fn default_root() -> PathBuf {
     data.unwrap_or_else(|| PathBuf::from("/var/tmp")).join("bricklayer")
 }
 
+/// What to do about an image that is not there for the platform.
+const OTHER_PLATFORM: &str =
+    "choose one that there is with --platform, or with FROM --platform=... for one stage";
+
 /// Wording and exit code of an error of the engine.
 pub(crate) fn op_failure(error: &OpError) -> Failure {
     let message = format!("failed to solve: {}", chain(error));
@@ -102,6 +108,9 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         )),
         OpError::Canceled => Failure::new(Exit::Interrupted, "canceled"),
         OpError::File(_) | OpError::Io { .. } | OpError::Passwd(_) => file_failure(error, message),
+        OpError::OtherPlatform { .. } => Failure::new(Exit::Build, message).hint(OTHER_PLATFORM),
+        OpError::Device { .. } => Failure::new(Exit::Build, message)
+            .hint("a device that is not required is left out: is the step of use without it?"),
         OpError::SecretNotFound { id } => Failure::new(Exit::Build, message).hint(format!(
             "give it with --secret id={id},src=PATH or --secret id={id},env=VARIABLE"
         )),
@@ -131,7 +140,7 @@ fn meant(missing: &solver::MissingPart) -> Option<String> {
     let others = || missing.others.iter().map(String::as_str);
     let near = others()
         .find(|other| other.eq_ignore_ascii_case(&missing.name))
-        .or_else(|| frontend::nearest(&missing.name, others()))?;
+        .or_else(|| llb::suggest::nearest(&missing.name, others()))?;
     Some(format!("did you mean `{}`?", missing.folder.join(near).display()))
 }
 
@@ -206,6 +215,7 @@ pub(crate) fn registry_failure(error: &registry::Error, message: String) -> Fail
             failure.hint("check the name, and log in with `docker login` or put credentials into $DOCKER_CONFIG/config.json")
         }
         registry::Error::Unreachable { hint, .. } => failure.hint(*hint),
+        registry::Error::NoMatchingPlatform { .. } => failure.hint(OTHER_PLATFORM),
         _ => failure,
     }
 }
@@ -239,6 +249,15 @@ fn solve_failure(error: &SolveError) -> Failure {
     if !error.log.is_empty() {
         failure.log = Some(Box::new((error.vertex.clone(), error.log.clone())));
     }
-    failure.sources = error.sources.iter().take(1).cloned().collect();
+    failure.sources = error.sources.iter().cloned().map(Excerpt::from).collect();
+    if let Some(innermost) = failure.sources.first_mut() {
+        innermost.mark = match &error.error {
+            OpError::Checksum { path, .. } => {
+                word_mark(&innermost.range, &path.to_string_lossy(), "not found")
+            }
+            OpError::Device { name } => word_mark(&innermost.range, name, "not supported"),
+            _ => None,
+        };
+    }
     failure
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use frontend::{NamedContext, NoCache, Options, ResolveMode};
-use llb::entitlement::Entitlement;
+use llb::entitlement::{Entitlement, InvalidEntitlement};
 use llb::op::{HostIp, NetworkMode, Ulimit};
 use llb::{Platform, Reference};
 
@@ -119,18 +119,18 @@ fn network(given: Option<&str>) -> Result<NetworkMode, Failure> {
 
 fn entitlements(args: &BuildArgs) -> Result<BTreeSet<Entitlement>, Failure> {
     let mut all = BTreeSet::new();
-    for text in args.allow.iter().flat_map(|text| text.split(',')) {
-        match text {
-            "network.host" => all.insert(Entitlement::NetworkHost),
-            "security.insecure" => all.insert(Entitlement::SecurityInsecure),
-            _ if text == "device"
-                || text.starts_with("device=")
-                || text == "buildx.local.delete" =>
-            {
-                return Err(usage(format!("--allow {text} is not supported yet")));
-            }
-            _ => return Err(usage(format!("unknown entitlement `{text}`"))),
-        };
+    // A device may have an attribute behind a comma; rights without any may be a list.
+    let separator = |text: &str| if text.starts_with("device=") { '\0' } else { ',' };
+    for text in args.allow.iter().flat_map(|text| text.split(separator(text))) {
+        if text == "buildx.local.delete" {
+            return Err(usage(format!("--allow {text} is not supported yet")));
+        }
+        let right = Entitlement::parse(text).map_err(|error| {
+            let near = llb::suggest::nearest(text, llb::entitlement::NAMES);
+            let is_unknown = matches!(error, InvalidEntitlement::Unknown { .. });
+            usage(error.to_string()).did_you_mean(near.filter(|_| is_unknown))
+        })?;
+        all.insert(right);
     }
     if args.network.as_deref() == Some("host") {
         all.insert(Entitlement::NetworkHost);

@@ -101,6 +101,20 @@ impl Place {
         ran
     }
 
+    /// What `build words… ctx` writes when its output is a terminal; `None` when there is no program for that.
+    pub(crate) fn on_terminal(&self, words: &[&str], env: &[(&str, &str)]) -> Option<String> {
+        if !has("script") {
+            return None;
+        }
+        let program = env!("CARGO_BIN_EXE_bricklayer");
+        let line = format!("'{program}' {} ctx", words.join(" "));
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).env("BRICKLAYER_ROOT", self.path("state"));
+        command.env_remove("NO_COLOR").env("TERM", "xterm").envs(env.iter().copied());
+        command.stdin(Stdio::null()).current_dir(self.folder.path());
+        Some(self.ran(command.output().unwrap()).stdout)
+    }
+
     /// Runs `build words…`.
     pub(crate) fn run(&self, words: &[&str]) -> Ran {
         self.ran(self.command(words).output().unwrap())
@@ -131,7 +145,7 @@ impl Ran {
 
     /// The report of a failure: everything behind the progress.
     pub(crate) fn report(&self) -> String {
-        let starts = ["------", "Dockerfile:", "ERROR: "];
+        let starts = ["------", "ONBUILD trigger", "Dockerfile:", "ERROR: "];
         let lines: Vec<&str> = self.stderr.lines().collect();
         let from = lines
             .iter()

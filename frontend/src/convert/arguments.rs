@@ -1,6 +1,6 @@
 //! `ARG`, `ENV` and `LABEL` (`spec/dockerfile-syntax.md` §11, `spec/instructions.md` §5).
 
-use parser::{Arg, ArgItem, Instruction, Pairs};
+use parser::{Arg, ArgItem, Instruction, Pair, Pairs};
 
 use super::Converter;
 use crate::context;
@@ -122,20 +122,21 @@ impl Converter<'_, '_> {
 
     /// Names and values with variables replaced, all of them as they were before the instruction.
     fn pairs(
-        &self,
+        &mut self,
         place: Place,
         keyword: &str,
         pairs: &Pairs,
         instruction: &'static str,
     ) -> Result<Vec<(String, String)>, FrontendError> {
-        let mut values = Vec::new();
-        for pair in &pairs.pairs {
+        let value = |pair: &Pair| {
             let name = self.expand(place, &pair.name)?;
             if name.is_empty() {
                 return Err(place.error_at(pair.name.span, ErrorKind::BlankName { instruction }));
             }
-            values.push((name, self.expand(place, &pair.value)?));
-        }
+            Ok((name, self.expand(place, &pair.value)?))
+        };
+        let values: Vec<_> = pairs.pairs.iter().map(value).collect();
+        let values = self.all(values)?;
         if pairs.legacy {
             self.cx.linter.report(Rule::LegacyKeyValueFormat, place.lines, || {
                 format!(

@@ -140,11 +140,13 @@ impl Converter<'_, '_> {
     }
 
     fn expand_sources(
-        &self,
+        &mut self,
         step: &Step<'_>,
         sources: &Sources,
     ) -> Result<Vec<Word>, FrontendError> {
-        sources.paths.iter().map(|word| self.expand_word(step.place, word)).collect()
+        let words: Vec<_> =
+            sources.paths.iter().map(|word| self.expand_word(step.place, word)).collect();
+        self.all(words)
     }
 
     fn expand_word(&self, place: Place, word: &Word) -> Result<Word, FrontendError> {
@@ -167,11 +169,12 @@ impl Converter<'_, '_> {
         let template = self.copy_template(transfer, chmod.as_ref());
         let mut parts = Vec::new();
         for source in &transfer.sources {
-            parts.push(self.source_part(step, transfer, &template, source, &name)?);
+            parts.push(self.source_part(step, transfer, &template, source, &name));
         }
         for file in files {
-            parts.push(self.inline_part(step, &template, file)?);
+            parts.push(self.inline_part(step, &template, file));
         }
+        let parts = self.all(parts)?;
         // The reference copies in the usual way when a mode is given too.
         let link = transfer.link && chmod.is_none();
         self.add_copies(step, transfer.chown.as_ref(), link, parts, name)?;
@@ -268,7 +271,7 @@ impl Converter<'_, '_> {
     fn remote_source(&mut self, step: &Step<'_>, op: SourceOp, name: &str) -> Edge {
         let metadata = VertexMetadata {
             name: name.to_owned(),
-            sources: vec![step.place.source(&self.cx.info)],
+            sources: step.place.sources(&self.cx.info, &self.plan.triggers),
             ..VertexMetadata::default()
         };
         Edge { vertex: self.definition.add(Op::Source(op), Vec::new(), None, metadata), output: 0 }

@@ -15,33 +15,36 @@ impl Converter<'_, '_> {
     pub(super) fn expose(&mut self, place: Place, words: &[Word]) -> Result<(), FrontendError> {
         let mut sorted: Vec<&Word> = words.iter().collect();
         sorted.sort_by(|a, b| a.text.cmp(&b.text));
-        let mut exposed = Vec::new();
-        for word in sorted {
-            let expanded = expand::several(&word.text, self.cx.escape(), &self.state.env)
-                .map_err(|error| place.error_at(word.span, error.into()))?;
-            self.report_unset(place, &expanded.unset);
-            for spec in expanded.words {
-                let ports = ports::parse(&spec)
-                    .map_err(|message| place.error_at(word.span, ErrorKind::Port(message)))?;
-                if ports.has_capitals {
-                    self.cx.linter.report(Rule::ExposeProtoCasing, place.lines, || {
-                        format!(
-                            "Defined protocol '{spec}' in EXPOSE instruction should be lowercase"
-                        )
-                    });
-                }
-                if ports.has_mapping {
-                    self.cx.linter.report(Rule::ExposeInvalidFormat, place.lines, || {
-                        format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{spec}'")
-                    });
-                }
-                exposed.extend(ports.ports);
-            }
-        }
+        let exposed: Vec<_> = sorted.into_iter().map(|word| self.ports(place, word)).collect();
+        let exposed = self.all(exposed)?.concat();
         self.history(format!("EXPOSE [{}]", exposed.join(" ")), false);
         let known = &mut self.state.image.config.exposed_ports;
         known.extend(exposed.into_iter().map(|port| (port, Empty {})));
         Ok(())
+    }
+
+    /// The ports of one word.
+    fn ports(&self, place: Place, word: &Word) -> Result<Vec<String>, FrontendError> {
+        let expanded = expand::several(&word.text, self.cx.escape(), &self.state.env)
+            .map_err(|error| place.error_at(word.span, error.into()))?;
+        self.report_unset(place, &expanded.unset);
+        let mut exposed = Vec::new();
+        for spec in expanded.words {
+            let ports = ports::parse(&spec)
+                .map_err(|message| place.error_at(word.span, ErrorKind::Port(message)))?;
+            if ports.has_mapping {
+                self.cx.linter.report(Rule::ExposeInvalidFormat, place.lines, || {
+                    format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{spec}'")
+                });
+            }
+            if ports.has_capitals {
+                self.cx.linter.report(Rule::ExposeProtoCasing, place.lines, || {
+                    format!("Defined protocol '{spec}' in EXPOSE instruction should be lowercase")
+                });
+            }
+            exposed.extend(ports.ports);
+        }
+        Ok(exposed)
     }
 
     /// Names the author.
@@ -74,14 +77,15 @@ impl Converter<'_, '_> {
 
     /// Names paths whose content lives outside the container.
     pub(super) fn volume(&mut self, place: Place, words: &[Word]) -> Result<(), FrontendError> {
-        let mut volumes = Vec::new();
-        for word in words {
+        let volume = |word: &Word| {
             let volume = self.expand(place, word)?.trim().to_owned();
             if volume.is_empty() {
                 return Err(place.error_at(word.span, ErrorKind::EmptyVolume));
             }
-            volumes.push(volume);
-        }
+            Ok(volume)
+        };
+        let volumes: Vec<_> = words.iter().map(volume).collect();
+        let volumes = self.all(volumes)?;
         self.history(format!("VOLUME [{}]", volumes.join(" ")), false);
         let known = &mut self.state.image.config.volumes;
         known.extend(volumes.into_iter().map(|volume| (volume, Empty {})));

@@ -83,6 +83,8 @@ pub(crate) struct Converter<'c, 'a> {
     cmd_is_set: bool,
     /// Where `CMD`, `ENTRYPOINT` and `HEALTHCHECK` were seen last in this stage.
     seen: Vec<(&'static str, Place)>,
+    /// Mistakes of the current instruction besides the one that ends it.
+    further: Vec<FrontendError>,
 }
 
 /// Converts the stage `id`, whose dependencies are `done`.
@@ -120,12 +122,14 @@ pub(crate) fn stage<'a>(
         ignore_cache,
         cmd_is_set: false,
         seen: Vec::new(),
+        further: Vec::new(),
     };
     let mut errors = Vec::new();
     if !stage.is_hidden && !is_replaced {
-        for step in &stage.steps {
+        for step in stage.steps.iter().filter(|step| !step.is_broken) {
             cx.enter(&step.instruction);
             errors.extend(converter.step(step).err());
+            errors.append(&mut converter.further);
         }
     }
     (converter.state, errors)
@@ -174,6 +178,26 @@ impl Converter<'_, '_> {
             InstructionKind::Volume(words) => self.volume(place, words),
             InstructionKind::Workdir(word) => self.workdir(step, word),
         }
+    }
+
+    /// All values, or the first mistake; the others are noted.
+    fn all<T>(
+        &mut self,
+        results: impl IntoIterator<Item = Result<T, FrontendError>>,
+    ) -> Result<Vec<T>, FrontendError> {
+        let (mut values, mut errors) = (Vec::new(), Vec::new());
+        for result in results {
+            match result {
+                Ok(value) => values.push(value),
+                Err(error) => errors.push(error),
+            }
+        }
+        if errors.is_empty() {
+            return Ok(values);
+        }
+        let first = errors.remove(0);
+        self.further.append(&mut errors);
+        Err(first)
     }
 
     /// Processes quotes, escapes and variables of a word.
@@ -234,7 +258,7 @@ impl Converter<'_, '_> {
             name,
             description: [command].into(),
             stage: self.plan.stages[self.id].name.clone(),
-            sources: vec![step.place.source(&self.cx.info)],
+            sources: step.place.sources(&self.cx.info, &self.plan.triggers),
         }
     }
 
@@ -242,7 +266,7 @@ impl Converter<'_, '_> {
     fn add_internal(&mut self, place: Place, name: &str, op: Op, inputs: Vec<Edge>) -> Edge {
         let metadata = VertexMetadata {
             name: format!("[internal] {name}"),
-            sources: vec![place.source(&self.cx.info)],
+            sources: place.sources(&self.cx.info, &self.plan.triggers),
             ..VertexMetadata::default()
         };
         Edge { vertex: self.definition.add(op, inputs, None, metadata), output: 0 }

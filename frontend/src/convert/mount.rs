@@ -54,27 +54,37 @@ impl Converter<'_, '_> {
     /// Reads the mounts of a `RUN`.
     pub(super) fn mounts(&mut self, step: &Step<'_>, run: &Run) -> Result<Mounts, FrontendError> {
         let mut mounts = Mounts::default();
+        let mut read = Vec::new();
         for (index, flag) in run.mounts.iter().enumerate() {
-            let options = self.mount_options(step.place, flag)?;
             let from = step.sources.get(index).copied().flatten();
-            let at = |kind| step.place.error_at(flag.value.span, kind);
-            match options.kind {
-                mount::MountKind::Secret => {
-                    self.secret(step.place, &options, &mut mounts).map_err(at)?;
+            read.push(self.mount(step.place, flag, from, &mut mounts));
+        }
+        self.all(read)?;
+        Ok(mounts)
+    }
+
+    /// Reads one mount.
+    fn mount(
+        &mut self,
+        place: Place,
+        flag: &MountFlag,
+        from: Option<StageId>,
+        mounts: &mut Mounts,
+    ) -> Result<(), FrontendError> {
+        let options = self.mount_options(place, flag)?;
+        let at = |kind| place.error_at(flag.value.span, kind);
+        match options.kind {
+            mount::MountKind::Secret => self.secret(place, &options, mounts).map_err(at),
+            mount::MountKind::Ssh => self.ssh(place, &options, mounts).map_err(at),
+            mount::MountKind::Bind | mount::MountKind::Cache | mount::MountKind::Tmpfs => {
+                let dest = self.mount_target(&options.target).map_err(at)?;
+                if let Some(id) = from {
+                    self.check_mountable(id, &dest).map_err(at)?;
                 }
-                mount::MountKind::Ssh => {
-                    self.ssh(step.place, &options, &mut mounts).map_err(at)?;
-                }
-                mount::MountKind::Bind | mount::MountKind::Cache | mount::MountKind::Tmpfs => {
-                    let dest = self.mount_target(&options.target).map_err(at)?;
-                    if let Some(id) = from {
-                        self.check_mountable(id, &dest).map_err(at)?;
-                    }
-                    mounts.mounts.push(self.file_mount(step.place, &options, from, dest)?);
-                }
+                mounts.mounts.push(self.file_mount(place, &options, from, dest)?);
+                Ok(())
             }
         }
-        Ok(mounts)
     }
 
     fn mount_options(&self, place: Place, flag: &MountFlag) -> Result<mount::Mount, FrontendError> {

@@ -1,6 +1,6 @@
 //! `RUN` (`spec/instructions.md` §6, heredocs: `spec/dockerfile-syntax.md` §9.4).
 
-use llb::entitlement::Entitlement;
+use llb::entitlement::{Entitlement, allows_device};
 use llb::op::{
     CdiDevice, ExecMeta, ExecOp, FileAction, FileActionKind, FileInput, FileOp, MkfileAction,
     Mount, MountKind, NetworkMode, SecurityMode,
@@ -38,8 +38,16 @@ impl Converter<'_, '_> {
         if security == SecurityMode::Insecure {
             self.require(step.place, Entitlement::SecurityInsecure)?;
         }
-        let devices = run.devices.iter().map(|device| self.device(step.place, device));
-        let cdi_devices = devices.collect::<Result<_, _>>()?;
+        let devices: Vec<_> =
+            run.devices.iter().map(|device| self.device(step.place, device)).collect();
+        let cdi_devices = self.all(devices)?;
+        let rights: Vec<_> = run
+            .devices
+            .iter()
+            .zip(&cdi_devices)
+            .map(|(word, device)| self.require_device(step.place, word, device))
+            .collect();
+        self.all(rights)?;
         if !self.cx.wants_definition {
             return Ok(());
         }
@@ -217,6 +225,23 @@ impl Converter<'_, '_> {
         let count =
             if declared.is_empty() { String::new() } else { format!("|{} ", declared.len()) };
         format!("RUN {count}{}{} # buildkit", declared.concat(), args.join(" "))
+    }
+
+    /// Fails unless a device that the step cannot do without may be used.
+    fn require_device(
+        &self,
+        place: Place,
+        word: &Word,
+        device: &CdiDevice,
+    ) -> Result<(), FrontendError> {
+        let granted = &self.cx.options.entitlements;
+        if device.optional || allows_device(granted, &device.name) {
+            return Ok(());
+        }
+        let kind = ErrorKind::NotAllowed { right: Entitlement::Device(None).to_string() };
+        let hint =
+            format!("grant it with `--allow device={}`, or all with `--allow device`", device.name);
+        Err(place.error_at(word.span, kind).with_hint(Some(hint)))
     }
 
     /// Reads a `--device`: `name[,required]`.

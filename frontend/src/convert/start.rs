@@ -58,7 +58,7 @@ pub(super) fn state(
                 true => format!("[internal] load git source {}", redacted(url)),
                 false => format!("[context {context}] {}", redacted(url)),
             };
-            let sources = vec![plan.stages[id].place.source(&cx.info)];
+            let sources = plan.stages[id].place.sources(&cx.info, &plan.triggers);
             let metadata = VertexMetadata { name, sources, ..VertexMetadata::default() };
             let vertex = definition.add(Op::Source(source.clone()), Vec::new(), None, metadata);
             state.edge = Some(Edge { vertex, output: 0 });
@@ -100,7 +100,7 @@ fn set_image(
     }
     let metadata = VertexMetadata {
         name: image_name(start.context.as_deref(), image, names),
-        sources: vec![stage.place.source(&cx.info)],
+        sources: stage.place.sources(&cx.info, &plan.triggers),
         stage: stage.name.clone(),
         ..VertexMetadata::default()
     };

@@ -64,10 +64,9 @@ pub(crate) fn options(args: &[String], context: &str) -> Options {
             "--epoch-of-source" => options.epoch_of_source = Some(value().parse().ok()),
             "--epoch" => options.source_date_epoch = value().parse().ok(),
             "--allow" => {
-                options.entitlements.insert(match value().as_str() {
-                    "network.host" => llb::entitlement::Entitlement::NetworkHost,
-                    _ => llb::entitlement::Entitlement::SecurityInsecure,
-                });
+                options
+                    .entitlements
+                    .insert(llb::entitlement::Entitlement::parse(&value()).unwrap());
             }
             "--all-stages" => options.all_stages = true,
             "--check" => {}
@@ -183,7 +182,12 @@ fn describe(error: &FrontendError, text: &str) -> String {
         source = cause.source();
     }
     let marked = &text[error.at.offset()..error.at.offset() + error.at.len()];
-    described += &format!("\n  at {marked:?}");
+    described += &format!("\n  at {marked:?} {}", error.kind.label());
+    if let Some(trigger) = &error.trigger {
+        let text = &trigger.info.text;
+        let marked = trigger.at.map(|at| &text[at.offset()..at.offset() + at.len()]);
+        described += &format!("\n  {}: {text:?} at {marked:?}", trigger.info.filename);
+    }
     if let Some(hint) = &error.hint {
         described += &format!("\n  help: {hint}");
     }

@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 
+use super::schema::OP;
 use super::{NONE, number, wire};
 use crate::digest::InvalidDigest;
 use crate::op::{
@@ -29,8 +30,25 @@ pub enum DecodeError {
     /// The bytes are no protobuf message of this shape.
     #[error("invalid protobuf message of an op")]
     Protobuf(#[from] prost::DecodeError),
+    /// The bytes are no protobuf message at all.
+    #[error("malformed protobuf message")]
+    Malformed,
+    /// A field that this builder does not know.
+    #[error("unknown field {number} of `{message}`")]
+    UnknownField {
+        /// Message of `ops.proto` that has it.
+        message: &'static str,
+        /// Number of the field.
+        number: u32,
+    },
+    /// An input that is no op of the definition.
+    #[error("the definition has no op {digest}, which another one needs")]
+    UnknownInput {
+        /// Name of the op that is missing.
+        digest: Digest,
+    },
     /// An input is not named by a digest.
-    #[error("invalid digest of an op input")]
+    #[error("invalid digest of an op")]
     Digest(#[from] InvalidDigest),
     /// A field has a value that this builder does not know.
     #[error("unknown value {value} of `{field}` in an op")]
@@ -54,6 +72,7 @@ pub enum DecodeError {
 /// When the bytes are malformed, name inputs that do not exist, or use what this builder lacks.
 pub fn decode_op(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let message = wire::Op::decode(bytes)?;
+    OP.check(bytes)?;
     if message.constraints.is_some_and(|constraints| !constraints.filter.is_empty()) {
         return Err(DecodeError::Unsupported("constraints.filter"));
     }
@@ -102,7 +121,7 @@ pub fn decode_op(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     Ok(Decoded { op, inputs, platform })
 }
 
-fn index(field: &'static str, value: i64) -> Result<usize, DecodeError> {
+pub(super) fn index(field: &'static str, value: i64) -> Result<usize, DecodeError> {
     usize::try_from(value).map_err(|_| DecodeError::UnknownValue { field, value })
 }
 

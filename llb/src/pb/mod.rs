@@ -7,19 +7,25 @@
 //! Invariants:
 //! - Encoding is deterministic: fields by number, map entries sorted by key, nothing else repeated
 //!   than what was a list before.
-//! - Decoding what was encoded gives the same op, inputs and platform. What this crate has no word
-//!   for (build ops, worker filters, unknown enum values) is an error, never dropped.
+//! - Decoding what was encoded gives the same op, inputs and platform, or the same graph. What this crate
+//!   has no word for (build ops, worker filters, unknown fields and enum values) is an error, never dropped.
+//! - Decoding never recurses deeper than the messages of `ops.proto` do.
 
 mod decode;
 mod definition;
+#[cfg(test)]
+mod definition_tests;
 mod encode;
+mod json;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod wire;
 
 pub use decode::{DecodeError, Decoded, decode_op};
-pub use definition::encode_definition;
+pub use definition::{decode_definition, encode_definition};
 pub use encode::encode_op;
+pub use json::definition_json;
 
 /// How "no input" and "no output" are written.
 const NONE: i64 = -1;

@@ -3,15 +3,14 @@
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
-use std::sync::Arc;
 
 use prost::Message as _;
 
 use super::*;
 use crate::op::*;
-use crate::{Definition, Digest, Edge, Op, Platform, SourceInfo, SourceRange, VertexMetadata};
+use crate::{Digest, Op, Platform};
 
-fn text() -> impl Strategy<Value = String> + Clone {
+pub(super) fn text() -> impl Strategy<Value = String> + Clone {
     "[a-z/<é]{0,4}"
 }
 
@@ -214,7 +213,7 @@ fn file(inputs: usize) -> impl Strategy<Value = FileOp> {
     })
 }
 
-fn op(inputs: usize) -> impl Strategy<Value = Op> {
+pub(super) fn op(inputs: usize) -> BoxedStrategy<Op> {
     let source = (text(), btree_map(text(), text(), 0..4))
         .prop_map(|(identifier, attrs)| Op::Source(SourceOp { identifier, attrs }));
     let diff = Op::Diff { lower: inputs > 0, upper: inputs > 1 };
@@ -225,9 +224,10 @@ fn op(inputs: usize) -> impl Strategy<Value = Op> {
         Just(Op::Merge),
         Just(if inputs < 3 { diff } else { Op::Merge }),
     ]
+    .boxed()
 }
 
-fn any_op() -> impl Strategy<Value = Decoded> {
+pub(super) fn platform() -> impl Strategy<Value = Option<Platform>> {
     let platform = (text(), text(), text(), text(), texts()).prop_map(
         |(os, architecture, variant, os_version, os_features)| Platform {
             os,
@@ -237,8 +237,12 @@ fn any_op() -> impl Strategy<Value = Decoded> {
             os_features,
         },
     );
+    option::of(platform)
+}
+
+fn any_op() -> impl Strategy<Value = Decoded> {
     let inputs = vec((any::<[u8; 32]>().prop_map(Digest::from_bytes), 0..3usize), 0..4);
-    (inputs, option::of(platform)).prop_flat_map(|(inputs, platform)| {
+    (inputs, platform()).prop_flat_map(|(inputs, platform)| {
         op(inputs.len()).prop_map(move |op| Decoded {
             op,
             inputs: inputs.clone(),
@@ -312,6 +316,11 @@ fn what_has_no_word_here_is_an_error() {
     check_refused(with(wire::Mount::default()), "unknown value 0 of `mount.input` in an op");
     check_refused(wire::OpKind::Exec(Box::default()), "op without `exec.meta`");
     check_refused(wire::OpKind::Build(wire::BuildOp {}), "ops with `build` are not supported");
+    let bytes = |bytes: &[u8]| decode_op(bytes).unwrap_err().to_string();
+    assert_eq!(bytes(b"\x62\x01x"), "ops with `identity` are not supported");
+    assert_eq!(bytes(b"\x68\x01"), "unknown field 13 of `op`");
+    assert_eq!(bytes(b"\x12\x04\x0a\x02\x6a\x00"), "unknown field 13 of `exec.meta`");
+    assert_eq!(bytes(b"\x1a\x04\x12\x02\x1a\x00"), "unknown field 3 of `attrs`");
     let action = wire::FileAction { input: 0, secondary_input: -1, ..wire::FileAction::default() };
     check_refused(
         wire::OpKind::File(wire::FileOp { actions: vec![action] }),
@@ -326,45 +335,4 @@ fn diff_of_an_upper_alone_keeps_its_side() {
     let inputs = vec![(Digest::of(b"u"), 1)];
     let message = Decoded { op: Op::Diff { lower: false, upper: true }, inputs, platform: None };
     assert_eq!(decode_op(&encode(&message)).unwrap(), message);
-}
-
-#[test]
-fn a_definition_holds_what_its_result_needs_and_ends_in_it() {
-    let source = |name: &str| {
-        Op::Source(SourceOp { identifier: name.to_owned(), attrs: Default::default() })
-    };
-    let info =
-        Arc::new(SourceInfo { filename: "Dockerfile".to_owned(), text: "FROM a".to_owned() });
-    let metadata = VertexMetadata {
-        ignore_cache: true,
-        name: "[1/1] FROM a".to_owned(),
-        sources: vec![SourceRange { info, start: 1, end: 2 }],
-        ..VertexMetadata::default()
-    };
-    let mut definition = Definition::default();
-    assert!(encode_definition(&definition).is_empty());
-    let needed = definition.add(source("a"), Vec::new(), None, metadata);
-    definition.add(source("unused"), Vec::new(), None, VertexMetadata::default());
-    let merge = definition.add(
-        Op::Merge,
-        vec![Edge { vertex: needed, output: 0 }],
-        None,
-        VertexMetadata::default(),
-    );
-    definition.result = Some(Edge { vertex: merge, output: 0 });
-
-    let message = wire::Definition::decode(encode_definition(&definition).as_slice()).unwrap();
-    let digests: Vec<Digest> = message.def.iter().map(|op| Digest::of(op)).collect();
-    assert_eq!(digests[..2], [definition.vertex(needed).digest, definition.vertex(merge).digest]);
-    let last = wire::Op::decode(message.def[2].as_slice()).unwrap();
-    assert_eq!((last.op, last.inputs[0].digest.parse()), (None, Ok(digests[1])));
-    let about = &message.metadata[&digests[0].to_string()];
-    assert_eq!(
-        (about.ignore_cache, about.description["llb.customname"].as_str()),
-        (true, "[1/1] FROM a")
-    );
-    let source = message.source.unwrap();
-    let range = &source.locations[&digests[0].to_string()].locations[0].ranges[0];
-    let line = |position: &Option<wire::Position>| position.as_ref().unwrap().line;
-    assert_eq!((line(&range.start), line(&range.end), source.infos.len()), (1, 2, 1));
 }

@@ -1,8 +1,9 @@
 //! Flags against what the instruction knows.
 
+use llb::suggest;
+
 use crate::ast::{BoolFlag, Word};
 use crate::error::ParseErrorKind;
-use crate::suggest;
 use crate::tokens::RawFlag;
 
 use super::Context;
@@ -39,8 +40,8 @@ impl Flags {
                 None => (flag.text.as_str(), None),
             };
             let Some((name, kind)) = known.iter().find(|(known, _)| *known == name) else {
-                let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-                let hint = suggest::hint(name, &names);
+                let names = known.iter().map(|(name, _)| *name);
+                let hint = suggest::question(suggest::nearest(name, names));
                 let kind = ParseErrorKind::UnknownFlag { name: name.to_owned(), hint };
                 cx.refuse::<()>(kind, flag.raw);
                 continue;

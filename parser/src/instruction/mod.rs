@@ -13,10 +13,11 @@ mod onbuild;
 mod pairs;
 mod run;
 
+use llb::suggest;
+
 use crate::ast::{Heredoc, InstructionKind, Lines, Span, Word};
 use crate::error::{ParseError, ParseErrorKind};
 use crate::json::{self, Json};
-use crate::suggest;
 use crate::text::Logical;
 use crate::tokens::{self, RawFlag};
 use flags::{Flags, Known};
@@ -112,6 +113,14 @@ impl Context<'_> {
     }
 }
 
+/// Returns whether other instructions may mean something else without this one: if it is, or was meant as, one that
+/// makes a stage or sets variables.
+pub(crate) fn has_effect_on_others(keyword: &str) -> bool {
+    let lower = keyword.to_lowercase();
+    let meant = suggest::nearest_ignoring_case(&lower, KEYWORDS).unwrap_or(lower);
+    matches!(meant.as_str(), "from" | "arg" | "env")
+}
+
 /// Reads the instruction of a statement. `None` if there were mistakes, which are noted.
 pub(crate) fn parse(
     cx: &mut Context<'_>,
@@ -139,7 +148,7 @@ pub(crate) fn parse(
             without_flags(cx, known, site)
         }
         None => {
-            let hint = suggest::hint_ignoring_case(keyword, &KEYWORDS);
+            let hint = suggest::question(suggest::nearest_ignoring_case(keyword, KEYWORDS));
             let kind = ParseErrorKind::UnknownInstruction { word: keyword.to_owned(), hint };
             cx.refuse(kind, keyword)
         }

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use cache::{LayerMeta, Ref, Workspace, WorkspaceKind, WorkspaceRoot};
-use llb::Edge;
 use llb::event::Event;
 use llb::op::{ExecOp, MountKind, NetworkMode, SecurityMode};
+use llb::{Edge, Platform};
 use sandbox::{
     Credentials, Environment, ExecReason, Exit, Network, Proxies, ResolverOverrides, Resource,
     Rlimit, Root, SandboxError, Security, Spec, Tier,
@@ -20,7 +20,7 @@ use tree::passwd::StepUser;
 
 use crate::error::OpError;
 use crate::op::mounts::{Held, prepare, take_caches};
-use crate::op::output;
+use crate::op::{foreign, output};
 use crate::solve::Solve;
 use crate::value::Value;
 
@@ -50,6 +50,7 @@ pub(crate) fn execute(
         user,
     };
     take_caches(solve, vertex, exec, &mut step.held)?;
+    tell_missing_devices(solve, vertex, exec);
     let exit = loop {
         let kind = solve.job.engine.store.workspace_kind();
         let spec = step.spec(solve, vertex, exec)?;
@@ -59,7 +60,10 @@ pub(crate) fn execute(
             {
                 use_plain_trees(solve, vertex, &source);
             }
-            ended => break ended.map_err(|error| start_error(exec, error, log))?,
+            ended => {
+                let platform = solve.definition.vertex(vertex).platform.as_ref();
+                break ended.map_err(|error| start_error(exec, platform, error, log))?;
+            }
         }
     };
     let Step { workspace, held, stubs, .. } = step;
@@ -150,6 +154,18 @@ fn use_plain_trees(solve: &Solve<'_>, vertex: usize, why: &std::io::Error) {
     solve.job.events.send(Event::Log { vertex, stream: 2, data: text.into_bytes(), at });
 }
 
+/// Says in the output of a step which of the devices that it asks for it does without.
+fn tell_missing_devices(solve: &Solve<'_>, vertex: usize, exec: &ExecOp) {
+    for device in &exec.cdi_devices {
+        let text = format!(
+            "WARNING: CDI devices are not supported: the step runs without `{}`, which is not required\n",
+            device.name
+        );
+        let (vertex, at) = (solve.shown(vertex), SystemTime::now());
+        solve.job.events.send(Event::Log { vertex, stream: 2, data: text.into_bytes(), at });
+    }
+}
+
 /// The edge behind an input number of a mount.
 pub(crate) fn input_edge(solve: &Solve<'_>, vertex: usize, input: usize) -> Result<Edge, OpError> {
     let edge = solve.definition.vertex(vertex).inputs.get(input).copied();
@@ -157,9 +173,6 @@ pub(crate) fn input_edge(solve: &Solve<'_>, vertex: usize, input: usize) -> Resu
 }
 
 fn refuse_unsupported(exec: &ExecOp) -> Result<(), OpError> {
-    if let Some(device) = exec.cdi_devices.iter().find(|device| !device.optional) {
-        return Err(OpError::NotSupported(format!("RUN --device={}", device.name)));
-    }
     if exec.mounts.iter().any(|mount| mount.dest != "/" && mount.output.is_some()) {
         return Err(OpError::NotSupported("keeping what a step writes to a mount".to_owned()));
     }
@@ -287,14 +300,22 @@ fn process_error(
 }
 
 /// A program that cannot be started is the step's own failure, with the code that the reference gives it.
-fn start_error(exec: &ExecOp, error: OpError, log: &mut Vec<String>) -> OpError {
-    match error {
-        OpError::Sandbox(SandboxError::Exec { ref reason, .. }) => {
-            log.push(format!("unable to start container process: {error}"));
-            process_error(exec, format!("exit code: 1: {error}"), Some(1), start_hint(exec, reason))
-        }
-        other => other,
+fn start_error(
+    exec: &ExecOp,
+    platform: Option<&Platform>,
+    error: OpError,
+    log: &mut Vec<String>,
+) -> OpError {
+    let OpError::Sandbox(SandboxError::Exec { reason, .. }) = &error else { return error };
+    log.push(format!("unable to start container process: {error}"));
+    let own = Platform::host();
+    let foreign = foreign::explain(platform.unwrap_or(&own), reason);
+    let mut text = format!("exit code: 1: {error}");
+    if let Some(cause) = foreign.as_ref().and_then(|foreign| foreign.cause.as_ref()) {
+        text = format!("{text}: {cause}");
     }
+    let hint = foreign.map(|foreign| foreign.hint).or_else(|| start_hint(exec, reason));
+    process_error(exec, text, Some(1), hint)
 }
 
 /// What to do about a program that cannot be started.
@@ -308,9 +329,6 @@ fn start_hint(exec: &ExecOp, reason: &ExecReason) -> Option<String> {
         ExecReason::NotInPath => "is the program installed in this stage?",
         ExecReason::Missing { .. } => "is the program in this stage, under this path?",
         ExecReason::Denied => "is the program executable for the user of this step?",
-        ExecReason::Format => {
-            "the program is not for this machine, and emulation of its platform is missing"
-        }
         _ => return None,
     };
     Some(hint.to_owned())

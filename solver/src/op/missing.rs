@@ -38,27 +38,54 @@ pub(crate) fn in_context(
         "context" => "the build context".to_owned(),
         name => format!("the build context `{name}`"),
     };
-    let hint = if job.session.is_ignored(name, &shown.to_string()) {
-        format!("`{shown}` is in {place}, but its .dockerignore file excludes it")
-    } else {
-        format!("there is no `{shown}` in {place}; paths are relative to its root")
+    let end = led_to(context, path);
+    let is_ignored = |path: &Path| job.session.is_ignored(name, &path.to_string_lossy());
+    let hint = match &end {
+        Some(end) if is_ignored(end) => format!(
+            "`{shown}` leads over a link to `{}`, which is in {place}, but its .dockerignore file excludes it",
+            end.display()
+        ),
+        Some(end) => format!(
+            "`{shown}` leads over a link to `{}`, and there is no such file in {place}",
+            end.display()
+        ),
+        None if is_ignored(path) => {
+            format!("`{shown}` is in {place}, but its .dockerignore file excludes it")
+        }
+        None => format!("there is no `{shown}` in {place}; paths are relative to its root"),
     };
     OpError::Checksum {
         reference: format!("build context `{name}`"),
         message: error.to_string(),
+        path: path.clone(),
         hint: Some(hint),
-        missing: missing_part(context, path),
+        missing: missing_part(context, end.as_deref().unwrap_or(path)),
     }
 }
 
 fn in_tree(name: &str, tree: &dyn View, error: TreeError) -> OpError {
     let TreeError::NotFound { path } = &error else { return error.into() };
+    let (shown, end) = (path.display(), led_to(tree, path));
+    let hint = match &end {
+        Some(end) => format!(
+            "`{shown}` leads over a link to `{}`, and there is no such file in the stage or image that is read",
+            end.display()
+        ),
+        None => format!("there is no `{shown}` in the stage or image that is read"),
+    };
     OpError::Checksum {
         reference: format!("`{name}`"),
         message: error.to_string(),
-        hint: Some(format!("there is no `{}` in the stage or image that is read", path.display())),
-        missing: missing_part(tree, path),
+        path: path.clone(),
+        hint: Some(hint),
+        missing: missing_part(tree, end.as_deref().unwrap_or(path)),
     }
+}
+
+/// Where a path ends that has links on its way; `None` when it has none.
+fn led_to(view: &dyn View, path: &Path) -> Option<PathBuf> {
+    let end = Path::new("/").join(tree::path::resolve(view, path, true).ok()?);
+    (end != path).then_some(end)
 }
 
 /// The first part of a path that is not there, in the folder that is.

@@ -2,6 +2,7 @@
 
 pub(crate) mod exec;
 pub(crate) mod file;
+mod foreign;
 pub(crate) mod missing;
 pub(crate) mod mounts;
 pub(crate) mod output;

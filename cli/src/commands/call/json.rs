@@ -123,8 +123,9 @@ pub(super) fn findings(
 ) -> String {
     let build_error = failures.first().map(|failure| BuildErrorJson {
         message: text::message(failure),
-        location: failure.sources.first().map_or_else(Location::default, |source| {
-            Location::of(LineRange { start: source.start, end: source.end })
+        // What is in a trigger is told by its `FROM`: the trigger is no source of the answer.
+        location: failure.sources.last().map_or_else(Location::default, |source| {
+            Location::of(LineRange { start: source.range.start, end: source.range.end })
         }),
     });
     let source = SourceJson {

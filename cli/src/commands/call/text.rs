@@ -7,7 +7,8 @@ use frontend::{Outline, StageInfo, Warning};
 use llb::SourceInfo;
 
 use super::json::REQUESTS;
-use crate::report::{Failure, SourceLines, source_block};
+use crate::look::Look;
+use crate::report::{Failure, SourceLines};
 
 /// Findings of the checks.
 pub(super) fn findings(warnings: &[Warning], info: &Arc<SourceInfo>) -> String {
@@ -47,7 +48,7 @@ pub(super) fn failures(failures: &[Failure]) -> String {
     let mut out = String::new();
     for failure in failures {
         let _ = writeln!(out, "ERROR: {}", message(failure));
-        failure.sources.iter().for_each(|source| out.push_str(&source_block(source)));
+        failure.sources.iter().for_each(|source| out.push_str(&source.render(&Look::default())));
         if let Some(hint) = &failure.hint {
             let _ = writeln!(out, "  help: {hint}");
         }
