@@ -4,8 +4,9 @@
 //! network or a lock for any length of time; the one that called [`Solve::run`] only passes on what
 //! happened. Threads never outlive the solve.
 
-use std::sync::OnceLock;
+use std::collections::HashSet;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use cache::{Key, KeyBuilder, NewResult, Records, StoredResult};
@@ -33,6 +34,8 @@ pub(crate) struct Solve<'a> {
     /// Vertices of which the user was told that they began, and that they ended, in places where that is told once.
     begun: Vec<OnceLock<()>>,
     ended: Vec<OnceLock<()>>,
+    /// Vertices that earlier solves of the job have told of.
+    told_before: HashSet<Digest>,
     /// Vertices for which a folder of the user's changed while they read it.
     unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
@@ -71,6 +74,7 @@ impl<'a> Solve<'a> {
             fresh: (0..count).map(|_| OnceLock::new()).collect(),
             begun: (0..count).map(|_| OnceLock::new()).collect(),
             ended: (0..count).map(|_| OnceLock::new()).collect(),
+            told_before: job.told.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             unsteady: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
         }
@@ -350,13 +354,15 @@ impl<'a> Solve<'a> {
     }
 
     fn begin(&self, vertex: usize) {
-        if self.begun[vertex].set(()).is_ok() {
+        let is_new = !self.told_before.contains(&self.shown(vertex));
+        if self.begun[vertex].set(()).is_ok() && is_new {
             self.started(vertex);
         }
     }
 
     fn end(&self, vertex: usize, cached: bool) {
-        if self.ended[vertex].set(()).is_ok() {
+        let is_new = !self.told_before.contains(&self.shown(vertex));
+        if self.ended[vertex].set(()).is_ok() && is_new {
             self.completed(vertex, cached, None);
         }
     }
@@ -383,6 +389,7 @@ impl<'a> Solve<'a> {
 
     fn completed(&self, vertex: usize, cached: bool, error: Option<VertexError>) {
         let vertex = self.shown(vertex);
+        self.job.told.lock().unwrap_or_else(PoisonError::into_inner).insert(vertex);
         self.job.events.send(Event::VertexCompleted {
             vertex,
             cached,

@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 mod check;
+mod context;
 mod export;
 mod images;
 mod inspect;

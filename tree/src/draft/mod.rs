@@ -30,6 +30,7 @@ use folder::Folder;
 
 pub(crate) use folder::{Attributes, set as set_attributes};
 pub use stubs::Stub;
+pub use unpack::check_archive;
 pub use whole::copy_tree;
 
 /// Bytes of a file that are written at once.

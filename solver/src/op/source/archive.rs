@@ -23,9 +23,8 @@ const CHUNK: usize = 256 << 10;
 
 /// Takes an archive from the caller, whatever its size.
 pub(crate) fn keep(job: &JobInner, archive: &mut dyn Read) -> Result<Digest, OpError> {
-    let failed = |action| {
-        move |source| OpError::Io { action, path: PathBuf::from("archive"), source }
-    };
+    let failed =
+        |action| move |source| OpError::Io { action, path: PathBuf::from("archive"), source };
     let mut ingest = job.engine.store.ingest()?;
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -41,6 +40,8 @@ pub(crate) fn keep(job: &JobInner, archive: &mut dyn Read) -> Result<Digest, OpE
         }
     }
     let spool = ingest.hold();
+    let file = fs_err::File::open(spool.path()).map_err(failed("cannot read the"))?;
+    tree::draft::check_archive(Box::new(file))?;
     let digest = *spool.digest();
     let mut archives = job.archives.lock().unwrap_or_else(PoisonError::into_inner);
     archives.insert(digest, Arc::new(spool));

@@ -1,6 +1,7 @@
 //! Sources: where the trees of a definition come from. Each kind is a module of its own, found by the scheme of
 //! the source's identifier.
 
+mod archive;
 mod http;
 pub(crate) mod image;
 pub(crate) mod local;
@@ -13,6 +14,7 @@ use crate::engine::JobInner;
 use crate::error::OpError;
 use crate::value::Value;
 
+pub(crate) use archive::{Archive, keep as keep_archive};
 pub(crate) use http::{Downloads, Progress};
 pub(crate) use local::{is_local, materialise};
 
@@ -25,6 +27,8 @@ enum Scheme {
     Image,
     /// A file behind a URL.
     Http,
+    /// An archive that the caller handed over.
+    Archive,
 }
 
 fn scheme(source: &SourceOp) -> Result<Scheme, OpError> {
@@ -32,6 +36,7 @@ fn scheme(source: &SourceOp) -> Result<Scheme, OpError> {
         Some("local") => Ok(Scheme::Local),
         Some("docker-image" | "oci-layout") => Ok(Scheme::Image),
         Some("http" | "https") => Ok(Scheme::Http),
+        Some("archive") => Ok(Scheme::Archive),
         _ => Err(OpError::NotSupported(format!("the source `{}`", source.identifier))),
     }
 }
@@ -45,7 +50,7 @@ pub(crate) fn is_remote(source: &SourceOp) -> bool {
 /// before anything is asked.
 pub(crate) fn prepare(job: &JobInner, source: &SourceOp, begin: &dyn Fn()) -> Result<(), OpError> {
     match scheme(source)? {
-        Scheme::Local | Scheme::Image => Ok(()),
+        Scheme::Local | Scheme::Image | Scheme::Archive => Ok(()),
         Scheme::Http => http::prepare(job, source, begin),
     }
 }
@@ -61,6 +66,7 @@ pub(crate) fn value(
         Scheme::Local => local::value(job, source),
         Scheme::Image => image::value(job, source, platform),
         Scheme::Http => http::value(job, source, progress),
+        Scheme::Archive => archive::value(job, source),
     }
 }
 
@@ -69,6 +75,7 @@ pub(crate) fn time(job: &JobInner, source: &SourceOp) -> Result<Option<i64>, OpE
     match scheme(source)? {
         Scheme::Local | Scheme::Image => Ok(None),
         Scheme::Http => http::time(job, source),
+        Scheme::Archive => archive::time(job, source),
     }
 }
 
@@ -83,5 +90,6 @@ pub(crate) fn keys(
         Scheme::Local => Ok(Vec::new()),
         Scheme::Image => image::keys(job, source, platform),
         Scheme::Http => http::keys(job, source),
+        Scheme::Archive => archive::keys(source),
     }
 }
