@@ -136,7 +136,28 @@ impl Ingest {
     ///
     /// # Errors
     /// When the bytes have another digest, or the file system fails.
-    pub fn commit(mut self, expected: Option<Digest>) -> Result<(Digest, u64), CacheError> {
+    pub fn commit(self, expected: Option<Digest>) -> Result<(Digest, u64), CacheError> {
+        self.finish(expected, |_, _, _, _| Ok(()))
+    }
+
+    /// Puts the blob into the store, and does more in the same transaction.
+    pub(crate) fn commit_with(
+        self,
+        more: impl FnOnce(&Transaction<'_>, &Path, &Digest, u64) -> Result<(), CacheError>,
+    ) -> Result<(Digest, u64), CacheError> {
+        self.finish(None, more)
+    }
+
+    /// The file once more, for reading.
+    pub(crate) fn reopen(&self) -> Result<std::fs::File, CacheError> {
+        Ok(fs::File::open(&self.path).at(&self.path)?.into_parts().0)
+    }
+
+    fn finish(
+        mut self,
+        expected: Option<Digest>,
+        more: impl FnOnce(&Transaction<'_>, &Path, &Digest, u64) -> Result<(), CacheError>,
+    ) -> Result<(Digest, u64), CacheError> {
         let digest = Digest::from_bytes(std::mem::take(&mut self.hash).finish());
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             return Err(CacheError::DigestMismatch {
@@ -150,7 +171,8 @@ impl Ingest {
         let target = inner.blob_path(&digest);
         inner.write_files(|transaction, database| {
             fs::rename(&self.path, &target).at(&target)?;
-            insert_blob(transaction, &digest, self.size, generation, boot).at(database)
+            insert_blob(transaction, &digest, self.size, generation, boot).at(database)?;
+            more(transaction, database, &digest, self.size)
         })?;
         self.finished = true;
         Ok((digest, self.size))

@@ -7,7 +7,8 @@
 //! |---|---|---|
 //! | descriptor | where a blob of it can be fetched | given |
 //! | blob(codec) | its tar, plain or compressed, under `blobs/` | the folder, or another blob |
-//! | dir | a folder usable as an overlay lower, `layers/<id>/fs` | a workspace, or a blob |
+//! | packed | an index over its plain blob, by which it is read in place, `layers/<id>/index` | a sketch |
+//! | dir | a folder usable as an overlay lower, `layers/<id>/fs` | a workspace, the packed form, or a blob |
 //!
 //! Invariants:
 //! - A folder under `layers/` never changes once it has its name.
@@ -19,7 +20,7 @@ mod rows;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -27,6 +28,7 @@ use fs_err as fs;
 use llb::image::{Descriptor, media_type};
 use llb::{DiffId, Digest};
 use rusqlite::{OptionalExtension, params};
+use tree::Packed;
 use tree::codec::{Codec, Compressor, HashReader, HashWriter};
 use tree::layer::LayerDir;
 use tree::stack::Stack;
@@ -100,12 +102,36 @@ pub(crate) struct LayerInner {
     known: Mutex<Known>,
 }
 
+/// What a layer has under `layers/<id>`, as its row says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Files {
+    /// Nothing.
+    #[default]
+    None = 0,
+    /// A folder.
+    Dir = 1,
+    /// An index of its plain blob.
+    Packed = 2,
+}
+
+impl rusqlite::types::FromSql for Files {
+    fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
+        Ok(match value.as_i64()? {
+            1 => Self::Dir,
+            2 => Self::Packed,
+            // Whatever it is, this builder cannot read it.
+            _ => Self::None,
+        })
+    }
+}
+
 /// What has been found out about a layer.
 #[derive(Default)]
 struct Known {
-    dir: bool,
+    files: Files,
     diff_id: Option<DiffId>,
     folder: Option<LayerDir>,
+    packed: Option<Packed>,
 }
 
 impl PartialEq for Layer {
@@ -170,7 +196,27 @@ impl Layer {
 
     /// Whether it has a folder already.
     pub fn has_dir(&self) -> bool {
-        self.known().dir
+        self.known().files == Files::Dir
+    }
+
+    /// Whether its files can be read without making another form.
+    pub fn is_readable(&self) -> bool {
+        self.known().files != Files::None
+    }
+
+    /// Its files in the form that costs least: the folder, or the packed form; unpacked when it has neither.
+    ///
+    /// # Errors
+    /// As [`dir`](Self::dir).
+    pub fn files(&self) -> Result<tree::stack::Layer, CacheError> {
+        if self.known().files == Files::Packed {
+            match self.packed() {
+                Ok(packed) => return Ok(packed.into()),
+                // Another process may have unpacked it, or the index is damaged.
+                Err(_) => self.refresh()?,
+            }
+        }
+        self.dir().map(Into::into)
     }
 
     /// A blob of it that can be fetched elsewhere, if one is known.
@@ -299,6 +345,24 @@ impl Layer {
         Ok(self.blobs()?.into_iter().map(|blob| blob.descriptor).collect())
     }
 
+    /// The packed form, opened once for all who read it in this process.
+    fn packed(&self) -> Result<Packed, CacheError> {
+        if let Some(packed) = &self.known().packed {
+            return Ok(packed.clone());
+        }
+        let store = &self.0.store;
+        let blob = match self.known().diff_id {
+            Some(diff_id) => store.blob(&diff_id.0)?,
+            None => None,
+        };
+        let blob = blob.ok_or_else(|| CacheError::LayerGone(self.0.id.to_string()))?;
+        let index = store.0.layer_path(&self.0.id).join("index");
+        let bytes = fs::read(&index).at(&index)?;
+        let tar = fs::File::open(blob.path()).at(&blob.path())?.into_parts().0;
+        let packed = Packed::decode(&bytes, tar).map_err(|error| self.failed("read", error))?;
+        Ok(self.known().packed.get_or_insert(packed).clone())
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -306,7 +370,8 @@ impl Layer {
     /// The folder, opened once for all who read it in this process.
     fn layer_dir(&self) -> LayerDir {
         let store = &self.0.store;
-        let new = || LayerDir::encoded(store.0.layer_path(&self.0.id).join("fs"), store.encoding());
+        let new =
+            || LayerDir::finished(store.0.layer_path(&self.0.id).join("fs"), store.encoding());
         self.known().folder.get_or_insert_with(new).clone()
     }
 
@@ -330,11 +395,11 @@ impl Layer {
                 })
                 .optional()
         })?;
-        let (dir, diff_id) = row.ok_or_else(|| CacheError::LayerGone(self.0.id.to_string()))?;
+        let (files, diff_id) = row.ok_or_else(|| CacheError::LayerGone(self.0.id.to_string()))?;
         let mut known = self.known();
-        known.dir = dir;
+        known.files = files;
         known.diff_id = diff_id.map(|hash| DiffId(Digest::from_bytes(hash)));
-        if !dir {
+        if files != Files::Dir {
             known.folder = None;
         }
         Ok(())
@@ -377,7 +442,8 @@ impl Layer {
         if self.0.below.len() != self.0.parents.len() {
             return Err(CacheError::LayerGone(self.0.id.to_string()));
         }
-        Ok(Stack::new(self.0.below.iter().map(Self::dir).collect::<Result<_, _>>()?))
+        let below = self.0.below.iter().map(Self::files);
+        Ok(Stack::new(below.collect::<Result<Vec<_>, CacheError>>()?))
     }
 
     /// A blob of the layer, fetched if need be.
@@ -447,7 +513,10 @@ impl Layer {
     /// Makes the folder from a blob.
     fn unpack(&self) -> Result<(), CacheError> {
         let store = &self.0.store.0;
-        let (aside, diff_id, size) = self.with_blob(|blob| self.unpack_aside(blob))?;
+        let (aside, diff_id, size) = match self.unpack_packed()? {
+            Some(unpacked) => unpacked,
+            None => self.with_blob(|blob| self.unpack_aside(blob))?,
+        };
         self.check_diff_id(diff_id)?;
         let boot = store.boot()?;
         let target = store.layer_path(&self.0.id);
@@ -458,8 +527,34 @@ impl Layer {
             let values = params![self.0.id.0, diff_id.0.as_bytes(), size.cast_signed(), boot];
             transaction.prepare_cached(sql).at(database)?.execute(values).at(database)
         })?;
-        *self.known() = Known { dir: true, diff_id: Some(diff_id), folder: None };
+        let (files, diff_id) = (Files::Dir, Some(diff_id));
+        *self.known() = Known { files, diff_id, folder: None, packed: None };
         Ok(())
+    }
+
+    /// Unpacks the packed form, if there is a sound one: with the fractions of times that a tar does not hold,
+    /// and many files at once.
+    fn unpack_packed(&self) -> Result<Option<(Aside, DiffId, u64)>, CacheError> {
+        if self.known().files != Files::Packed {
+            return Ok(None);
+        }
+        let (Ok(packed), Some(diff_id)) = (self.packed(), self.known().diff_id) else {
+            return Ok(None);
+        };
+        let store = &self.0.store.0;
+        let aside = Aside(store.process()?.fresh());
+        let fs_path = aside.0.join("fs");
+        for folder in [&aside.0, &fs_path] {
+            crate::workspace::make_folder(folder)?;
+        }
+        let into = LayerDir::encoded(fs_path, store.encoding);
+        let tree = Stack::new(vec![packed]);
+        let copied = tree::draft::copy_tree(&tree, Path::new(""), &into, store.encoding);
+        match (copied, self.size()?) {
+            (Ok(()), Some(size)) => Ok(Some((aside, diff_id, size))),
+            // A damaged blob shows when it is read whole.
+            _ => Ok(None),
+        }
     }
 
     /// Unpacks a blob into a folder that has no name yet.

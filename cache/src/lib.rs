@@ -7,6 +7,7 @@
 //! db.sqlite                 metadata (see `database`)
 //! blobs/sha256/<hex>        finished blobs (see `blob`)
 //! layers/<id>/fs            unpacked layers in overlay form (see `layer`)
+//! layers/<id>/index         what packed layers have, and where in their blobs
 //! mounts/<id>/              cache mounts (see `mount`)
 //! ingest/<process>/<n>      what is being written, swept when its process is dead (see `process`)
 //! ingest/<process>.lock     held while the process lives

@@ -62,12 +62,17 @@ impl Ref {
         self.0.iter().map(Layer::dir).collect()
     }
 
-    /// The merged file tree, over [`dirs`](Self::dirs).
+    /// The merged file tree, each layer in a form that it has. Those that have none are fetched and unpacked,
+    /// several at once.
     ///
     /// # Errors
     /// When a layer's folder cannot be made.
     pub fn stack(&self) -> Result<Stack, CacheError> {
-        Ok(Stack::new(self.dirs()?))
+        let missing: Vec<&Layer> = self.0.iter().filter(|layer| !layer.is_readable()).collect();
+        if missing.len() > 1 {
+            unpack_all(&missing)?;
+        }
+        Ok(Stack::new(self.0.iter().map(Layer::files).collect::<Result<Vec<_>, _>>()?))
     }
 
     /// Digests of the uncompressed layers, lowest first; tars are written and hashed where none is known.

@@ -125,7 +125,7 @@ impl Workspace {
     /// When a layer below has no folder and cannot be unpacked.
     pub fn draft(&self) -> Result<Draft, CacheError> {
         let (lower, upper) = if self.copied {
-            (Stack::new(Vec::new()), self.tree())
+            (Stack::empty(), self.tree())
         } else {
             (self.parent.stack()?, self.upper())
         };

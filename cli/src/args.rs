@@ -112,7 +112,7 @@ pub(crate) struct BuildArgs {
     /// Check the Dockerfile and build nothing
     #[arg(long)]
     pub(crate) check: bool,
-    /// What to do instead of building: build, check, targets
+    /// What to do instead of building: build, check, outline, targets or subrequests.describe, with `,format=json` and `,ignorestatus=true`
     #[arg(long, value_name = "METHOD", alias = "print")]
     pub(crate) call: Option<String>,
     /// Attach provenance to the image: false

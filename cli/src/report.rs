@@ -6,7 +6,7 @@
 use std::fmt::{Arguments, Write as _};
 use std::io::{ErrorKind, Write as _};
 
-use llb::SourceRange;
+use llb::{SourceInfo, SourceRange};
 pub(crate) use solver::chain;
 
 /// Exit codes of the command.
@@ -51,6 +51,9 @@ pub(crate) struct Failure {
 
 /// Most characters shown of a line of a Dockerfile.
 const LONGEST_LINE: usize = 500;
+
+/// Most lines shown of one place.
+const MOST_LINES: usize = 200;
 
 /// Most characters shown of a message.
 const LONGEST_MESSAGE: usize = 4000;
@@ -144,21 +147,46 @@ fn clipped(text: &str, most: usize) -> std::borrow::Cow<'_, str> {
 
 /// The lines of a source file around a range, the range marked with `>>>`.
 pub(crate) fn source_block(range: &SourceRange) -> String {
-    let lines: Vec<&str> =
-        range.info.text.split('\n').map(|line| line.trim_end_matches('\r')).collect();
-    let (start, end) = (range.start.clamp(1, lines.len()), range.end.clamp(1, lines.len()));
-    let end = end.max(start);
-    let (first, last) = padded(start, end, lines.len());
-    let rule = "-".repeat(20);
-    let mut text = format!("{}:{start}\n{rule}\n", range.info.filename);
-    for number in first..=last {
-        let mark = if (start..=end).contains(&number) { ">>>" } else { "   " };
-        let _ =
-            writeln!(text, " {number:>3} | {mark} {}", clipped(lines[number - 1], LONGEST_LINE));
+    SourceLines::of(&range.info).block(range.start, range.end)
+}
+
+/// A source file taken apart, to show several places of it.
+pub(crate) struct SourceLines<'a> {
+    name: &'a str,
+    lines: Vec<&'a str>,
+}
+
+impl<'a> SourceLines<'a> {
+    /// Lines of a file; there is always one.
+    pub(crate) fn of(info: &'a SourceInfo) -> Self {
+        let lines = info.text.split('\n').map(|line| line.trim_end_matches('\r'));
+        Self { name: &info.filename, lines: lines.collect() }
     }
-    text.push_str(&rule);
-    text.push('\n');
-    text
+
+    /// The lines around a range, the range marked with `>>>`; the middle of a very long one is left out.
+    pub(crate) fn block(&self, start: usize, end: usize) -> String {
+        let lines = &self.lines;
+        let (start, end) = (start.clamp(1, lines.len()), end.clamp(1, lines.len()));
+        let end = end.max(start);
+        let (first, last) = padded(start, end, lines.len());
+        let rule = "-".repeat(20);
+        let mut text = format!("{}:{start}\n{rule}\n", self.name);
+        let left_out = (first + MOST_LINES / 2)..=last.saturating_sub(MOST_LINES / 2);
+        for number in first..=last {
+            if left_out.contains(&number) && last - first > MOST_LINES {
+                if number == *left_out.start() {
+                    let _ = writeln!(text, "     |     ({} more lines)", left_out.clone().count());
+                }
+                continue;
+            }
+            let mark = if (start..=end).contains(&number) { ">>>" } else { "   " };
+            let line = clipped(lines[number - 1], LONGEST_LINE);
+            let _ = writeln!(text, " {number:>3} | {mark} {line}");
+        }
+        text.push_str(&rule);
+        text.push('\n');
+        text
+    }
 }
 
 /// The range with lines of context: 4 in all for one line, 2 for several, before and after in turn.
@@ -197,7 +225,6 @@ fn padded(start: usize, end: usize, count: usize) -> (usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use llb::SourceInfo;
     use std::sync::Arc;
 
     #[test]
@@ -209,6 +236,19 @@ mod tests {
             block,
             "Dockerfile:3\n--------------------\n   1 |     FROM busybox\n   2 |     \n   3 | >>> RUNN true\n   4 |     \n--------------------\n"
         );
+    }
+
+    #[test]
+    fn the_middle_of_a_long_range_is_left_out() {
+        let info = SourceInfo { filename: "f".to_owned(), text: "x\n".repeat(1000) };
+        let block = SourceLines::of(&info).block(2, 900);
+        assert_eq!(block.lines().count(), MOST_LINES + 4, "{block}");
+        assert!(
+            block.contains("\n 100 | >>> x\n     |     (701 more lines)\n 802 | >>> x\n"),
+            "{block}"
+        );
+        let block = SourceLines::of(&info).block(2, 199);
+        assert_eq!(block.lines().count(), 198 + 2 + 3, "{block}");
     }
 
     #[test]

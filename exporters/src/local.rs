@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use tree::stack::Stack;
-use tree::{DirEntry, Kind, Metadata, View};
+use tree::{DirEntry, FileData, Kind, Metadata, View};
 
 use crate::{ExportError, ImageResult, Output, Stop};
 
@@ -290,7 +290,7 @@ impl Copy<'_> {
     }
 
     /// Copies what is in a file, in pieces, so that it can be stopped.
-    fn content(&self, source: &mut File, file: &mut File) -> io::Result<()> {
+    fn content(&self, source: &mut FileData, file: &mut File) -> io::Result<()> {
         loop {
             self.stop.check()?;
             if io::copy(&mut source.take(PIECE), file)? < PIECE {

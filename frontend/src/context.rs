@@ -1,18 +1,24 @@
 //! What stays the same while a Dockerfile is converted for one platform.
 
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use llb::{Platform, SourceInfo};
-use parser::{Arg, Dockerfile, Instruction, InstructionKind};
+use parser::word::WordError;
+use parser::{ArgItem, Dockerfile, Instruction, InstructionKind, Span};
+use tree::pattern::Patterns;
 
 use crate::error::FrontendError;
 use crate::lint::{Linter, Rule};
 use crate::local::Locals;
 use crate::options::Options;
-use crate::outcome::ResolvedImages;
+use crate::outcome::{LineRange, ResolvedImages};
+use crate::outline::Notes;
 use crate::place::Place;
 use crate::scope::Variables;
-use crate::{epoch, expand, lint, platform_args, suggest};
+use crate::suggest::Budget;
+use crate::{epoch, expand, go_text, lint, platform_args};
 
 /// Input and surroundings of one conversion for one platform.
 pub(crate) struct Context<'a> {
@@ -28,12 +34,18 @@ pub(crate) struct Context<'a> {
     pub(crate) linter: &'a Linter,
     /// Paths of local sources that steps use.
     pub(crate) locals: &'a Locals,
+    /// Takes notes of what stages ask of the user.
+    pub(crate) notes: &'a Notes,
     /// The platform to build for.
     pub(crate) target_platform: Platform,
     /// The global scope.
-    pub(crate) globals: Variables,
-    /// The global scope if there were no build-args.
-    pub(crate) default_globals: Variables,
+    pub(crate) globals: Globals,
+    /// Patterns of the ignore file, once they are asked for; `None` when there are none.
+    pub(crate) ignored: OnceCell<Option<Patterns>>,
+    /// Finds similar names for findings.
+    pub(crate) suggestions: Budget,
+    /// Whether the graph is wanted, and not only what can be said of the file; commands can then be left out.
+    pub(crate) wants_definition: bool,
     /// Time of the build in seconds since the epoch, when it is fixed.
     pub(crate) epoch: Option<i64>,
 }
@@ -56,14 +68,26 @@ impl Context<'_> {
 
     /// Starts to work on an instruction: its comments may switch build checks off.
     pub(crate) fn enter(&self, instruction: &Instruction) {
-        self.linter.enter(instruction.comments.iter().map(|comment| comment.text.as_str()));
+        self.linter.enter(&instruction.comments);
+    }
+
+    /// Patterns of the ignore file, unless there are none or some of them take names back.
+    pub(crate) fn ignored(&self) -> Option<&Patterns> {
+        let patterns = &self.options.ignore_patterns;
+        let compile = || {
+            let is_plain = !patterns.iter().any(|pattern| pattern.starts_with('!'));
+            (is_plain && !patterns.is_empty()).then(|| Patterns::new(patterns).ok()).flatten()
+        };
+        self.ignored.get_or_init(compile).as_ref()
     }
 
     /// Reports unknown variables of a `FROM`.
     pub(crate) fn report_unknown_in_from(&self, unset: &[String], place: Place) {
-        for name in unset {
+        let known =
+            || self.globals.scope.names().chain(self.globals.args.keys().map(String::as_str));
+        for name in unset.iter().filter(|name| !self.globals.args.contains_key(*name)) {
             self.linter.report(Rule::UndefinedArgInFrom, place.lines, || {
-                let nearest = suggest::nearest(name, self.globals.names());
+                let nearest = self.suggestions.nearest(name, known());
                 let hint = nearest
                     .map_or_else(String::new, |nearest| format!(" (did you mean {nearest}?)"));
                 format!("FROM argument '{name}' is not declared{hint}")
@@ -72,58 +96,112 @@ impl Context<'_> {
     }
 }
 
-/// The global scopes: with build-args and without.
+/// The global scope.
+#[derive(Debug)]
+pub(crate) struct Globals {
+    /// Its variables.
+    pub(crate) scope: Variables,
+    /// Its variables if there were no build-args; `None` when a default value can not be expanded then.
+    pub(crate) defaults: Option<Variables>,
+    /// The arguments that the file declares, by name.
+    pub(crate) args: BTreeMap<String, GlobalArg>,
+}
+
+/// A global argument.
+#[derive(Debug, Clone)]
+pub(crate) struct GlobalArg {
+    /// Its value, if it has one.
+    pub(crate) value: Option<String>,
+    /// Its doc comment.
+    pub(crate) description: Option<String>,
+    /// Where it is declared.
+    pub(crate) lines: LineRange,
+    /// Other arguments that its default value is made from.
+    pub(crate) uses: Vec<String>,
+}
+
+/// The global scope of a Dockerfile.
 ///
 /// # Errors
 /// Those of default values that can not be expanded.
-pub(crate) fn global_scopes(
+pub(crate) fn globals(
     dockerfile: &Dockerfile,
     options: &Options,
     target_platform: &Platform,
     linter: &Linter,
-) -> Result<(Variables, Variables), Vec<FrontendError>> {
+) -> Result<Globals, Vec<FrontendError>> {
     let target_stage = target_stage_name(dockerfile, options);
-    let none = std::collections::BTreeMap::new();
-    let scope = |args| {
-        platform_args::global_scope(target_platform, &options.build_platform, &target_stage, args)
-    };
-    let (mut globals, mut defaults) = (scope(&options.build_args), scope(&none));
+    let scope = platform_args::global_scope(
+        target_platform,
+        &options.build_platform,
+        &target_stage,
+        &options.build_args,
+    );
+    let mut globals = Globals { defaults: Some(scope.clone()), scope, args: BTreeMap::new() };
     let escape = dockerfile.directives.escape.char();
     let mut errors = Vec::new();
     for instruction in &dockerfile.instructions {
         let InstructionKind::Arg(arg) = &instruction.kind else { break };
-        linter.enter(instruction.comments.iter().map(|comment| comment.text.as_str()));
-        let place = Place::of(instruction);
-        report_secret_names(arg, place, linter);
+        linter.enter(&instruction.comments);
         for item in &arg.args {
-            let name = &item.name.text;
-            let given = options.build_args.get(name);
-            if let Some(value) = given {
-                globals.set(name, value);
-            }
-            let Some(default) = &item.default else { continue };
-            if name == epoch::NAME && options.epoch_of_source.is_some() {
-                // What it named has been asked.
-                continue;
-            }
-            if given.is_none() {
-                match expand::single(&default.text, escape, &globals) {
-                    Ok(value) => globals.set(name, &value.text),
-                    Err(error) => errors.push(place.error_at(default.span, error.into())),
-                }
-            }
-            if let Ok(value) = expand::single(&default.text, escape, &defaults) {
-                defaults.set(name, &value.text);
-            }
+            let place = Place::of(instruction);
+            let declared = globals.declare(instruction, item, options, escape);
+            errors.extend(declared.map_err(|error| place.error_at(error.0, error.1.into())).err());
+            let value = globals.args.get(&item.name.text).and_then(|arg| arg.value.as_deref());
+            report_secret_value("ARG", &item.name.text, value, place, linter);
         }
     }
-    if errors.is_empty() { Ok((globals, defaults)) } else { Err(errors) }
+    if errors.is_empty() { Ok(globals) } else { Err(errors) }
 }
 
-/// Reports arguments that look like secrets.
-pub(crate) fn report_secret_names(arg: &Arg, place: Place, linter: &Linter) {
-    for item in &arg.args {
-        report_secret_name("ARG", &item.name.text, place, linter);
+impl Globals {
+    /// Adds an argument, whose value is that of its build-arg, else its default.
+    fn declare(
+        &mut self,
+        instruction: &Instruction,
+        item: &ArgItem,
+        options: &Options,
+        escape: char,
+    ) -> Result<(), (Span, WordError)> {
+        let name = &item.name.text;
+        // What it names has been asked.
+        let is_answered = name == epoch::NAME && options.epoch_of_source.is_some();
+        let expand = |scope: &Variables| {
+            item.default
+                .as_ref()
+                .filter(|_| !is_answered)
+                .map(|default| expand::single(&default.text, escape, scope))
+                .transpose()
+        };
+        self.defaults = self.defaults.take().and_then(|mut defaults| {
+            if let Some(value) = expand(&defaults).ok()? {
+                defaults.set(name, &value.text);
+            }
+            Some(defaults)
+        });
+        let given = options.build_args.get(name);
+        let value = match given {
+            Some(_) => None,
+            None => expand(&self.scope).map_err(|error| {
+                (item.default.as_ref().map_or(item.name.span, |default| default.span), error)
+            })?,
+        };
+        let mut uses: Vec<String> = Vec::new();
+        if let Some(value) = &value {
+            uses.extend(value.used.iter().filter(|used| *used != name).cloned());
+            // One that is made from its own earlier value is made from what that was made from.
+            if let Some(earlier) = self.args.get(name).filter(|_| value.used.contains(name)) {
+                uses.extend(earlier.uses.iter().cloned());
+            }
+        }
+        let value = given.cloned().or(value.map(|value| value.text));
+        if let Some(value) = &value {
+            self.scope.set(name, value);
+        }
+        let description = lint::file::description(instruction, name);
+        let lines = Place::of(instruction).lines;
+        self.args.insert(name.clone(), GlobalArg { value, description, lines, uses });
+        Ok(())
     }
 }
 
@@ -132,7 +210,29 @@ pub(crate) fn report_secret_name(instruction: &str, name: &str, place: Place, li
     if lint::names::looks_secret(name) {
         linter.report(Rule::SecretsUsedInArgOrEnv, place.lines, || {
             format!(
-                "Do not use ARG or ENV instructions for sensitive data ({instruction} {name:?})"
+                "Do not use ARG or ENV instructions for sensitive data ({instruction} {})",
+                go_text::quote(name)
+            )
+        });
+    }
+}
+
+/// Reports a variable whose value looks like a secret; the value itself is not shown.
+pub(crate) fn report_secret_value(
+    instruction: &str,
+    name: &str,
+    value: Option<&str>,
+    place: Place,
+    linter: &Linter,
+) {
+    if place.is_trigger() || !linter.is_on(Rule::SecretValueInArgOrEnv) {
+        return;
+    }
+    if let Some(kind) = value.and_then(|value| lint::secret::kind(name, value)) {
+        linter.report(Rule::SecretValueInArgOrEnv, place.lines, || {
+            format!(
+                "Value of {instruction} {} looks like {kind}, and stays readable in the image's history",
+                go_text::quote(name)
             )
         });
     }

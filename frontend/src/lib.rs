@@ -28,10 +28,12 @@ mod main_context;
 mod named_context;
 mod options;
 mod outcome;
+mod outline;
 mod paths;
 mod place;
 mod platform_args;
 mod ports;
+mod question;
 mod remote;
 mod resolve;
 mod scope;
@@ -40,28 +42,32 @@ mod stage;
 mod step_name;
 mod suggest;
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
-use llb::{Definition, SourceInfo};
-use parser::{Dockerfile, InstructionKind, Span};
+use llb::{Definition, Platform, SourceInfo};
+use parser::{Dockerfile, Span};
 
 pub use crate::epoch::{EpochSource, epoch_source};
 pub use crate::error::{ErrorKind, FrontendError};
-pub use crate::lint::Rule;
+pub use crate::lint::{Rule, parse_bool};
 pub use crate::main_context::main_context;
 pub use crate::options::{MainContext, NamedContext, NoCache, Options, ResolveMode};
 pub use crate::outcome::{
     Build, ImageLocation, ImageRequest, LineRange, Outcome, ResolvedImage, ResolvedImages,
     StageInfo, Target, Warning,
 };
+pub use crate::outline::{Outline, OutlineArg, OutlineMount};
+pub use crate::question::{Answer, Findings, check, outline, stages};
 pub use crate::suggest::nearest;
 
 use crate::context::Context;
 use crate::lint::{LintOptions, Linter};
 use crate::local::Locals;
-use crate::place::Place;
+use crate::outline::Notes;
 use crate::resolve::Resolution;
 use crate::stage::Plan;
+use crate::suggest::Budget;
 
 /// Converts a Dockerfile, or says which images must be resolved first.
 ///
@@ -80,32 +86,51 @@ pub fn convert(
     if options
         .build_args
         .get("BUILDKIT_DISABLE_FILEOP")
-        .is_some_and(|value| lint::parse_bool(value) == Some(true))
+        .is_some_and(|value| parse_bool(value) == Some(true))
     {
         return Err(vec![FrontendError::at_start(ErrorKind::FileOpDisabled)]);
     }
     let locals = Locals::collecting();
-    let collected =
-        convert_platforms(dockerfile, options, images, &locals, &Linter::new(LintOptions::new()))?;
+    let (silent, notes) = (Linter::silent(), Notes::default());
+    let collectors =
+        Collectors { locals: &locals, linter: &silent, notes: &notes, wants_definition: true };
+    let collected = convert_platforms(dockerfile, options, images, &collectors)?;
     if let Converted::Needs(needs) = collected {
         return Ok(Outcome::Needs(needs));
     }
     let linter = Linter::new(lint);
     lint::file::check(dockerfile, &linter);
-    let converted = convert_platforms(dockerfile, options, images, &locals.known(), &linter)?;
-    let warnings = linter.finish().map_err(|(kind, lines)| {
-        let at = line_span(&dockerfile.text, lines.start).into();
-        vec![FrontendError { at, lines, ..FrontendError::at_start(kind) }]
-    })?;
+    let locals = locals.known();
+    let collectors =
+        Collectors { locals: &locals, linter: &linter, notes: &notes, wants_definition: true };
+    let converted = convert_platforms(dockerfile, options, images, &collectors)?;
+    let (warnings, violation) = linter.finish();
+    if let Some(violation) = violation {
+        return Err(vec![violation_error(dockerfile, violation)]);
+    }
     Ok(match converted {
         Converted::Needs(needs) => Outcome::Needs(needs),
-        Converted::Done { definition, targets } => Outcome::Done(Box::new(Build {
-            definition,
-            targets,
-            warnings,
-            stages: stages(dockerfile),
-        })),
+        Converted::Done { definition, targets } => {
+            Outcome::Done(Box::new(Build { definition, targets, warnings }))
+        }
     })
+}
+
+/// The error that findings are when they are to fail the conversion.
+fn violation_error(
+    dockerfile: &Dockerfile,
+    (kind, lines): (ErrorKind, LineRange),
+) -> FrontendError {
+    let at = line_span(&dockerfile.text, lines.start).into();
+    FrontendError { at, lines, ..FrontendError::at_start(kind) }
+}
+
+/// What takes notes during a conversion.
+struct Collectors<'a> {
+    locals: &'a Locals,
+    linter: &'a Linter,
+    notes: &'a Notes,
+    wants_definition: bool,
 }
 
 /// What one pass over all platforms gives.
@@ -118,38 +143,18 @@ fn convert_platforms(
     dockerfile: &Dockerfile,
     options: &Options,
     images: &ResolvedImages,
-    locals: &Locals,
-    linter: &Linter,
+    collectors: &Collectors<'_>,
 ) -> Result<Converted, Vec<FrontendError>> {
-    let info =
-        Arc::new(SourceInfo { filename: options.filename.clone(), text: dockerfile.text.clone() });
-    let platforms = match options.platforms.as_slice() {
-        [] => std::slice::from_ref(&options.build_platform),
-        platforms => platforms,
-    };
     // Findings are those for the first platform.
-    let silent = Linter::new(LintOptions::new());
+    let silent = Linter::silent();
     let mut definition = Definition::default();
     let (mut needs, mut targets) = (Vec::new(), Vec::new());
-    for (index, platform) in platforms.iter().enumerate() {
-        let linter = if index == 0 { linter } else { &silent };
-        let (globals, default_globals) =
-            context::global_scopes(dockerfile, options, platform, linter)?;
-        let epoch = epoch::epoch(options, &globals).map_err(|error| vec![error])?;
-        let cx = Context {
-            dockerfile,
-            options,
-            images,
-            info: info.clone(),
-            linter,
-            locals,
-            target_platform: platform.clone(),
-            globals,
-            default_globals,
-            epoch,
-        };
+    for (index, platform) in platforms(options).iter().enumerate() {
+        let linter = if index == 0 { collectors.linter } else { &silent };
+        let collectors = Collectors { linter, ..*collectors };
+        let cx = context(dockerfile, options, images, &collectors, platform)?;
         match convert_platform(&cx, &mut definition)? {
-            Ok(target) => targets.push(target),
+            Ok((_, target)) => targets.push(target),
             Err(missing) => {
                 needs.extend(
                     missing
@@ -169,11 +174,52 @@ fn convert_platforms(
     Ok(Converted::Done { definition, targets })
 }
 
+/// Platforms to build for; never empty.
+fn platforms(options: &Options) -> &[Platform] {
+    match options.platforms.as_slice() {
+        [] => std::slice::from_ref(&options.build_platform),
+        platforms => platforms,
+    }
+}
+
+/// Surroundings of a conversion for one platform.
+fn context<'a>(
+    dockerfile: &'a Dockerfile,
+    options: &'a Options,
+    images: &'a ResolvedImages,
+    collectors: &Collectors<'a>,
+    platform: &Platform,
+) -> Result<Context<'a>, Vec<FrontendError>> {
+    let info = SourceInfo { filename: options.filename.clone(), text: dockerfile.text.clone() };
+    let globals = context::globals(dockerfile, options, platform, collectors.linter)?;
+    let epoch = match epoch::epoch(options, &globals.scope) {
+        // What is said of the file does not depend on the time, so that nobody has asked for it.
+        Err(_) if !collectors.wants_definition && epoch::is_named(dockerfile, options) => None,
+        epoch => epoch.map_err(|error| vec![error])?,
+    };
+    Ok(Context {
+        dockerfile,
+        options,
+        images,
+        info: Arc::new(info),
+        linter: collectors.linter,
+        locals: collectors.locals,
+        notes: collectors.notes,
+        target_platform: platform.clone(),
+        globals,
+        ignored: OnceCell::new(),
+        suggestions: Budget::new(),
+        wants_definition: collectors.wants_definition,
+        epoch,
+    })
+}
+
 /// Converts for one platform; the inner error is what must be resolved first.
-fn convert_platform(
-    cx: &Context<'_>,
+#[expect(clippy::type_complexity, reason = "the two ways to fail are of different kinds")]
+fn convert_platform<'a>(
+    cx: &Context<'a>,
     definition: &mut Definition,
-) -> Result<Result<Target, Vec<ImageRequest>>, Vec<FrontendError>> {
+) -> Result<Result<(Plan<'a>, Target), Vec<ImageRequest>>, Vec<FrontendError>> {
     let mut plan = Plan::new(cx)?;
     let starts = match resolve::resolve(cx, &mut plan)? {
         Resolution::Known(starts) => starts,
@@ -199,8 +245,15 @@ fn convert_platform(
     let Some(state) = done.swap_remove(plan.target) else {
         return Err(vec![FrontendError::at_start(ErrorKind::NoStages)]);
     };
+    let last = lint::image::Final {
+        stage: &plan.stages[plan.target],
+        config: &state.image,
+        user: state.user,
+        base_is_unknown: state.base_is_unknown,
+    };
+    lint::image::check(&last, cx.linter);
     state.note_result(cx);
-    Ok(Ok(target(cx, state)))
+    Ok(Ok((plan, target(cx, state))))
 }
 
 /// Finishes the result of the target stage.
@@ -230,7 +283,7 @@ fn lint_options(dockerfile: &Dockerfile, options: &Options) -> Result<LintOption
     if let Some(text) = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") {
         return LintOptions::parse(text).map_err(FrontendError::at_start);
     }
-    let Some(check) = &dockerfile.directives.check else { return Ok(LintOptions::new()) };
+    let Some(check) = &dockerfile.directives.check else { return Ok(LintOptions::default()) };
     LintOptions::parse(check.first_word()).map_err(|kind| {
         let lines = LineRange { start: check.line, end: check.line };
         FrontendError { at: check.span.into(), lines, ..FrontendError::at_start(kind) }
@@ -247,26 +300,4 @@ fn line_span(text: &str, line: usize) -> Span {
         start += full.len();
     }
     Span::new(start, start)
-}
-
-/// Describes the stages of the file.
-fn stages(dockerfile: &Dockerfile) -> Vec<StageInfo> {
-    let mut stages: Vec<StageInfo> = Vec::new();
-    for instruction in &dockerfile.instructions {
-        let InstructionKind::From(from) = &instruction.kind else { continue };
-        let name = from.stage.as_ref().map(|stage| stage.name.clone());
-        stages.push(StageInfo {
-            description: name
-                .as_deref()
-                .and_then(|name| lint::file::description(instruction, name)),
-            name,
-            base: from.image.text.clone(),
-            is_default: false,
-            lines: Place::of(instruction).lines,
-        });
-    }
-    if let Some(last) = stages.last_mut() {
-        last.is_default = true;
-    }
-    stages
 }

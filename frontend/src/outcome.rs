@@ -79,18 +79,29 @@ pub struct ResolvedImage {
 /// Images by what was asked for.
 #[derive(Debug, Clone, Default)]
 pub struct ResolvedImages {
-    images: BTreeMap<(ImageLocation, Platform), ResolvedImage>,
+    /// `None` for images that can not be resolved.
+    images: BTreeMap<(ImageLocation, Platform), Option<ResolvedImage>>,
 }
 
 impl ResolvedImages {
     /// Answers `request`.
     pub fn insert(&mut self, request: &ImageRequest, image: ResolvedImage) {
-        self.images.insert((request.location.clone(), request.platform.clone()), image);
+        self.images.insert((request.location.clone(), request.platform.clone()), Some(image));
+    }
+
+    /// Answers `request` with: this image can not be resolved. Only for questions, not for builds.
+    pub fn insert_unknown(&mut self, request: &ImageRequest) {
+        self.images.insert((request.location.clone(), request.platform.clone()), None);
     }
 
     /// The answer to a request for `location` and `platform`.
     pub fn find(&self, location: &ImageLocation, platform: &Platform) -> Option<&ResolvedImage> {
-        self.images.get(&(location.clone(), platform.clone()))
+        self.images.get(&(location.clone(), platform.clone()))?.as_ref()
+    }
+
+    /// Whether the image for `location` and `platform` can not be resolved.
+    pub(crate) fn is_unknown(&self, location: &ImageLocation, platform: &Platform) -> bool {
+        matches!(self.images.get(&(location.clone(), platform.clone())), Some(None))
     }
 }
 
@@ -103,8 +114,6 @@ pub struct Build {
     pub targets: Vec<Target>,
     /// What the build checks found, by line.
     pub warnings: Vec<Warning>,
-    /// Stages of the Dockerfile, in order.
-    pub stages: Vec<StageInfo>,
 }
 
 /// A result for one platform.
@@ -144,6 +153,8 @@ pub struct StageInfo {
     pub name: Option<String>,
     /// Name of its base as written.
     pub base: String,
+    /// Platform of its base as written.
+    pub platform: Option<String>,
     /// Doc comment.
     pub description: Option<String>,
     /// Whether it is the default target.

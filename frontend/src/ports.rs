@@ -36,7 +36,7 @@ pub(crate) fn parse(spec: &str) -> Result<PortSpec, String> {
     }
     Ok(PortSpec {
         ports: (start..=end).map(|port| format!("{port}/{lower}")).collect(),
-        has_mapping: mapping.is_some(),
+        has_mapping: mapping.is_some_and(|mapping| !matches!(mapping, "" | ":")),
         has_capitals: protocol != lower,
     })
 }

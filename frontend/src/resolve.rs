@@ -8,10 +8,11 @@ use llb::{DiffId, Platform};
 
 use crate::context::Context;
 use crate::error::FrontendError;
+use crate::lint::Rule;
 use crate::named_context::{self, Located};
 use crate::outcome::{ImageLocation, ImageRequest, ResolvedImage};
-use crate::stage::{Base, Plan, StageId};
-use crate::{image, suggest};
+use crate::stage::{Base, Plan, Stage, StageId};
+use crate::{go_text, image, suggest};
 
 /// Names to suggest for an image that does not exist.
 const COMMON_IMAGES: &[&str] =
@@ -24,6 +25,8 @@ pub(crate) enum Start<'a> {
     Stage(StageId),
     /// Nothing.
     Scratch,
+    /// An image of which nothing is known.
+    Unknown,
     /// A folder.
     Local {
         /// Name of the context.
@@ -139,6 +142,12 @@ fn start_of<'a>(
         }
         Located::Image { context, location } => (context, location),
     };
+    if context.is_none() {
+        report_latest(cx, stage);
+    }
+    if cx.images.is_unknown(&location, platform) {
+        return Ok(Found::Start(Start::Unknown));
+    }
     let any_platform = stage.platform.is_none() && !cx.platform_is_chosen();
     let Some(image) = cx.images.find(&location, platform) else {
         let written = match &stage.base {
@@ -159,6 +168,24 @@ fn start_of<'a>(
     let platform = if any_platform { image.platform.clone() } else { platform.clone() };
     let image = ImageStart { context, location, image, platform };
     Ok(Found::Start(Start::Image(Box::new(image))))
+}
+
+/// Reports an image whose tag says nothing about its version.
+fn report_latest(cx: &Context<'_>, stage: &Stage<'_>) {
+    let Base::Named(name) = &stage.base else { return };
+    let Ok(reference) = llb::Reference::parse_as_is(name) else { return };
+    let what = match reference.tag() {
+        None => "has no tag",
+        Some("latest") => "has the tag latest",
+        Some(_) => return,
+    };
+    if reference.digest().is_some() || stage.place.is_trigger() {
+        return;
+    }
+    cx.linter.enter(stage.comments);
+    cx.linter.report(Rule::LatestImageTag, stage.place.lines, || {
+        format!("Image {} {what}: which version it is changes over time", go_text::quote(name))
+    });
 }
 
 /// Adds the triggers of base images to the stages on top of them; says whether there were any.
@@ -195,9 +222,21 @@ pub(crate) fn layers(image: &ResolvedImage) -> Vec<DiffId> {
     image.config.rootfs.diff_ids.clone().unwrap_or_default()
 }
 
-/// Whether an image is one for another system or architecture than `expected`.
-pub(crate) fn is_foreign(image: &ResolvedImage, expected: &Platform) -> Option<Platform> {
-    let actual = image::platform_of(&image.config);
+/// The platform of an image that is for another system or architecture than `expected`.
+///
+/// Unless the platform was asked for, one that the same machine runs too will do.
+pub(crate) fn is_foreign(
+    image: &ResolvedImage,
+    expected: &Platform,
+    is_chosen: bool,
+) -> Option<Platform> {
+    let actual = image::platform_of(&image.config).normalized();
     let differs = actual.os != expected.os || actual.architecture != expected.architecture;
-    (differs && !actual.architecture.is_empty()).then_some(actual)
+    let runs_too = !is_chosen
+        && actual.os == expected.os
+        && matches!(
+            (expected.architecture.as_str(), actual.architecture.as_str()),
+            ("amd64", "386") | ("arm64", "arm")
+        );
+    (differs && !runs_too && !actual.architecture.is_empty()).then_some(actual)
 }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use llb::Platform;
-use parser::{FromInstruction, Instruction, InstructionKind, Word};
+use parser::{Comment, FromInstruction, Instruction, InstructionKind, Word};
 
 use crate::context::Context;
 use crate::error::{ErrorKind, FrontendError};
@@ -19,7 +19,7 @@ use crate::lint::Rule;
 use crate::named_context;
 use crate::options::{NamedContext, Options};
 use crate::place::Place;
-use crate::{expand, suggest};
+use crate::{expand, go_text, suggest};
 
 /// Index of a stage in its [`Plan`].
 pub(crate) type StageId = usize;
@@ -51,6 +51,10 @@ pub(crate) struct Stage<'d> {
     pub(crate) shown: String,
     /// Where it begins; for a hidden stage, where it is used.
     pub(crate) place: Place,
+    /// Comments above the instruction at that place.
+    pub(crate) comments: &'d [Comment],
+    /// Global arguments that its `FROM` uses.
+    pub(crate) args: Vec<String>,
     /// What it starts from.
     pub(crate) base: Base,
     /// Platform asked for in `FROM`.
@@ -74,6 +78,19 @@ pub(crate) struct Step<'d> {
     pub(crate) sources: Vec<Option<StageId>>,
 }
 
+/// Place of an instruction that reads a stage, with the comments above it.
+type User<'d> = (Place, &'d [Comment]);
+
+impl<'d> Step<'d> {
+    /// Comments above the instruction; a trigger has none.
+    fn comments(&self) -> &'d [Comment] {
+        match &self.instruction {
+            Cow::Borrowed(instruction) => &instruction.comments,
+            Cow::Owned(_) => &[],
+        }
+    }
+}
+
 /// All stages for one platform.
 #[derive(Debug)]
 pub(crate) struct Plan<'d> {
@@ -87,6 +104,8 @@ pub(crate) struct Plan<'d> {
     pub(crate) is_single: bool,
     options: &'d Options,
     target_platform: Platform,
+    /// Stages whose layers are in the image of the target: itself and those it is built on.
+    shipped: Vec<bool>,
 }
 
 impl<'d> Plan<'d> {
@@ -106,6 +125,7 @@ impl<'d> Plan<'d> {
         plan.check_circles().map_err(|error| vec![error])?;
         plan.is_single = plan.stages.len() == 1 && !plan.has_mounts();
         plan.target = plan.find_target(cx).map_err(|error| vec![error])?;
+        plan.shipped = plan.find_shipped();
         Ok(plan)
     }
 
@@ -118,13 +138,14 @@ impl<'d> Plan<'d> {
             is_single: false,
             options: cx.options,
             target_platform: cx.target_platform.clone(),
+            shipped: Vec::new(),
         };
         let mut errors = Vec::new();
         for instruction in &cx.dockerfile.instructions {
             let place = Place::of(instruction);
             if let InstructionKind::From(from) = &instruction.kind {
                 cx.enter(instruction);
-                errors.extend(plan.add_stage(cx, from, place).err());
+                errors.extend(plan.add_stage(cx, from, place, &instruction.comments).err());
             } else if let Some(stage) = plan.stages.last_mut() {
                 let instruction = Cow::Borrowed(instruction);
                 stage.steps.push(Step { instruction, place, sources: Vec::new() });
@@ -141,12 +162,16 @@ impl<'d> Plan<'d> {
         cx: &Context<'d>,
         from: &FromInstruction,
         place: Place,
+        comments: &'d [Comment],
     ) -> Result<(), FrontendError> {
         let name = from.stage.as_ref().map(|stage| stage.name.clone());
         let index = self.stages.len();
-        let image = base_name(cx, from, place);
-        let platform =
-            from.platform.as_ref().map(|word| base_platform(cx, word, name.as_deref(), place));
+        let mut args = Vec::new();
+        let image = base_name(cx, from, place, &mut args);
+        let platform = from
+            .platform
+            .as_ref()
+            .map(|word| base_platform(cx, word, name.as_deref(), place, &mut args));
         let platform = platform.transpose();
         // The stage is added even if its FROM is wrong, so that later stages find it.
         let replaced = name.as_deref().and_then(|name| {
@@ -166,6 +191,8 @@ impl<'d> Plan<'d> {
         self.stages.push(Stage {
             shown: name.clone().unwrap_or_else(|| format!("stage-{index}")),
             place,
+            comments,
+            args,
             base,
             platform: platform.as_ref().ok().cloned().flatten(),
             steps: Vec::new(),
@@ -271,7 +298,10 @@ impl<'d> Plan<'d> {
             let found = match &step.instruction.kind {
                 InstructionKind::Copy(copy) => {
                     match copy.from.as_ref().filter(|from| !from.text.is_empty()) {
-                        Some(from) => self.copy_source(from, step.place).map(|id| vec![Some(id)]),
+                        Some(from) => {
+                            let user = (step.place, step.comments());
+                            self.copy_source(from, user).map(|id| vec![Some(id)])
+                        }
                         None => Ok(Vec::new()),
                     }
                 }
@@ -279,7 +309,10 @@ impl<'d> Plan<'d> {
                     .mounts
                     .iter()
                     .map(|mount| mount.from.as_deref().filter(|from| !from.is_empty()))
-                    .map(|from| from.map(|from| self.named_source(from, step.place)).transpose())
+                    .map(|from| {
+                        let user = (step.place, step.comments());
+                        from.map(|from| self.named_source(from, user)).transpose()
+                    })
                     .collect(),
                 _ => continue,
             };
@@ -293,18 +326,22 @@ impl<'d> Plan<'d> {
     }
 
     /// The stage of `COPY --from`.
-    fn copy_source(&mut self, from: &Word, place: Place) -> Result<StageId, FrontendError> {
+    fn copy_source(&mut self, from: &Word, user: User<'d>) -> Result<StageId, FrontendError> {
         let Ok(index) = from.text.parse::<i64>() else {
-            return self.named_source(&from.text, place);
+            return self.named_source(&from.text, user);
         };
         let count = self.stages.iter().filter(|stage| !stage.is_hidden).count();
         usize::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {
-            place.error_at(from.span, ErrorKind::InvalidStageIndex { index: from.text.clone() })
+            user.0.error_at(from.span, ErrorKind::InvalidStageIndex { index: from.text.clone() })
         })
     }
 
     /// The stage of this name in any letter case, else a new hidden one.
-    fn named_source(&mut self, name: &str, place: Place) -> Result<StageId, FrontendError> {
+    fn named_source(
+        &mut self,
+        name: &str,
+        (place, comments): User<'d>,
+    ) -> Result<StageId, FrontendError> {
         if let Some(&id) = self.names.get(&name.to_lowercase()) {
             return Ok(id);
         }
@@ -320,6 +357,8 @@ impl<'d> Plan<'d> {
                 name: None,
                 shown: name.to_owned(),
                 place,
+                comments,
+                args: Vec::new(),
                 base,
                 platform: None,
                 steps: Vec::new(),
@@ -353,8 +392,8 @@ impl<'d> Plan<'d> {
         })
     }
 
-    /// Stages that `id` depends on directly.
-    fn dependencies(&self, id: StageId) -> Vec<StageId> {
+    /// Stages that `id` depends on directly, its base first.
+    pub(crate) fn dependencies(&self, id: StageId) -> Vec<StageId> {
         let stage = &self.stages[id];
         let base = match stage.base {
             Base::Stage(base) => Some(base),
@@ -403,9 +442,28 @@ impl<'d> Plan<'d> {
         order
     }
 
-    /// Whether the stage `id` of the file does not come before `user`. One that is named through a context may come later.
+    /// Whether the stage `id` of the file does not come before `user`. One that is named through a context may come
+    /// later.
     pub(crate) fn is_later(&self, id: StageId, user: StageId) -> bool {
         id >= user && !self.stages[id].is_hidden
+    }
+
+    /// Whether the layers of a stage are in the image of the target.
+    pub(crate) fn is_shipped(&self, id: StageId) -> bool {
+        self.shipped.get(id).copied().unwrap_or(false)
+    }
+
+    fn find_shipped(&self) -> Vec<bool> {
+        let mut shipped = vec![false; self.stages.len()];
+        let mut next = Some(self.target);
+        while let Some(id) = next.filter(|id| !shipped[*id]) {
+            shipped[id] = true;
+            next = match self.stages[id].base {
+                Base::Stage(base) => Some(base),
+                _ => None,
+            };
+        }
+        shipped
     }
 
     /// Fails when stages need each other.
@@ -470,9 +528,11 @@ fn base_name(
     cx: &Context<'_>,
     from: &FromInstruction,
     place: Place,
+    args: &mut Vec<String>,
 ) -> Result<String, FrontendError> {
     let written = &from.image;
-    if let Ok(default) = expand::single(&written.text, cx.escape(), &cx.default_globals)
+    if let Some(defaults) = &cx.globals.defaults
+        && let Ok(default) = expand::single(&written.text, cx.escape(), defaults)
         && !(default.used.is_empty() && default.unset.is_empty())
         && (default.text.is_empty() || llb::Reference::parse(&default.text).is_err())
     {
@@ -483,9 +543,10 @@ fn base_name(
             )
         });
     }
-    let expanded = expand::single(&written.text, cx.escape(), &cx.globals)
+    let expanded = expand::single(&written.text, cx.escape(), &cx.globals.scope)
         .map_err(|error| place.error_at(written.span, error.into()))?;
     cx.report_unknown_in_from(&expanded.unset, place);
+    args.extend(expanded.used);
     if expanded.text.is_empty() {
         let hint = expanded
             .unset
@@ -503,12 +564,14 @@ fn base_platform(
     word: &Word,
     stage: Option<&str>,
     place: Place,
+    args: &mut Vec<String>,
 ) -> Result<Platform, FrontendError> {
-    let expanded = expand::single(&word.text, cx.escape(), &cx.globals)
+    let globals = &cx.globals.scope;
+    let expanded = expand::single(&word.text, cx.escape(), globals)
         .map_err(|error| place.error_at(word.span, error.into()))?;
     cx.report_unknown_in_from(&expanded.unset, place);
-    let nearest =
-        || expanded.unset.iter().find_map(|name| suggest::nearest(name, cx.globals.names()));
+    args.extend(expanded.used.iter().cloned());
+    let nearest = || expanded.unset.iter().find_map(|name| suggest::nearest(name, globals.names()));
     if expanded.text.is_empty() {
         let kind = ErrorKind::EmptyPlatform { written: word.text.clone() };
         return Err(place.error_at(word.span, kind).with_suggestion(nearest()));
@@ -517,8 +580,8 @@ fn base_platform(
         let kind = ErrorKind::InvalidPlatform { written: word.text.clone(), source };
         place.error_at(word.span, kind).with_suggestion(nearest())
     })?;
-    let is_target = expanded.used == ["TARGETPLATFORM"];
-    if is_target && cx.globals.get("TARGETPLATFORM") == Some(expanded.text.as_str()) {
+    let is_target = expanded.used == ["TARGETPLATFORM"] && expanded.unset.is_empty();
+    if is_target && globals.get("TARGETPLATFORM") == Some(expanded.text.as_str()) {
         cx.linter.report(Rule::RedundantTargetPlatform, place.lines, || {
             let written = &word.text;
             format!("Setting platform to predefined {written} in FROM is redundant as this is the default behavior")
@@ -528,7 +591,10 @@ fn base_platform(
     let names_it = stage.contains(&platform.os) || stage.contains(&platform.architecture);
     if expanded.used.is_empty() && expanded.unset.is_empty() && !names_it {
         cx.linter.report(Rule::FromPlatformFlagConstDisallowed, place.lines, || {
-            format!("FROM --platform flag should not use constant value {:?}", word.text)
+            format!(
+                "FROM --platform flag should not use constant value {}",
+                go_text::quote(&expanded.text)
+            )
         });
     }
     Ok(platform)

@@ -9,6 +9,7 @@
 //! - Types that go to disk or over the wire have their own encoding ([`pb`], [`image`]); the core types
 //!   carry no `Serialize`.
 
+pub mod base64;
 pub mod definition;
 pub mod digest;
 pub mod entitlement;

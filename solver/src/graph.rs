@@ -1,6 +1,7 @@
 //! Questions about the shape of a definition.
 
-use llb::Definition;
+use llb::op::FileInput;
+use llb::{Definition, Op};
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -28,6 +29,26 @@ pub(crate) fn dependencies(definition: &Definition) -> Vec<Vec<usize>> {
             graph.neighbors_directed(node, Direction::Incoming).map(NodeIndex::index).collect()
         })
         .collect()
+}
+
+/// For each vertex whether a step may need the files that it makes in folders: one runs upon them, or mounts
+/// them, or upon what is built upon them.
+pub(crate) fn in_folders(definition: &Definition) -> Vec<bool> {
+    let mut needed = vec![false; definition.vertices().len()];
+    for (user, vertex) in definition.vertices().iter().enumerate().rev() {
+        for (number, edge) in vertex.inputs.iter().enumerate() {
+            needed[edge.vertex] |= match &vertex.op {
+                Op::Exec(_) | Op::Diff { .. } => true,
+                Op::Merge => needed[user],
+                Op::File(file) => {
+                    let base = FileInput::Input(number);
+                    needed[user] && file.actions.iter().any(|action| action.input == base)
+                }
+                Op::Source(_) => false,
+            };
+        }
+    }
+    needed
 }
 
 /// All vertices that a vertex depends on, inputs first, without itself.

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use cache::{Key, KeyBuilder, NewResult, Records, StoredResult};
 use llb::event::VertexError;
@@ -23,6 +23,9 @@ use crate::op;
 use crate::scheduler::{Action, Input, Scheduler};
 use crate::value::Value;
 
+/// What takes longer to hash than this is not hashed twice.
+const WORTH_KEEPING: Duration = Duration::from_millis(3);
+
 /// Everything the threads of one solve share.
 pub(crate) struct Solve<'a> {
     pub(crate) job: &'a JobInner,
@@ -36,6 +39,8 @@ pub(crate) struct Solve<'a> {
     ended: Vec<OnceLock<()>>,
     /// Vertices that earlier solves of the job have told of.
     told_before: HashSet<Digest>,
+    /// Vertices whose files no step needs in folders.
+    streamed: Vec<bool>,
     /// Vertices for which a folder of the user's changed while they read it.
     unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
@@ -75,6 +80,7 @@ impl<'a> Solve<'a> {
             begun: (0..count).map(|_| OnceLock::new()).collect(),
             ended: (0..count).map(|_| OnceLock::new()).collect(),
             told_before: job.told.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            streamed: graph::in_folders(definition).into_iter().map(|needed| !needed).collect(),
             unsteady: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
         }
@@ -281,12 +287,42 @@ impl<'a> Solve<'a> {
     }
 
     /// Looks once more at the user's folders that a vertex has read by now: one that changed since its key
-    /// was made has given a result that must not be found under that key.
-    pub(crate) fn check_folders(&self, vertex: usize) {
-        let content = |edge: Edge, map: &InputMap| self.hash(edge, map).map(Some);
-        if !matches!(self.known.is_steady(vertex, &content), Ok(true)) {
+    /// was made has given a result that must not be found under that key. Returns whether all is as it was.
+    pub(crate) fn check_folders(&self, vertex: usize) -> bool {
+        let contexts = || {
+            let inputs = self.definition.vertex(vertex).inputs.iter();
+            inputs.filter_map(|edge| match self.value(*edge) {
+                Ok(Value::Context(_, context)) => Some(context),
+                _ => None,
+            })
+        };
+        let steady = if contexts().all(|context| context.is_remembered()) {
+            !contexts().any(|context| context.has_changed())
+        } else {
+            let content = |edge: Edge, map: &InputMap| self.hash(edge, map).map(Some);
+            matches!(self.known.is_steady(vertex, &content), Ok(true))
+        };
+        if !steady {
             let _ = self.unsteady[vertex].set(());
         }
+        steady
+    }
+
+    /// Whether no step needs the files of a vertex in a folder.
+    pub(crate) fn is_streamed(&self, vertex: usize) -> bool {
+        self.streamed[vertex]
+    }
+
+    /// Key of the op of a vertex by itself.
+    pub(crate) fn op_key(&self, vertex: usize) -> Key {
+        self.known.map(vertex).op
+    }
+
+    /// Key of the content that a vertex, whose keys are all known, selects of an input; `None` when the input
+    /// counts by its definition.
+    pub(crate) fn content_key_of(&self, vertex: usize, input: usize) -> Option<Key> {
+        self.known.map(vertex).inputs.get(input).filter(|map| !map.content.is_empty())?;
+        Some(self.fresh[vertex].get()?.parents.get(input)?.first()?.0)
     }
 
     fn save(&self, vertex: usize, keys: &VertexKeys, values: &[Value]) -> Result<(), OpError> {
@@ -324,6 +360,19 @@ impl<'a> Solve<'a> {
                 _ => return Err(OpError::Canceled),
             },
         };
+        let records = &self.job.engine.store;
+        let known = match &value {
+            Value::Tree(reference) => Some((hashed_key(reference, map), reference)),
+            Value::Context(..) | Value::Archive(_) => None,
+        };
+        // Layers never change, so their files are hashed once.
+        if let Some((key, _)) = &known
+            && let Some(found) = records.load(key)?
+            && let Ok(hash) = found.why.as_slice().try_into()
+        {
+            return Ok(Key(hash));
+        }
+        let began = Instant::now();
         let view = value.view(&self.job.cancel)?;
         let mut key = KeyBuilder::new("content.v1");
         for selection in &map.content {
@@ -333,7 +382,15 @@ impl<'a> Solve<'a> {
             })?;
             key = key.bytes(&digest);
         }
-        Ok(key.finish())
+        let key = key.finish();
+        if let Some((of, reference)) = known
+            && began.elapsed() > WORTH_KEEPING
+        {
+            let (reference, created) = (reference.clone(), SystemTime::now());
+            let result = NewResult { key: of, reference, created, why: key.0.to_vec() };
+            records.save(&[], Some(&result))?;
+        }
+        Ok(key)
     }
 
     /// Tells of a vertex that was found, after those below it: they need no work, but the user wants to
@@ -397,6 +454,21 @@ impl<'a> Solve<'a> {
             at: SystemTime::now(),
         });
     }
+}
+
+/// Under which the hash of what is selected of layers is kept.
+fn hashed_key(reference: &cache::Ref, map: &InputMap) -> Key {
+    KeyBuilder::new("hashed.v1")
+        .list(reference.layers(), |key, layer| key.str(&layer.id().to_string()))
+        .list(&map.content, |key, selection| {
+            key.strs(&selection.paths)
+                .bool(selection.wildcard)
+                .bool(selection.follow_links)
+                .strs(&selection.include)
+                .strs(&selection.exclude)
+                .strs(&selection.required)
+        })
+        .finish()
 }
 
 /// What an action that is under way will report, whatever becomes of its thread.

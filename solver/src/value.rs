@@ -1,7 +1,6 @@
 //! What an output of a vertex is while a job runs.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use cache::{CacheError, Ref};
 use sandbox::Cancel;
 use tree::context::Context;
-use tree::{DirEntry, Metadata, View};
+use tree::{DirEntry, FileData, Metadata, View};
 
 use crate::op::source::Archive;
 
@@ -62,7 +61,7 @@ impl View for Cancellable {
         self.live()?.read_dir(path)
     }
 
-    fn open(&self, path: &Path) -> io::Result<File> {
+    fn open(&self, path: &Path) -> io::Result<FileData> {
         self.live()?.open(path)
     }
 

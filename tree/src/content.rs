@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! record  = hash(tag, mode, uid, gid, payload | xattrs, target, rdev)
-//! folder  = hash(own record, (name, digest) for each selected child in byte order)
+//! leaves  = hash((name, record) for each selected child that is no directory, in byte order)
+//! folder  = hash(own record, leaves, (name, folder) for each selected directory, in byte order)
 //! payload = hash(xattrs, bytes)
 //! ```
 //!
@@ -16,7 +17,6 @@
 //! Format: our own; spec `solver-and-cache.md` §3 says what counts.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -27,7 +27,7 @@ use crate::select::{self, Filter, FilterState, MAX_DEPTH, Source, Verdict};
 use crate::{DirEntry, Kind, Metadata, TreeError, View};
 
 /// Goes into every hash; another number makes all digests new.
-const VERSION: &[u8] = b"bricklayer content v1";
+const VERSION: &[u8] = b"bricklayer content v2";
 
 /// Files from this size on are hashed on several threads.
 const LARGE: u64 = 16 << 20;
@@ -139,15 +139,30 @@ impl Walk<'_> {
             return Err(TreeError::TooDeep { path: crate::path::absolute(&path) });
         }
         let entries = self.view.read_dir(&path).map_err(TreeError::io("read", &path))?;
-        let children = entries
-            .par_iter()
-            .with_min_len(8)
-            .map(|entry| self.child(relative, entry, state))
-            .collect::<Result<Vec<_>, _>>()?;
+        let (mut leaves, mut folders) = (Vec::new(), Vec::new());
+        for entry in &entries {
+            let kind = entry.metadata.kind;
+            let (verdict, state) = self.filter.step(&relative.join(&entry.name), kind, state);
+            match (verdict, kind) {
+                (Verdict::Skipped, _) => {}
+                (_, Kind::Dir) => folders.push((entry, verdict, state)),
+                _ => leaves.push(entry),
+            }
+        }
         let mut hash = Framed::new("folder");
         hash.put(header.as_ref().map_or(&[], |header| &header[..]));
-        let mut any = false;
-        for (entry, digest) in entries.iter().zip(children) {
+        let mut any = !leaves.is_empty();
+        if any {
+            let records = || self.leaves(&path, &leaves);
+            hash.put(&self.view.leaves(&path, &leaves, &records)?);
+        } else {
+            hash.put(&[]);
+        }
+        let below = folders
+            .par_iter()
+            .map(|(entry, verdict, state)| self.subfolder(relative, entry, *verdict, state))
+            .collect::<Result<Vec<_>, _>>()?;
+        for ((entry, ..), digest) in folders.iter().zip(below) {
             if let Some(digest) = digest {
                 hash.put(entry.name.as_bytes());
                 hash.put(&digest);
@@ -157,22 +172,31 @@ impl Walk<'_> {
         Ok((hash.finish(), any))
     }
 
-    fn child(
+    /// Hash of names of a directory that are no directories.
+    fn leaves(&self, directory: &Path, entries: &[&DirEntry]) -> Result<[u8; 32], TreeError> {
+        let records = entries
+            .par_iter()
+            .with_min_len(8)
+            .map(|entry| record(self.view, &directory.join(&entry.name), &entry.metadata))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut hash = Framed::new("leaves");
+        for (entry, record) in entries.iter().zip(records) {
+            hash.put(entry.name.as_bytes());
+            hash.put(&record);
+        }
+        Ok(hash.finish())
+    }
+
+    fn subfolder(
         &self,
         parent: &Path,
         entry: &DirEntry,
+        verdict: Verdict,
         state: &FilterState,
     ) -> Result<Option<[u8; 32]>, TreeError> {
         let relative = parent.join(&entry.name);
-        let (verdict, state) = self.filter.step(&relative, entry.metadata.kind, state);
-        if verdict == Verdict::Skipped {
-            return Ok(None);
-        }
         let record = record(self.view, &self.root.join(&relative), &entry.metadata)?;
-        if entry.metadata.kind != Kind::Dir {
-            return Ok(Some(record));
-        }
-        let (digest, any) = self.folder(&relative, Some(record), &state)?;
+        let (digest, any) = self.folder(&relative, Some(record), state)?;
         Ok((any || verdict == Verdict::Selected).then_some(digest))
     }
 }
@@ -211,14 +235,18 @@ fn record(view: &dyn View, path: &Path, metadata: &Metadata) -> Result<[u8; 32],
     Ok(hash.finish())
 }
 
-/// Hashes what a regular file holds.
+/// Hashes what a regular file of about `size` bytes holds.
 ///
 /// # Errors
 /// When reading fails.
-pub fn payload(file: &mut File, xattrs: &[(OsString, Vec<u8>)]) -> io::Result<[u8; 32]> {
+pub fn payload(
+    file: &mut dyn Read,
+    size: u64,
+    xattrs: &[(OsString, Vec<u8>)],
+) -> io::Result<[u8; 32]> {
     let mut hash = Framed::new("payload");
     put_xattrs(&mut hash, xattrs);
-    let large = file.metadata()?.len() >= LARGE;
+    let large = size >= LARGE;
     let mut buffer = vec![0; if large { 4 << 20 } else { 64 << 10 }];
     loop {
         let mut filled = 0;

@@ -9,7 +9,8 @@
 //! `*` is `trusted` or `user`, as the [`Encoding`] of the store says. Only that one makes a folder opaque: the
 //! other a step may set as it likes, and the kernel does not heed it either.
 
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -73,13 +74,19 @@ pub struct LayerDir {
 struct Inner {
     path: PathBuf,
     whiteouts: Whiteouts,
+    /// Whether nothing in it changes any more.
+    finished: bool,
     root: OnceLock<Root>,
 }
+
+/// Names in the root of a layer.
+pub(crate) type Names = Arc<HashSet<OsString>>;
 
 #[derive(Debug)]
 struct Root {
     fd: Arc<OwnedFd>,
     opaque: OnceLock<bool>,
+    names: OnceLock<Names>,
 }
 
 impl LayerDir {
@@ -92,8 +99,18 @@ impl LayerDir {
     /// Names a folder of a store with this encoding.
     #[must_use]
     pub fn encoded(path: impl Into<PathBuf>, encoding: Encoding) -> Self {
-        let (path, whiteouts) = (path.into(), encoding.whiteouts);
-        Self { inner: Arc::new(Inner { path, whiteouts, root: OnceLock::new() }) }
+        Self::named(path.into(), encoding, false)
+    }
+
+    /// Names a folder in which nothing changes any more: what is in its root is looked up once.
+    #[must_use]
+    pub fn finished(path: impl Into<PathBuf>, encoding: Encoding) -> Self {
+        Self::named(path.into(), encoding, true)
+    }
+
+    fn named(path: PathBuf, encoding: Encoding, finished: bool) -> Self {
+        let whiteouts = encoding.whiteouts;
+        Self { inner: Arc::new(Inner { path, whiteouts, finished, root: OnceLock::new() }) }
     }
 
     /// How deletions are kept in it.
@@ -131,12 +148,30 @@ impl LayerDir {
         Ok(*root.opaque.get_or_init(|| opaque))
     }
 
+    /// Names in the folder itself, of one that is finished.
+    pub(crate) fn names(&self) -> io::Result<Option<Names>> {
+        if !self.inner.finished {
+            return Ok(None);
+        }
+        let root = self.opened()?;
+        if let Some(names) = root.names.get() {
+            return Ok(Some(Arc::clone(names)));
+        }
+        let names = walk::names(root.fd.as_fd())?.into_iter().map(|(name, _)| name);
+        let names = Arc::new(names.collect::<HashSet<_>>());
+        Ok(Some(Arc::clone(root.names.get_or_init(|| names))))
+    }
+
     fn opened(&self) -> io::Result<&Root> {
         if let Some(root) = self.inner.root.get() {
             return Ok(root);
         }
         let fd = Arc::new(walk::open_root(&self.inner.path)?);
-        Ok(self.inner.root.get_or_init(|| Root { fd, opaque: OnceLock::new() }))
+        Ok(self.inner.root.get_or_init(|| Root {
+            fd,
+            opaque: OnceLock::new(),
+            names: OnceLock::new(),
+        }))
     }
 }
 

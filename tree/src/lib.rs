@@ -7,22 +7,28 @@ pub mod apply;
 pub mod codec;
 pub mod content;
 pub mod context;
+mod data;
 pub mod diff;
 pub mod draft;
 pub mod error;
 pub mod layer;
 pub mod node;
+mod packed;
+mod part;
 pub mod passwd;
 pub mod path;
 pub mod pattern;
 mod recent;
 mod select;
+pub mod sketch;
 pub mod stack;
 pub mod tar;
 mod walk;
 
+pub use data::FileData;
 pub use error::TreeError;
 pub use node::{DirEntry, Kind, Metadata, Timestamp, View};
+pub use packed::Packed;
 
 #[cfg(test)]
 mod view_tests;

@@ -4,9 +4,10 @@
 //! unpacked layer stack, the build context, or (later) layers with recorded owners.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::{FileData, TreeError};
 
 /// Kind of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,7 +93,7 @@ pub trait View: Send + Sync {
     ///
     /// # Errors
     /// When `path` is no regular file or the file system fails.
-    fn open(&self, path: &Path) -> io::Result<File>;
+    fn open(&self, path: &Path) -> io::Result<FileData>;
 
     /// Target of a symlink.
     ///
@@ -112,7 +113,21 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When `path` is no regular file or the file system fails.
     fn payload(&self, path: &Path, metadata: &Metadata) -> io::Result<[u8; 32]> {
-        let _ = metadata;
-        crate::content::payload(&mut self.open(path)?, &self.xattrs(path)?)
+        crate::content::payload(&mut self.open(path)?, metadata.size, &self.xattrs(path)?)
+    }
+
+    /// Hash of some names of a directory that are no directories, as `hash` gives it. A view that knows it
+    /// from before answers without asking.
+    ///
+    /// # Errors
+    /// Those of `hash`.
+    fn leaves(
+        &self,
+        directory: &Path,
+        entries: &[&DirEntry],
+        hash: &dyn Fn() -> Result<[u8; 32], TreeError>,
+    ) -> Result<[u8; 32], TreeError> {
+        let _ = (directory, entries);
+        hash()
     }
 }

@@ -1,4 +1,4 @@
-//! Layer folders read as one tree, without mounting them.
+//! Layers read as one tree, without mounting them.
 //!
 //! The rules are overlayfs's: the topmost layer that has a name decides; a whiteout or anything but a
 //! directory hides all below; directories merge until an opaque one, with the metadata of the topmost.
@@ -9,17 +9,56 @@
 //! - Few descriptors are kept: one per layer, and those of the directories asked for last.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
-use std::fs::File;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::layer::{self, LayerDir, Whiteouts};
+use crate::layer::LayerDir;
+use crate::packed::{Builder, Packed};
+use crate::part::Part;
 use crate::path::split;
 use crate::recent::Recent;
-use crate::{DirEntry, Kind, Metadata, View, walk};
+use crate::{DirEntry, FileData, Kind, Metadata, View, walk};
+
+/// One layer in a form in which it can be read.
+#[derive(Debug, Clone)]
+pub enum Layer {
+    /// Unpacked.
+    Folder(LayerDir),
+    /// As its tar, with an index.
+    Packed(Packed),
+}
+
+impl From<LayerDir> for Layer {
+    fn from(folder: LayerDir) -> Self {
+        Self::Folder(folder)
+    }
+}
+
+impl From<Packed> for Layer {
+    fn from(packed: Packed) -> Self {
+        Self::Packed(packed)
+    }
+}
+
+impl Layer {
+    fn root(&self) -> io::Result<Part> {
+        Ok(match self {
+            Self::Folder(folder) => {
+                Part::Folder(folder.shared_root()?, folder.whiteouts(), folder.names()?)
+            }
+            Self::Packed(packed) => Part::Packed(packed.clone(), Builder::ROOT),
+        })
+    }
+
+    fn is_opaque(&self) -> io::Result<bool> {
+        match self {
+            Self::Folder(folder) => folder.is_opaque(),
+            Self::Packed(_) => Ok(false),
+        }
+    }
+}
 
 /// Read-only view of layers, one over the other; clones are cheap.
 #[derive(Debug, Clone, Default)]
@@ -29,15 +68,14 @@ pub struct Stack {
 
 #[derive(Debug, Default)]
 struct Inner {
-    layers: Vec<LayerDir>,
+    layers: Vec<Layer>,
     recent: Recent<Merged>,
 }
 
 /// The directories of all layers that make up one directory of the stack, topmost first.
 #[derive(Debug)]
 pub(crate) struct Merged {
-    dirs: Vec<Arc<OwnedFd>>,
-    whiteouts: Whiteouts,
+    dirs: Vec<Part>,
 }
 
 /// Where a name of a merged directory is.
@@ -49,21 +87,28 @@ struct Found {
 impl Stack {
     /// Stacks layers, lowest first; none at all is an empty tree.
     #[must_use]
-    pub fn new(layers: Vec<LayerDir>) -> Self {
+    pub fn new<L: Into<Layer>>(layers: Vec<L>) -> Self {
+        let layers = layers.into_iter().map(Into::into).collect();
         Self { inner: Arc::new(Inner { layers, recent: Recent::default() }) }
+    }
+
+    /// A tree with nothing in it.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::default()
     }
 
     /// The same stack with one more layer on top.
     #[must_use]
-    pub fn push(&self, layer: LayerDir) -> Self {
+    pub fn push(&self, layer: impl Into<Layer>) -> Self {
         let mut layers = self.inner.layers.clone();
-        layers.push(layer);
+        layers.push(layer.into());
         Self::new(layers)
     }
 
     /// The layers, lowest first.
     #[must_use]
-    pub fn layers(&self) -> &[LayerDir] {
+    pub fn layers(&self) -> &[Layer] {
         &self.inner.layers
     }
 
@@ -90,30 +135,27 @@ impl Stack {
     fn root(&self) -> io::Result<Merged> {
         let mut dirs = Vec::new();
         for layer in self.inner.layers.iter().rev() {
-            dirs.push(layer.shared_root()?);
+            dirs.push(layer.root()?);
             if layer.is_opaque()? {
                 break;
             }
         }
-        let whiteouts = self.inner.layers.first().map(LayerDir::whiteouts).unwrap_or_default();
-        Ok(Merged { dirs, whiteouts })
+        Ok(Merged { dirs })
     }
 
     /// Runs `read` on the directory and name that a path really is.
     fn at<T>(
         &self,
         path: &Path,
-        read: impl FnOnce(std::os::fd::BorrowedFd<'_>, &OsStr) -> io::Result<T>,
+        read: impl FnOnce(&Part, &OsStr) -> io::Result<T>,
     ) -> io::Result<T> {
         let context = |error| walk::with_path(error, "cannot read", &crate::path::absolute(path));
         let Some((parent, name)) = split(path) else {
-            let root = self.merged(path)?.ok_or_else(missing)?;
-            let top = root.dirs.first().ok_or_else(missing)?;
-            return read(top.as_fd(), OsStr::new("")).map_err(context);
+            return Err(context(io::ErrorKind::IsADirectory.into()));
         };
         let merged = self.merged(parent)?.ok_or_else(missing).map_err(context)?;
         let found = merged.find(name)?.ok_or_else(missing).map_err(context)?;
-        read(merged.dirs[found.layer].as_fd(), name).map_err(context)
+        read(&merged.dirs[found.layer], name).map_err(context)
     }
 }
 
@@ -121,8 +163,8 @@ impl Merged {
     /// Finds a name: the topmost layer that says anything about it.
     fn find(&self, name: &OsStr) -> io::Result<Option<Found>> {
         for (layer, dir) in self.dirs.iter().enumerate() {
-            if let Some(metadata) = walk::metadata(dir.as_fd(), name)? {
-                let gone = layer::is_whiteout(dir.as_fd(), name, &metadata)?;
+            if let Some(metadata) = dir.metadata(name)? {
+                let gone = dir.is_whiteout(name, &metadata)?;
                 return Ok((!gone).then_some(Found { layer, metadata }));
             }
         }
@@ -135,32 +177,33 @@ impl Merged {
     }
 
     /// Extended attributes of the directory itself.
-    pub(crate) fn own_xattrs(&self) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
-        self.dirs.first().map_or(Ok(Vec::new()), |top| walk::xattrs(top.as_fd(), OsStr::new("")))
+    pub(crate) fn own_xattrs(&self) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+        self.dirs.first().map_or(Ok(Vec::new()), Part::own_xattrs)
     }
 
     /// Metadata of the directory itself; `None` for the root of an empty stack.
     pub(crate) fn own_metadata(&self) -> io::Result<Option<Metadata>> {
-        self.dirs.first().map(|top| walk::metadata_of(top.as_fd())).transpose()
+        self.dirs.first().map(Part::own_metadata).transpose()
     }
 
     /// The directory of a name, or `None` when the name is no directory.
     pub(crate) fn dir(&self, name: &OsStr) -> io::Result<Option<Self>> {
         let mut dirs = Vec::new();
-        for dir in &self.dirs {
-            let Some(child) = walk::open_dir(dir.as_fd(), name)? else {
-                if walk::metadata(dir.as_fd(), name)?.is_some() {
+        for (layer, dir) in self.dirs.iter().enumerate() {
+            let Some(child) = dir.dir(name)? else {
+                if dir.metadata(name)?.is_some() {
                     break;
                 }
                 continue;
             };
-            let opaque = layer::is_opaque(child.as_fd(), self.whiteouts)?;
-            dirs.push(Arc::new(child));
+            // Below the lowest there is nothing to hide.
+            let opaque = layer + 1 < self.dirs.len() && child.is_opaque()?;
+            dirs.push(child);
             if opaque {
                 break;
             }
         }
-        Ok((!dirs.is_empty()).then_some(Self { dirs, whiteouts: self.whiteouts }))
+        Ok((!dirs.is_empty()).then_some(Self { dirs }))
     }
 
     /// What is in the directory, in byte order.
@@ -168,15 +211,15 @@ impl Merged {
         let mut entries = Vec::new();
         let mut seen = HashSet::new();
         for (layer, dir) in self.dirs.iter().enumerate() {
-            for (name, _) in walk::names(dir.as_fd())? {
+            for name in dir.names()? {
                 if seen.contains(&name) {
                     continue;
                 }
-                let Some(metadata) = walk::metadata(dir.as_fd(), &name)? else { continue };
+                let Some(metadata) = dir.metadata(&name)? else { continue };
                 if layer + 1 < self.dirs.len() {
                     seen.insert(name.clone());
                 }
-                if !layer::is_whiteout(dir.as_fd(), &name, &metadata)? {
+                if !dir.is_whiteout(&name, &metadata)? {
                     entries.push(DirEntry { name, metadata });
                 }
             }
@@ -206,25 +249,28 @@ impl View for Stack {
             })
     }
 
-    fn open(&self, path: &Path) -> io::Result<File> {
-        self.at(path, walk::open_file)
+    fn open(&self, path: &Path) -> io::Result<FileData> {
+        self.at(path, Part::open)
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.at(path, walk::read_link)
+        self.at(path, Part::read_link)
     }
 
-    fn xattrs(&self, path: &Path) -> io::Result<Vec<(std::ffi::OsString, Vec<u8>)>> {
+    fn xattrs(&self, path: &Path) -> io::Result<Vec<(OsString, Vec<u8>)>> {
         if path.as_os_str().is_empty() {
             return self.merged(path)?.map_or(Ok(Vec::new()), |root| root.own_xattrs());
         }
-        self.at(path, walk::xattrs)
+        self.at(path, Part::xattrs)
     }
 }
 
 /// Descriptors that only this directory keeps open: the roots are the layers' own.
 fn own_descriptors(path: &Path, merged: &Merged) -> usize {
-    if path.as_os_str().is_empty() { 0 } else { merged.dirs.len() }
+    if path.as_os_str().is_empty() {
+        return 0;
+    }
+    merged.dirs.iter().map(Part::descriptors).sum()
 }
 
 fn missing() -> io::Error {
@@ -232,7 +278,7 @@ fn missing() -> io::Error {
 }
 
 /// The root of a tree that nothing was put into.
-fn empty_root() -> Metadata {
+pub(crate) fn empty_root() -> Metadata {
     Metadata {
         kind: Kind::Dir,
         mode: 0o755,

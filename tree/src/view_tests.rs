@@ -112,7 +112,7 @@ fn whiteouts_as_attributes_are_read() {
 
 #[test]
 fn an_empty_stack_has_an_empty_root() {
-    let stack = Stack::new(Vec::new());
+    let stack = Stack::empty();
     assert_eq!(names(&stack, ""), Vec::<String>::new());
     assert!(stack.metadata(Path::new("")).unwrap().is_some());
     assert!(stack.metadata(Path::new("a/b")).unwrap().is_none());
@@ -244,7 +244,7 @@ fn step_users_are_found_as_in_the_reference() {
     check(&stack, "eve", "unable to find user eve: no matching entries in passwd file");
     check(&stack, "bob:none", "unable to find group none: no matching entries in group file");
     check(&stack, "4294967295", "uids and gids must be in range 0-2147483647, not `4294967295`");
-    let empty = Stack::new(Vec::new());
+    let empty = Stack::empty();
     check(&empty, "", "0:0 [0] /");
     check(&empty, "0", "0:0 [0] /");
     check(&empty, "5:6", "5:6 [6] /");
@@ -303,7 +303,7 @@ fn bench_unchanged_context() {
     let context = Context::open(tree.path(), Patterns::default(), Some(&cache)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let upper = LayerDir::new(folder.path());
-    let mut draft = crate::draft::Draft::new(Stack::new(Vec::new()), upper, Encoding::default());
+    let mut draft = crate::draft::Draft::new(Stack::empty(), upper, Encoding::default());
     let options = crate::draft::CopyOptions {
         source: "/".into(),
         dest: "/".into(),

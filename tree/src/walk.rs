@@ -139,6 +139,15 @@ pub(crate) fn xattrs(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Vec<(OsStr
     Ok(found)
 }
 
+/// Whether an open file has extended attributes at all.
+pub(crate) fn has_xattrs(file: &File) -> io::Result<bool> {
+    match rustix::fs::flistxattr_query(file) {
+        Ok(size) => Ok(size > 0),
+        Err(Errno::NOTSUP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// One extended attribute of a name in a directory.
 pub(crate) fn xattr(dir: BorrowedFd<'_>, name: &OsStr, key: &str) -> io::Result<Option<Vec<u8>>> {
     xattr_at(&proc_path(dir, name), OsStr::new(key))

@@ -102,7 +102,7 @@ impl Graph {
         all: bool,
     ) -> rusqlite::Result<HashMap<LayerId, LayerRow>> {
         let mut layers: HashMap<LayerId, LayerRow> = db
-            .prepare("SELECT id, parents, COALESCE(disk, 0), generation, base, dir FROM layer")?
+            .prepare("SELECT id, parents, COALESCE(disk, 0), generation, base, dir = 1 FROM layer")?
             .query_map([], |row| {
                 let layer = LayerRow {
                     parents: LayerId::unpack(&row.get::<_, Vec<u8>>(1)?),

@@ -3,11 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use fs_err as fs;
-use llb::image::Descriptor;
+use llb::image::{Descriptor, media_type};
 use llb::{DiffId, Digest};
 use rusqlite::{OptionalExtension, params};
 
-use super::{Aside, Known, Layer, LayerId, LayerInner, LayerMeta};
+use super::{Aside, Files, Known, Layer, LayerId, LayerInner, LayerMeta};
+use tree::sketch::Unplaced;
+
+use crate::blob::Ingest;
 use crate::error::{At, CacheError};
 use crate::reference::Ref;
 use crate::store::{Store, now};
@@ -92,11 +95,25 @@ impl Store {
                 return Ok(None);
             }
         }
-        if row.dir && !inner.layer_path(id).join("fs").is_dir() {
-            row.dir = false;
-            if !self.forget_dir(id)? {
-                return Ok(None);
+        let files = inner.layer_path(id);
+        match row.files {
+            Files::Dir if !files.join("fs").is_dir() => {
+                row.files = Files::None;
+                if !self.forget_files(id)? {
+                    return Ok(None);
+                }
             }
+            Files::Packed => {
+                let blob = row.diff_id.map_or(Ok(None), |diff_id| self.blob(&diff_id.0))?;
+                if blob.is_none() {
+                    return self.drop_layer(id).map(|()| None);
+                }
+                if !files.join("index").is_file() {
+                    row.files = Files::None;
+                    self.forget_files(id)?;
+                }
+            }
+            Files::Dir | Files::None => {}
         }
         let mut below = Vec::with_capacity(row.parents.len());
         for parent in &row.parents {
@@ -114,7 +131,7 @@ impl Store {
             parents: row.parents,
             below,
             making: Mutex::new(()),
-            known: Mutex::new(Known { dir: row.dir, diff_id: row.diff_id, folder: None }),
+            known: Mutex::new(Known { files: row.files, diff_id: row.diff_id, ..Known::default() }),
         })))
     }
 
@@ -131,10 +148,15 @@ impl Store {
 
     /// One object for each layer in the process, so that a form is waited for by all.
     pub(crate) fn share(&self, layer: LayerInner) -> Layer {
-        let row_has_dir = layer.known.lock().unwrap_or_else(PoisonError::into_inner).dir;
+        let files = layer.known.lock().unwrap_or_else(PoisonError::into_inner).files;
         let mut layers = self.0.layers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shared) = layers.get(&layer.id).and_then(Weak::upgrade) {
-            shared.known.lock().unwrap_or_else(PoisonError::into_inner).dir &= row_has_dir;
+            let mut known = shared.known.lock().unwrap_or_else(PoisonError::into_inner);
+            // A folder made meanwhile by another thread is newer than the row; what is lost is lost.
+            if files == Files::None {
+                known.files = files;
+            }
+            drop(known);
             return Layer(shared);
         }
         if layers.len() > 4096 {
@@ -145,8 +167,8 @@ impl Store {
         Layer(layer)
     }
 
-    /// Notes that a layer's folder is missing; false when it has no other form and is dropped.
-    fn forget_dir(&self, id: &LayerId) -> Result<bool, CacheError> {
+    /// Notes that a layer's folder or index is missing; false when it has no other form and is dropped.
+    fn forget_files(&self, id: &LayerId) -> Result<bool, CacheError> {
         let blobs: Vec<([u8; 32], Option<String>)> = self.0.read(|db| {
             db.prepare_cached("SELECT digest, origin FROM layer_blob WHERE layer = ?1")?
                 .query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -210,14 +232,71 @@ impl Store {
             parents,
             below,
             making: Mutex::new(()),
-            known: Mutex::new(Known { dir: true, diff_id: None, folder: None }),
+            known: Mutex::new(Known { files: Files::Dir, ..Known::default() }),
+        }))
+    }
+
+    /// Takes a written tar with its index as a new layer over `below`.
+    ///
+    /// # Errors
+    /// When the file system or database fails.
+    pub fn add_packed(
+        &self,
+        tar: Ingest,
+        layer: Unplaced,
+        below: &Ref,
+        meta: &LayerMeta,
+    ) -> Result<Layer, CacheError> {
+        let inner = &self.0;
+        let id = LayerId(crate::store::random_bytes()?);
+        let (boot, generation) = (inner.boot()?, inner.generation()?);
+        let packed = layer.place(tar.reopen()?);
+        let aside = Aside(inner.process()?.fresh());
+        crate::workspace::make_folder(&aside.0)?;
+        let index = aside.0.join("index");
+        fs::write(&index, packed.encode()).at(&index)?;
+        let parents: Vec<LayerId> = below.layers().iter().map(Layer::id).collect();
+        let created = crate::store::nanoseconds(meta.created);
+        let target = inner.layer_path(&id);
+        let (digest, size) = tar.commit_with(|transaction, database, digest, size| {
+            fs::rename(&aside.0, &target).at(&target)?;
+            let sql = "INSERT INTO layer (id, base, dir, diff_id, size, parents, description, created, used, generation, boot)
+                VALUES (?1, 0, 2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+            let packed = LayerId::pack(parents.iter().copied());
+            let (description, size) = (&meta.description, size.cast_signed());
+            let values = params![
+                id.0, digest.as_bytes(), size, packed, description, created, now(), generation, boot
+            ];
+            transaction.prepare_cached(sql).at(database)?.execute(values).at(database)?;
+            let text = serde_json::to_string(&super::descriptor(media_type::OCI_LAYER, *digest, size.cast_unsigned()))
+                .map_err(|error| CacheError::io(&inner.root, error.into()))?;
+            let sql = "INSERT INTO layer_blob (layer, digest, codec, descriptor) VALUES (?1, ?2, 'plain', ?3)";
+            let values = params![id.0, digest.as_bytes(), text];
+            transaction.prepare_cached(sql).at(database)?.execute(values).at(database).map(drop)
+        })?;
+        let _ = size;
+        let known = Known {
+            files: Files::Packed,
+            diff_id: Some(DiffId(digest)),
+            packed: Some(packed),
+            ..Known::default()
+        };
+        Ok(self.share(LayerInner {
+            store: self.clone(),
+            id,
+            is_base: false,
+            created,
+            parents,
+            below: below.layers().to_vec(),
+            making: Mutex::new(()),
+            known: Mutex::new(known),
         }))
     }
 }
 
 struct LayerRow {
     base: bool,
-    dir: bool,
+    files: Files,
     diff_id: Option<DiffId>,
     parents: Vec<LayerId>,
     created: i64,
@@ -228,7 +307,7 @@ impl LayerRow {
     fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             base: row.get(0)?,
-            dir: row.get(1)?,
+            files: row.get(1)?,
             diff_id: row
                 .get::<_, Option<[u8; 32]>>(2)?
                 .map(|hash| DiffId(Digest::from_bytes(hash))),

@@ -18,7 +18,7 @@ use sandbox::Cancel;
 use solver::{Engine, Job, LayoutPick, OpError};
 
 use crate::args::BuildArgs;
-use crate::commands::check::{Call, answer};
+use crate::commands::call::{Call, Images, report_warnings};
 use crate::commands::context::Origin;
 use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
@@ -37,6 +37,9 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
         tell(format_args!("WARNING: {flag} has no effect"));
     }
     let call = Call::parse(args.check, args.call.as_deref())?;
+    if let Some(answer) = call.and_then(Call::answer_at_once) {
+        return answer;
+    }
     let mode = progress_mode(&args)?;
     let mut origin = Origin::of(&args)?;
     let names = tags(&args.tags)?;
@@ -46,9 +49,16 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
         outputs.check_iidfile()?;
         remove_if_there(path)?;
     }
-    // Mistakes in a Dockerfile that is at hand are told before anything is opened.
     let source = origin.dockerfile()?;
-    let parsed = source.as_ref().map(|source| parsed(source, &mut options)).transpose()?;
+    // Mistakes in a Dockerfile that is at hand are told before anything is opened.
+    let at_hand = source.as_ref().map(|source| parsed(source, &mut options));
+    let at_hand = match (at_hand, call) {
+        (Some(Parsed { tree: Err(failure), info }), Some(call)) => {
+            return call.answer_unparsed(failure, &info);
+        }
+        (Some(Parsed { tree: Err(failure), .. }), None) => return Err(failure),
+        (at_hand, _) => at_hand,
+    };
     let secrets = secrets(&args.secrets)?;
 
     let mut root = engine_options(args.root.as_deref(), args.jobs);
@@ -62,13 +72,20 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
         given.add_context("context", folder, &ignore, &hashes)?;
     }
     add_named_contexts(&args, &mut options, &mut given, &hashes)?;
+    let given = Arc::new(given);
     if let Some(call) = call {
-        options.all_stages = args.target.is_none();
-        let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
-        let job = engine.job(Arc::new(given), Arc::new(()), cancel()?);
-        let Parsed { tree, info } = settle(&job, origin, parsed, &mut options)?;
-        let converted = convert(&job, &tree, &options, &(), &info);
-        return answer(call, converted, &info);
+        let Parsed { tree, info } = match at_hand {
+            Some(at_hand) => at_hand,
+            None => {
+                let engine = Engine::open(root.clone()).map_err(|error| op_failure(&error))?;
+                let job = engine.job(Arc::clone(&given) as _, Arc::new(()), cancel()?);
+                settle(&job, origin, None, &mut options)?
+            }
+        };
+        return match tree {
+            Ok(tree) => call.answer(&tree, &options, &mut Images::new(root, given), &info),
+            Err(failure) => call.answer_unparsed(failure, &info),
+        };
     }
 
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
@@ -81,32 +98,33 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     let stop = cancel.clone();
     outputs.stop_when(&Stop::when(move || stop.is_cancelled()));
     let progress = Arc::new(Progress::start(mode));
-    let given = Arc::new(given);
     let job = engine.job(Arc::clone(&given) as _, Arc::clone(&progress) as _, cancel);
-    let built = settle(&job, origin, parsed, &mut options).and_then(|Parsed { tree, info }| {
+    let built = settle(&job, origin, at_hand, &mut options).and_then(|Parsed { tree, info }| {
+        let tree = tree?;
         announce_definition(progress.as_ref(), &info);
-        build(&engine, &job, &tree, &options, &outputs, progress.as_ref(), &info)
+        let built = build(&engine, &job, &tree, &options, &outputs, progress.as_ref(), &info);
+        built.map(|(build, exported)| (build, exported, info))
     });
     given.save_hashes();
     progress.finish();
     if interrupted.is_set() {
         return Err(Failure::new(Exit::Interrupted, "canceled"));
     }
-    let (build, exported) = built?;
-    report_warnings(&build, mode);
+    let (build, exported, info) = built?;
+    report_warnings(&build.warnings, mode, args.debug, &info);
     finish(&args, mode, &exported)
 }
 
-/// A Dockerfile that has been read.
+/// A Dockerfile that has been read, and what is wrong with it.
 struct Parsed {
-    tree: Dockerfile,
+    tree: Result<Dockerfile, Failure>,
     info: Arc<SourceInfo>,
 }
 
-fn parsed(source: &DockerfileText, options: &mut Options) -> Result<Parsed, Failure> {
+fn parsed(source: &DockerfileText, options: &mut Options) -> Parsed {
     options.filename.clone_from(&source.name);
-    let (tree, info) = parse(source)?;
-    Ok(Parsed { tree, info })
+    let info = source_info(source);
+    Parsed { tree: parse(source, &info), info }
 }
 
 /// Brings what is not at hand of the context and the Dockerfile.
@@ -119,7 +137,7 @@ fn settle(
     let brought = origin.settle(job, options)?;
     match (at_hand, brought) {
         (Some(at_hand), _) => Ok(at_hand),
-        (None, Some(brought)) => parsed(&brought, options),
+        (None, Some(brought)) => Ok(parsed(&brought, options)),
         (None, None) => Err(Failure::new(Exit::Usage, "there is no Dockerfile")),
     }
 }
@@ -215,26 +233,29 @@ fn add_named_contexts(
     Ok(())
 }
 
-/// Parses the Dockerfile; every mistake of it is shown.
-fn parse(source: &DockerfileText) -> Result<(Dockerfile, Arc<SourceInfo>), Failure> {
+/// The Dockerfile as messages refer to it.
+fn source_info(source: &DockerfileText) -> Arc<SourceInfo> {
     let text = String::from_utf8_lossy(&source.text).into_owned();
-    let info = Arc::new(SourceInfo { filename: source.name.clone(), text });
-    let tree = parser::parse(&source.text).map_err(|errors| {
+    Arc::new(SourceInfo { filename: source.name.clone(), text })
+}
+
+/// Parses the Dockerfile; every mistake of it is shown.
+fn parse(source: &DockerfileText, info: &Arc<SourceInfo>) -> Result<Dockerfile, Failure> {
+    parser::parse(&source.text).map_err(|errors| {
         let failures = errors.errors.iter().map(|error| {
             let mut failure =
                 Failure::new(Exit::Build, format!("failed to solve: {}", error.message()));
             failure.hint.clone_from(&error.help);
-            let range = |start, end| SourceRange { info: Arc::clone(&info), start, end };
+            let range = |start, end| SourceRange { info: Arc::clone(info), start, end };
             failure.sources.extend(error.lines.map(|lines| range(lines.start, lines.end)));
             failure
         });
         Failure::several(failures.collect())
-    })?;
-    Ok((tree, info))
+    })
 }
 
 /// Runs the frontend, getting it the images that it asks for.
-pub(crate) fn convert(
+fn convert(
     job: &Job,
     tree: &Dockerfile,
     options: &Options,
@@ -251,19 +272,8 @@ pub(crate) fn convert(
                     if images.find(&request.location, &request.platform).is_some() {
                         continue;
                     }
-                    let image = resolve(job, &request, events).map_err(|error| {
-                        let mut failure = op_failure(&error);
-                        let (start, end) = (request.lines.start, request.lines.end);
-                        failure.sources.push(SourceRange { info: Arc::clone(info), start, end });
-                        if let Some(name) = &request.suggestion {
-                            failure.message.push_str(&format!(" (did you mean {name}?)"));
-                            failure.hint = Some(
-                                "a name that is no earlier stage or build context is taken for an image"
-                                    .to_owned(),
-                            );
-                        }
-                        failure
-                    })?;
+                    let image = resolve(job, &request, events)
+                        .map_err(|error| unresolved(&error, &request, info))?;
                     images.insert(&request, image);
                 }
             }
@@ -290,7 +300,26 @@ fn with_epoch<'a>(
     Ok(Cow::Owned(Options { epoch_of_source: Some(time), ..options.clone() }))
 }
 
-fn frontend_failure(errors: &[FrontendError], info: &Arc<SourceInfo>) -> Failure {
+/// Wording of an image that can not be resolved.
+pub(crate) fn unresolved(
+    error: &OpError,
+    request: &ImageRequest,
+    info: &Arc<SourceInfo>,
+) -> Failure {
+    let mut failure = op_failure(error);
+    let (start, end) = (request.lines.start, request.lines.end);
+    failure.sources.push(SourceRange { info: Arc::clone(info), start, end });
+    if let Some(name) = &request.suggestion {
+        failure.message.push_str(&format!(" (did you mean {name}?)"));
+        failure.hint = Some(
+            "a name that is no earlier stage or build context is taken for an image".to_owned(),
+        );
+    }
+    failure
+}
+
+/// Wording of mistakes in the Dockerfile.
+pub(crate) fn frontend_failure(errors: &[FrontendError], info: &Arc<SourceInfo>) -> Failure {
     let failures = errors.iter().map(|error| {
         let mut failure = Failure::new(Exit::Build, format!("failed to solve: {}", chain(error)));
         failure.hint.clone_from(&error.hint);
@@ -304,7 +333,7 @@ fn frontend_failure(errors: &[FrontendError], info: &Arc<SourceInfo>) -> Failure
 }
 
 /// Resolves an image, shown as a step of its own.
-fn resolve(
+pub(crate) fn resolve(
     job: &Job,
     request: &ImageRequest,
     events: &dyn EventSink,
@@ -361,21 +390,6 @@ fn announce_definition(events: &dyn EventSink, info: &SourceInfo) {
     let (id, current) = ("reading".to_owned(), info.text.len() as u64);
     events.send(Event::Status { vertex, id, current, total: 0, started: at, completed: Some(at) });
     events.send(Event::VertexCompleted { vertex, cached: false, error: None, at });
-}
-
-fn report_warnings(build: &Build, mode: Mode) {
-    let count = build.warnings.len();
-    if count == 0 || mode == Mode::Quiet {
-        return;
-    }
-    let noun = if count == 1 { "warning" } else { "warnings" };
-    tell(format_args!("\n {count} {noun} found:"));
-    for warning in &build.warnings {
-        tell(format_args!(
-            " - {}: {} (line {})",
-            warning.rule, warning.message, warning.lines.start
-        ));
-    }
 }
 
 /// Writes a file so that it is there in full or not at all.

@@ -1,7 +1,7 @@
 //! One file per command: arguments, then `run`.
 
 pub(crate) mod build;
-mod check;
+mod call;
 mod context;
 mod export;
 mod images;

@@ -1,20 +1,26 @@
 //! `ARG`, `ENV` and `LABEL` (`spec/dockerfile-syntax.md` §11, `spec/instructions.md` §5).
 
-use parser::{Arg, ArgItem, Pairs};
+use parser::{Arg, ArgItem, Instruction, Pairs};
 
 use super::Converter;
 use crate::context;
 use crate::error::{ErrorKind, FrontendError};
-use crate::lint::Rule;
+use crate::lint::{self, Rule};
+use crate::outline::OutlineArg;
 use crate::place::Place;
-use crate::{platform_args, scope};
+use crate::platform_args;
 
 impl Converter<'_, '_> {
     /// Declares arguments, each with the value of those before it in sight.
-    pub(super) fn arg(&mut self, place: Place, arg: &Arg) -> Result<(), FrontendError> {
-        context::report_secret_names(arg, place, self.cx.linter);
+    pub(super) fn arg(
+        &mut self,
+        place: Place,
+        instruction: &Instruction,
+        arg: &Arg,
+    ) -> Result<(), FrontendError> {
         let mut history = "ARG".to_owned();
         for item in &arg.args {
+            context::report_secret_name("ARG", &item.name.text, place, self.cx.linter);
             let name = self.expand(place, &item.name)?;
             if name.is_empty() {
                 return Err(
@@ -22,6 +28,7 @@ impl Converter<'_, '_> {
                 );
             }
             let value = self.arg_value(place, item, &name)?;
+            self.note_arg(place, instruction, item, &name, value.as_deref());
             history.push(' ');
             history += &name;
             if let Some(value) = value {
@@ -30,9 +37,7 @@ impl Converter<'_, '_> {
                     self.state.env.set(&name, &value);
                 }
             }
-            if !self.state.declared.contains(&name) {
-                self.state.declared.push(name);
-            }
+            self.state.declared.declare(&name);
         }
         self.history(history, false);
         Ok(())
@@ -48,32 +53,64 @@ impl Converter<'_, '_> {
         match (self.cx.options.build_args.get(name), &item.default) {
             (Some(given), _) => Ok(Some(given.clone())),
             (None, Some(default)) => self.expand(place, default).map(Some),
-            (None, None) => Ok(self.cx.globals.get(name).map(str::to_owned)),
+            (None, None) => Ok(self.cx.globals.scope.get(name).map(str::to_owned)),
         }
     }
 
+    /// Notes an argument for the outline, and looks at the value that this stage gives it.
+    fn note_arg(
+        &self,
+        place: Place,
+        instruction: &Instruction,
+        item: &ArgItem,
+        name: &str,
+        value: Option<&str>,
+    ) {
+        // One that only takes over the global value is that global argument.
+        let is_own = item.default.is_some() || self.cx.options.build_args.contains_key(name);
+        if is_own {
+            context::report_secret_value("ARG", name, value, place, self.cx.linter);
+        }
+        let is_global = !is_own && self.cx.globals.scope.get(name).is_some();
+        self.cx.notes.arg(self.id, name, || {
+            (!is_global).then(|| OutlineArg {
+                name: name.to_owned(),
+                description: lint::file::description(instruction, name),
+                value: value.map(str::to_owned),
+                lines: place.lines,
+            })
+        });
+    }
+
     /// Sets variables for the following steps and for the image.
-    pub(super) fn env(&mut self, place: Place, pairs: &Pairs) -> Result<(), FrontendError> {
-        let values = self.pairs(place, pairs, "ENV")?;
+    pub(super) fn env(
+        &mut self,
+        place: Place,
+        keyword: &str,
+        pairs: &Pairs,
+    ) -> Result<(), FrontendError> {
+        let values = self.pairs(place, keyword, pairs, "ENV")?;
         let mut history = "ENV".to_owned();
         for (name, value) in values {
             context::report_secret_name("ENV", &name, place, self.cx.linter);
+            context::report_secret_value("ENV", &name, Some(&value), place, self.cx.linter);
             let line = format!("{name}={value}");
             history = history + " " + &line;
             self.state.env.set(&name, &value);
-            let env = &mut self.state.image.config.env;
-            match env.iter_mut().find(|known| scope::split_line(known).0 == name) {
-                Some(known) => *known = line,
-                None => env.push(line),
-            }
+            self.state.env_places.set(&mut self.state.image.config.env, &name, line);
         }
         self.history(history, false);
         Ok(())
     }
 
     /// Labels the image.
-    pub(super) fn label(&mut self, place: Place, pairs: &Pairs) -> Result<(), FrontendError> {
-        let values = self.pairs(place, pairs, "LABEL")?;
+    pub(super) fn label(
+        &mut self,
+        place: Place,
+        keyword: &str,
+        pairs: &Pairs,
+    ) -> Result<(), FrontendError> {
+        let values = self.pairs(place, keyword, pairs, "LABEL")?;
         let mut history = "LABEL".to_owned();
         for (name, value) in values {
             history = format!("{history} {name}={value}");
@@ -87,16 +124,10 @@ impl Converter<'_, '_> {
     fn pairs(
         &self,
         place: Place,
+        keyword: &str,
         pairs: &Pairs,
         instruction: &'static str,
     ) -> Result<Vec<(String, String)>, FrontendError> {
-        if pairs.legacy {
-            self.cx.linter.report(Rule::LegacyKeyValueFormat, place.lines, || {
-                format!(
-                    "\"{instruction} key=value\" should be used instead of legacy \"{instruction} key value\" format"
-                )
-            });
-        }
         let mut values = Vec::new();
         for pair in &pairs.pairs {
             let name = self.expand(place, &pair.name)?;
@@ -104,6 +135,13 @@ impl Converter<'_, '_> {
                 return Err(place.error_at(pair.name.span, ErrorKind::BlankName { instruction }));
             }
             values.push((name, self.expand(place, &pair.value)?));
+        }
+        if pairs.legacy {
+            self.cx.linter.report(Rule::LegacyKeyValueFormat, place.lines, || {
+                format!(
+                    "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
+                )
+            });
         }
         Ok(values)
     }

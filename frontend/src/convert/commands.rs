@@ -13,9 +13,14 @@ use crate::place::Place;
 
 impl Converter<'_, '_> {
     /// Sets the default command.
-    pub(super) fn cmd(&mut self, place: Place, command: &Command) -> Result<(), FrontendError> {
-        self.report_repeated("CMD", place);
-        let args = self.command_args("CMD", place, command);
+    pub(super) fn cmd(
+        &mut self,
+        place: Place,
+        keyword: &str,
+        command: &Command,
+    ) -> Result<(), FrontendError> {
+        self.report_repeated("CMD", keyword, place);
+        let args = self.command_args(keyword, place, command);
         self.history(format!("CMD {}", go_text::quote_list(&args)), false);
         self.state.image.config.cmd = args;
         self.state.image.config.args_escaped = true;
@@ -27,10 +32,11 @@ impl Converter<'_, '_> {
     pub(super) fn entrypoint(
         &mut self,
         place: Place,
+        keyword: &str,
         command: &Command,
     ) -> Result<(), FrontendError> {
-        self.report_repeated("ENTRYPOINT", place);
-        let args = self.command_args("ENTRYPOINT", place, command);
+        self.report_repeated("ENTRYPOINT", keyword, place);
+        let args = self.command_args(keyword, place, command);
         self.history(format!("ENTRYPOINT {}", go_text::quote_list(&args)), false);
         self.state.image.config.entrypoint = args;
         if !self.cmd_is_set {
@@ -43,9 +49,10 @@ impl Converter<'_, '_> {
     pub(super) fn healthcheck(
         &mut self,
         place: Place,
+        keyword: &str,
         check: &Healthcheck,
     ) -> Result<(), FrontendError> {
-        self.report_repeated("HEALTHCHECK", place);
+        self.report_repeated("HEALTHCHECK", keyword, place);
         let check = match check {
             Healthcheck::None => {
                 image::Healthcheck { test: vec!["NONE".to_owned()], ..Default::default() }
@@ -76,19 +83,14 @@ impl Converter<'_, '_> {
         Ok(())
     }
 
-    fn command_args(
-        &self,
-        instruction: &'static str,
-        place: Place,
-        command: &Command,
-    ) -> Vec<String> {
+    fn command_args(&self, keyword: &str, place: Place, command: &Command) -> Vec<String> {
         match command {
             Command::Exec(args) => args.clone(),
             Command::Shell(command) => {
                 if self.state.image.config.shell.is_empty() {
                     self.cx.linter.report(Rule::JSONArgsRecommended, place.lines, || {
                         format!(
-                            "JSON arguments recommended for {instruction} to prevent unintended behavior related to OS signals"
+                            "JSON arguments recommended for {keyword} to prevent unintended behavior related to OS signals"
                         )
                     });
                 }
@@ -98,7 +100,7 @@ impl Converter<'_, '_> {
     }
 
     /// Reports an instruction of which only the last counts, at its earlier place.
-    fn report_repeated(&mut self, instruction: &'static str, place: Place) {
+    fn report_repeated(&mut self, instruction: &'static str, keyword: &str, place: Place) {
         let Some((_, earlier)) = self.seen.iter_mut().find(|(seen, _)| *seen == instruction) else {
             self.seen.push((instruction, place));
             return;
@@ -106,7 +108,7 @@ impl Converter<'_, '_> {
         let earlier = std::mem::replace(earlier, place);
         self.cx.linter.report(Rule::MultipleInstructionsDisallowed, earlier.lines, || {
             format!(
-                "Multiple {instruction} instructions should not be used in the same stage because only the last one will be used"
+                "Multiple {keyword} instructions should not be used in the same stage because only the last one will be used"
             )
         });
     }

@@ -7,7 +7,6 @@ use llb::op::{
 use llb::url::redacted;
 use llb::{Digest, Edge, Op, VertexMetadata};
 use parser::{AddInstruction, CopyInstruction, InlineFile, Sources, Word};
-use tree::pattern::Patterns;
 
 use super::Converter;
 use crate::chmod::Chmod;
@@ -15,7 +14,7 @@ use crate::error::{ErrorKind, FrontendError};
 use crate::lint::Rule;
 use crate::place::Place;
 use crate::stage::{StageId, Step};
-use crate::{expand, paths, remote};
+use crate::{expand, go_text, paths, remote};
 
 /// `COPY` or `ADD` with its words expanded; flags that are empty then are left out.
 struct Transfer {
@@ -288,6 +287,7 @@ impl Converter<'_, '_> {
             Some(id) => self.stage_source(id, &used).and_then(|state| state.edge),
             None => {
                 self.report_ignored(step, transfer, &used);
+                self.report_wide(step, transfer, &used);
                 self.context_source(step.place, &used)?
             }
         };
@@ -376,19 +376,37 @@ impl Converter<'_, '_> {
 
     /// Reports a source that the ignore file leaves out, unless the file re-includes anything.
     fn report_ignored(&self, step: &Step<'_>, transfer: &Transfer, path: &str) {
-        let patterns = &self.cx.options.ignore_patterns;
-        if patterns.is_empty() || patterns.iter().any(|pattern| pattern.starts_with('!')) {
+        if !self.cx.linter.is_on(Rule::CopyIgnoredFile) {
             return;
         }
-        let path = path.trim_start_matches('/');
-        let is_ignored = Patterns::new(patterns)
-            .is_ok_and(|known| known.matches_or_parent(std::path::Path::new(path)));
-        if is_ignored && !path.is_empty() {
+        let Some(ignored) = self.cx.ignored() else { return };
+        let path = match path.trim_start_matches('/') {
+            "" => ".",
+            path => path,
+        };
+        if ignored.matches_or_parent(std::path::Path::new(path)) {
             let verb = if transfer.is_add { "Add" } else { "Copy" };
             self.cx.linter.report(Rule::CopyIgnoredFile, step.place.lines, || {
-                format!("Attempting to {verb} file {path:?} that is excluded by .dockerignore")
+                let path = go_text::quote(path);
+                format!("Attempting to {verb} file {path} that is excluded by .dockerignore")
             });
         }
+    }
+
+    /// Reports that everything of the context is taken when nothing is kept out of it.
+    fn report_wide(&self, step: &Step<'_>, transfer: &Transfer, path: &str) {
+        let is_wide = matches!(path, "/" | "/*" | "/**");
+        let is_limited =
+            !self.cx.options.ignore_patterns.is_empty() || !transfer.exclude.is_empty();
+        if !is_wide || is_limited || step.place.is_trigger() {
+            return;
+        }
+        let instruction = if transfer.is_add { "ADD" } else { "COPY" };
+        self.cx.linter.report(Rule::WideCopyWithoutIgnoreFile, step.place.lines, || {
+            format!(
+                "{instruction} takes the whole context, and no .dockerignore keeps anything out of it"
+            )
+        });
     }
 }
 

@@ -6,6 +6,7 @@ use parser::Word;
 use super::Converter;
 use crate::error::{ErrorKind, FrontendError};
 use crate::lint::Rule;
+use crate::lint::image::UserInstruction;
 use crate::place::Place;
 use crate::{expand, ports, signal};
 
@@ -22,16 +23,16 @@ impl Converter<'_, '_> {
             for spec in expanded.words {
                 let ports = ports::parse(&spec)
                     .map_err(|message| place.error_at(word.span, ErrorKind::Port(message)))?;
-                if ports.has_mapping {
-                    self.cx.linter.report(Rule::ExposeInvalidFormat, place.lines, || {
-                        format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{spec}'")
-                    });
-                }
                 if ports.has_capitals {
                     self.cx.linter.report(Rule::ExposeProtoCasing, place.lines, || {
                         format!(
                             "Defined protocol '{spec}' in EXPOSE instruction should be lowercase"
                         )
+                    });
+                }
+                if ports.has_mapping {
+                    self.cx.linter.report(Rule::ExposeInvalidFormat, place.lines, || {
+                        format!("EXPOSE instruction should not define an IP address or host-port mapping, found '{spec}'")
                     });
                 }
                 exposed.extend(ports.ports);
@@ -66,6 +67,8 @@ impl Converter<'_, '_> {
         let user = self.expand(place, word)?;
         self.history(format!("USER {user}"), false);
         self.state.image.config.user = user;
+        let is_checked = self.cx.linter.is_on(Rule::FinalStageRunsAsRoot);
+        self.state.user = Some(UserInstruction { lines: place.lines, is_checked });
         Ok(())
     }
 

@@ -17,13 +17,14 @@ use parser::{InstructionKind, Word};
 use crate::context::Context;
 use crate::error::{ErrorKind, FrontendError};
 use crate::lint::Rule;
+use crate::lint::image::UserInstruction;
 use crate::options::NoCache;
 use crate::place::Place;
 use crate::resolve::Start;
-use crate::scope::Variables;
+use crate::scope::{LinePlaces, Variables};
 use crate::stage::{Plan, StageId, Step};
 use crate::step_name::StepNames;
-use crate::{expand, image, local, main_context, platform_args, suggest};
+use crate::{expand, image, local, main_context, platform_args};
 
 /// What a stage has come to.
 #[derive(Debug, Clone)]
@@ -37,9 +38,15 @@ pub(crate) struct StageState {
     /// Environment of its steps: `ENV` and `ARG`.
     env: Variables,
     /// Names declared by `ARG`, each once, in order.
-    declared: Vec<String>,
+    declared: Variables,
+    /// Where the variables of the image's config stand.
+    env_places: LinePlaces,
     /// Whether a `WORKDIR` has been seen.
     workdir_is_set: bool,
+    /// The last `USER` of the stage and those below it.
+    pub(crate) user: Option<UserInstruction>,
+    /// Whether the base image is not known, so that there may be more variables than are known.
+    pub(crate) base_is_unknown: bool,
     /// Local source whose tree this is or was made from.
     local: Option<String>,
     /// History entries of the base image.
@@ -140,18 +147,21 @@ pub(crate) fn add_source<'a>(
 impl Converter<'_, '_> {
     fn step(&mut self, step: &Step<'_>) -> Result<(), FrontendError> {
         let place = step.place;
+        let keyword = step.instruction.keyword.text.as_str();
         match &step.instruction.kind {
             InstructionKind::Add(add) => self.add(step, add),
-            InstructionKind::Arg(arg) => self.arg(place, arg),
-            InstructionKind::Cmd(command) => self.cmd(place, command),
+            InstructionKind::Arg(arg) => self.arg(place, &step.instruction, arg),
+            InstructionKind::Cmd(command) => self.cmd(place, keyword, command),
             InstructionKind::Copy(copy) => self.copy(step, copy),
-            InstructionKind::Entrypoint(command) => self.entrypoint(place, command),
-            InstructionKind::Env(pairs) => self.env(place, pairs),
+            InstructionKind::Entrypoint(command) => self.entrypoint(place, keyword, command),
+            InstructionKind::Env(pairs) => self.env(place, keyword, pairs),
             InstructionKind::Expose(words) => self.expose(place, words),
             // A FROM begins a stage, and a trigger can not be one.
             InstructionKind::From(_) => Ok(()),
-            InstructionKind::Healthcheck(healthcheck) => self.healthcheck(place, healthcheck),
-            InstructionKind::Label(pairs) => self.label(place, pairs),
+            InstructionKind::Healthcheck(healthcheck) => {
+                self.healthcheck(place, keyword, healthcheck)
+            }
+            InstructionKind::Label(pairs) => self.label(place, keyword, pairs),
             InstructionKind::Maintainer(word) => self.maintainer(word),
             InstructionKind::Onbuild(onbuild) => {
                 self.state.image.config.on_build.push(onbuild.trigger.clone());
@@ -176,11 +186,14 @@ impl Converter<'_, '_> {
 
     /// Reports variables that nobody has set or declared.
     fn report_unset(&self, place: Place, unset: &[String]) {
+        if self.state.base_is_unknown {
+            return;
+        }
         let is_known =
             |name: &String| self.state.declared.contains(name) || !platform_args::is_variable(name);
         for name in unset.iter().filter(|name| !is_known(name)) {
             self.cx.linter.report(Rule::UndefinedVar, place.lines, || {
-                let nearest = suggest::nearest(name, self.state.env.names());
+                let nearest = self.cx.suggestions.nearest(name, self.state.env.names());
                 let hint = nearest
                     .map_or_else(String::new, |nearest| format!(" (did you mean ${nearest}?)"));
                 format!("Usage of undefined variable '${name}'{hint}")

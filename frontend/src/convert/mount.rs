@@ -59,8 +59,12 @@ impl Converter<'_, '_> {
             let from = step.sources.get(index).copied().flatten();
             let at = |kind| step.place.error_at(flag.value.span, kind);
             match options.kind {
-                mount::MountKind::Secret => self.secret(&options, &mut mounts).map_err(at)?,
-                mount::MountKind::Ssh => self.ssh(&options, &mut mounts).map_err(at)?,
+                mount::MountKind::Secret => {
+                    self.secret(step.place, &options, &mut mounts).map_err(at)?;
+                }
+                mount::MountKind::Ssh => {
+                    self.ssh(step.place, &options, &mut mounts).map_err(at)?;
+                }
                 mount::MountKind::Bind | mount::MountKind::Cache | mount::MountKind::Tmpfs => {
                     let dest = self.mount_target(&options.target).map_err(at)?;
                     if let Some(id) = from {
@@ -176,13 +180,19 @@ impl Converter<'_, '_> {
         self.add_internal(place, "setting cache mount permissions", Op::File(op), inputs)
     }
 
-    fn secret(&self, options: &mount::Mount, mounts: &mut Mounts) -> Result<(), ErrorKind> {
+    fn secret(
+        &self,
+        place: Place,
+        options: &mount::Mount,
+        mounts: &mut Mounts,
+    ) -> Result<(), ErrorKind> {
         let id = match options.id.as_deref().filter(|id| !id.is_empty()) {
             Some(id) => id.to_owned(),
             None if options.target.is_empty() => return Err(ErrorKind::UnnamedSecret),
             None => paths::base_name(&options.target).to_owned(),
         };
         let optional = !options.required;
+        self.cx.notes.secret(self.id, &id, options.required, place.lines);
         if let Some(name) = &options.env {
             mounts.secret_env.push(SecretEnv { id: id.clone(), name: name.clone(), optional });
         }
@@ -207,7 +217,12 @@ impl Converter<'_, '_> {
         Ok(())
     }
 
-    fn ssh(&self, options: &mount::Mount, mounts: &mut Mounts) -> Result<(), ErrorKind> {
+    fn ssh(
+        &self,
+        place: Place,
+        options: &mount::Mount,
+        mounts: &mut Mounts,
+    ) -> Result<(), ErrorKind> {
         let dest = if options.target.is_empty() {
             format!("/run/buildkit/ssh_agent.{}", mounts.ssh_sockets.len())
         } else {
@@ -224,6 +239,7 @@ impl Converter<'_, '_> {
             mode: options.mode.unwrap_or(0o600),
             optional: !options.required,
         };
+        self.cx.notes.ssh(self.id, &ssh.id, options.required, place.lines);
         mounts.ssh_sockets.push(dest.clone());
         mounts
             .mounts

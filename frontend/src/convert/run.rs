@@ -11,6 +11,7 @@ use parser::{Command, Heredoc, Run, Security, ShellCommand, Word};
 use super::Converter;
 use super::mount::{Mounts, PlacedMount, plain};
 use crate::error::{ErrorKind, FrontendError};
+use crate::lint::{self, Rule};
 use crate::paths;
 use crate::place::Place;
 use crate::platform_args;
@@ -24,6 +25,7 @@ impl Converter<'_, '_> {
     pub(super) fn run(&mut self, step: &Step<'_>, run: &Run) -> Result<(), FrontendError> {
         self.state.note_result(self.cx);
         let mut mounts = self.mounts(step, run)?;
+        self.check_command(step, &run.command, &mounts);
         let (args, suffix) = self.run_args(step.place, &run.command, &mut mounts)?;
         let network = self.network(run.network);
         if network == NetworkMode::Host {
@@ -38,6 +40,9 @@ impl Converter<'_, '_> {
         }
         let devices = run.devices.iter().map(|device| self.device(step.place, device));
         let cdi_devices = devices.collect::<Result<_, _>>()?;
+        if !self.cx.wants_definition {
+            return Ok(());
+        }
         if self.cx.options.shm_size > 0 {
             let shm = MountKind::Tmpfs { size: self.cx.options.shm_size };
             mounts.mounts.push(PlacedMount {
@@ -114,6 +119,38 @@ impl Converter<'_, '_> {
         }
     }
 
+    /// Evaluates the rules about commands.
+    fn check_command(&self, step: &Step<'_>, command: &Command, mounts: &Mounts) {
+        let linter = self.cx.linter;
+        let is_wanted =
+            linter.is_on(Rule::PackageListsKept) || linter.is_on(Rule::DownloadPipedToShell);
+        if !is_wanted || step.place.is_trigger() {
+            return;
+        }
+        // What is written into these is no part of the layer.
+        let places = mounts.mounts.iter().filter(|placed| {
+            matches!(placed.mount.kind, MountKind::Cache(_) | MountKind::Tmpfs { .. })
+        });
+        let places: Vec<&str> = places.map(|placed| placed.mount.dest.as_str()).collect();
+        let facts = match command {
+            Command::Exec(args) => lint::run::in_args(args, &places),
+            Command::Shell(_) if !lint::run::is_posix(&self.state.image.config.shell) => return,
+            Command::Shell(shell) => match shell.sole_heredoc() {
+                Some(heredoc) if is_foreign_script(&heredoc.body) => return,
+                Some(heredoc) => lint::run::in_script(&heredoc.content(), &places),
+                None => lint::run::in_script(&with_bodies(shell), &places),
+            },
+        };
+        if let Some((from, to)) = &facts.piped {
+            linter.report(Rule::DownloadPipedToShell, step.place.lines, || {
+                format!("Output of {from} is run by {to}: what the step does is up to the server")
+            });
+        }
+        for kept in facts.kept.iter().filter(|_| self.plan.is_shipped(self.id)) {
+            linter.report(Rule::PackageListsKept, step.place.lines, || kept.message());
+        }
+    }
+
     /// A tree with just this file.
     pub(super) fn inline_file(&mut self, place: Place, action: MkfileAction) -> Edge {
         let op = FileOp {
@@ -174,7 +211,7 @@ impl Converter<'_, '_> {
         let declared: Vec<String> = self
             .state
             .declared
-            .iter()
+            .names()
             .map(|name| format!("{name}={} ", self.state.env.get(name).unwrap_or_default()))
             .collect();
         let count =
@@ -214,6 +251,16 @@ fn with_bodies(shell: &ShellCommand) -> String {
         text = text + "\n" + &heredoc.body + &heredoc.name;
     }
     text
+}
+
+/// Whether a script names an interpreter that is no shell.
+fn is_foreign_script(body: &str) -> bool {
+    let Some(line) = body.strip_prefix("#!").and_then(|body| body.lines().next()) else {
+        return false;
+    };
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let program = words.find(|word| !word.ends_with("/env") && !word.starts_with('-'));
+    !lint::run::is_posix(&program.into_iter().collect::<Vec<_>>())
 }
 
 /// First line of a heredoc body, with dots when there are more.

@@ -10,7 +10,7 @@ use crate::image;
 use crate::lint::Rule;
 use crate::outcome::{ImageLocation, ResolvedImage};
 use crate::resolve::{self, ImageStart, Start};
-use crate::scope::Variables;
+use crate::scope::{LinePlaces, Variables};
 use crate::stage::{Base, Plan, StageId};
 use crate::step_name::StepNames;
 
@@ -30,8 +30,11 @@ pub(super) fn state(
         image: image::empty(&platform),
         platform,
         env: Variables::default(),
-        declared: Vec::new(),
+        declared: Variables::default(),
+        env_places: LinePlaces::default(),
         workdir_is_set: false,
+        user: None,
+        base_is_unknown: false,
         local: None,
         base_history_len: 0,
         base_layers: Vec::new(),
@@ -45,6 +48,7 @@ pub(super) fn state(
             }
         }
         Start::Scratch => {}
+        Start::Unknown => state.base_is_unknown = true,
         Start::Local { context, source } => {
             state.edge = Some(local_source(cx, definition, source, context));
             state.local = Some(source.clone());
@@ -62,6 +66,7 @@ pub(super) fn state(
     for (name, value) in Variables::from_lines(&state.image.config.env).iter() {
         state.env.set(name, value);
     }
+    state.env_places = LinePlaces::of(&state.image.config.env);
     state
 }
 
@@ -77,7 +82,9 @@ fn set_image(
 ) {
     let stage = &plan.stages[id];
     let image = start.image;
-    report_foreign_platform(cx, plan, id, image);
+    if start.context.is_none() {
+        report_foreign_platform(cx, plan, id, image);
+    }
     state.image = image::on_top_of(&image.config);
     if stage.has_triggers {
         state.image.config.on_build.clear();
@@ -112,7 +119,7 @@ pub(super) fn platform(
             done.get(*base).and_then(Option::as_ref).map(|base| base.platform.clone())
         }
         Start::Image(image) => Some(image.platform.clone()),
-        Start::Scratch | Start::Local { .. } | Start::Source { .. } => None,
+        Start::Scratch | Start::Local { .. } | Start::Source { .. } | Start::Unknown => None,
     };
     let asked = plan.stages[id].platform.as_ref().unwrap_or(&cx.target_platform);
     inherited.unwrap_or_else(|| asked.clone())
@@ -157,11 +164,10 @@ fn image_name(context: Option<&str>, image: &ResolvedImage, names: &mut StepName
 /// Reports an image for another platform than the stage asks for.
 fn report_foreign_platform(cx: &Context<'_>, plan: &Plan<'_>, id: StageId, image: &ResolvedImage) {
     let stage = &plan.stages[id];
-    if stage.platform.is_none() && !cx.platform_is_chosen() {
-        return;
-    }
-    let expected = stage.platform.as_ref().unwrap_or(&cx.target_platform);
-    if let Some(actual) = resolve::is_foreign(image, expected) {
+    let expected = stage.platform.as_ref().unwrap_or(&cx.target_platform).normalized();
+    let is_chosen = stage.platform.is_some() || cx.platform_is_chosen();
+    if let Some(actual) = resolve::is_foreign(image, &expected, is_chosen) {
+        cx.linter.enter(stage.comments);
         cx.linter.report(Rule::InvalidBaseImagePlatform, stage.place.lines, || {
             let name = match &stage.base {
                 Base::Named(name) => name,

@@ -7,6 +7,7 @@ use parser::Word;
 use super::Converter;
 use super::copy::owner;
 use crate::error::FrontendError;
+use crate::go_text;
 use crate::lint::Rule;
 use crate::paths;
 use crate::stage::Step;
@@ -17,7 +18,10 @@ impl Converter<'_, '_> {
         let path = self.expand(step.place, word)?;
         if !self.state.workdir_is_set && !path.starts_with('/') {
             self.cx.linter.report(Rule::WorkdirRelativePath, step.place.lines, || {
-                format!("Relative workdir {path:?} can have unexpected results if the base image changes")
+                format!(
+                    "Relative workdir {} can have unexpected results if the base image changes",
+                    go_text::quote(&path)
+                )
             });
         }
         self.state.workdir_is_set = true;

@@ -6,19 +6,24 @@ use parser::{Dockerfile, FromInstruction, Instruction, InstructionKind, WarningK
 
 use super::casing::{self, Casing};
 use super::names::RESERVED_STAGES;
-use super::{Linter, Rule};
+use super::{LintOptions, Linter, Rule};
 use crate::outcome::LineRange;
 
 /// Evaluates the rules for every instruction of the file, whether it is needed or not.
 pub(crate) fn check(dockerfile: &Dockerfile, linter: &Linter) {
-    let casing = casing::majority(
-        dockerfile.instructions.iter().map(|instruction| instruction.keyword.text.as_str()),
-    );
+    // Global arguments belong to no stage and take no part in the majority.
+    let is_stage = |instruction: &Instruction| matches!(instruction.kind, InstructionKind::From(_));
+    let first_stage = dockerfile.instructions.iter().position(is_stage).unwrap_or(0);
+    let in_stages = &dockerfile.instructions[first_stage..];
+    let casing = casing::majority(in_stages.iter().map(|it| it.keyword.text.as_str()));
     let mut stages = BTreeSet::new();
-    for instruction in &dockerfile.instructions {
-        linter.enter(instruction.comments.iter().map(|comment| comment.text.as_str()));
+    let mut warnings = dockerfile.warnings.iter().peekable();
+    for (index, instruction) in dockerfile.instructions.iter().enumerate() {
+        linter.enter(&instruction.comments);
         let lines = LineRange { start: instruction.lines.start, end: instruction.lines.end };
-        check_casing(instruction, casing, lines, linter);
+        while let Some(warning) = warnings.next_if(|warning| warning.line <= lines.end) {
+            check_warning(warning, linter);
+        }
         match &instruction.kind {
             InstructionKind::From(from) => {
                 check_from(instruction, from, &mut stages, lines, linter)
@@ -35,17 +40,19 @@ pub(crate) fn check(dockerfile: &Dockerfile, linter: &Linter) {
             }
             _ => {}
         }
-        for warning in
-            dockerfile.warnings.iter().filter(|w| (lines.start..=lines.end).contains(&w.line))
-        {
-            match warning.kind {
-                WarningKind::EmptyContinuation => {
-                    let lines = LineRange { start: warning.line, end: warning.line };
-                    linter.report(Rule::NoEmptyContinuation, lines, || {
-                        "Empty continuation line".to_owned()
-                    });
-                }
-            }
+        if index >= first_stage {
+            check_casing(instruction, casing, lines, linter);
+        }
+    }
+}
+
+/// Reports what the parser found dubious.
+fn check_warning(warning: &parser::Warning, linter: &Linter) {
+    match warning.kind {
+        WarningKind::EmptyContinuation => {
+            let lines = LineRange { start: warning.line, end: warning.line };
+            linter
+                .report(Rule::NoEmptyContinuation, lines, || "Empty continuation line".to_owned());
         }
     }
 }
@@ -83,22 +90,22 @@ fn check_from<'d>(
             format!("'{}' and '{keyword}' keywords' casing do not match", stage.keyword.text)
         });
     }
-    if !stages.insert(name) {
-        linter.report(Rule::DuplicateStageName, lines, || {
-            format!("Duplicate stage name \"{name}\", stage names should be unique")
-        });
-    }
+    check_description("FROM", &[name], instruction, lines, linter);
     if RESERVED_STAGES.contains(&name) {
         linter.report(Rule::ReservedStageName, lines, || {
             format!("Stage name should not use the same name as reserved stage \"{name}\"")
         });
     }
-    check_description("build stage", &[written], instruction, lines, linter);
+    if !stages.insert(name) {
+        linter.report(Rule::DuplicateStageName, lines, || {
+            format!("Duplicate stage name \"{name}\", stage names should be unique")
+        });
+    }
 }
 
 /// Reports a comment that looks like a description of something else.
 fn check_description(
-    what: &str,
+    instruction_name: &str,
     names: &[&str],
     instruction: &Instruction,
     lines: LineRange,
@@ -106,12 +113,14 @@ fn check_description(
 ) {
     let Some(comment) = instruction.comments.last() else { return };
     let described = comment.text.split(' ').next().unwrap_or_default();
-    if comment.text.starts_with("check=") || names.contains(&described) {
+    if LintOptions::of_comment(&comment.text).is_some() || names.contains(&described) {
         return;
     }
     linter.report(Rule::InvalidDefinitionDescription, lines, || {
         let example = if let [name] = names { name } else { "<arg_key>" };
-        format!("Comment for {what} should follow the format: `# {example} <description>`")
+        format!(
+            "Comment for {instruction_name} should follow the format: `# {example} <description>`"
+        )
     });
 }
 
@@ -119,5 +128,5 @@ fn check_description(
 pub(crate) fn description(instruction: &Instruction, name: &str) -> Option<String> {
     let texts = instruction.comments.iter().map(|comment| comment.text.as_str());
     let mut described = texts.filter_map(|text| text.strip_prefix(name)?.strip_prefix(' '));
-    described.next().map(|text| text.trim().to_owned())
+    described.next().map(str::to_owned)
 }

@@ -1,12 +1,16 @@
 //! What the tests share: reading options, and answering requests from the images of the conformance kit.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test file uses its part, and fails by panicking"
+)]
 
 use std::path::{Path, PathBuf};
 
 use frontend::{
-    Build, FrontendError, ImageLocation, ImageRequest, MainContext, NamedContext, NoCache, Options,
-    Outcome, ResolvedImage, ResolvedImages,
+    Answer, Build, Findings, FrontendError, ImageLocation, ImageRequest, MainContext, NamedContext,
+    NoCache, Options, Outcome, Outline, ResolvedImage, ResolvedImages, Warning,
 };
 use llb::image::{Index, Manifest};
 use llb::{Digest, Platform};
@@ -126,6 +130,48 @@ pub(crate) fn convert(
         }
     }
     panic!("the frontend asks for images that it was given");
+}
+
+/// What the build checks say, and the errors; images that are not in the kit are not known.
+pub(crate) fn check(text: &str, options: &Options) -> (Vec<Warning>, Vec<String>) {
+    let dockerfile = parser::parse(text.as_bytes()).unwrap();
+    let mut known = ResolvedImages::default();
+    for _ in 0..10 {
+        match frontend::check(&dockerfile, options, &known) {
+            Answer::Known(Findings { warnings, errors }) => {
+                return (warnings, errors.iter().map(|error| describe(error, text)).collect());
+            }
+            Answer::Needs(requests) => {
+                requests.iter().for_each(|request| answer(&mut known, request))
+            }
+        }
+    }
+    panic!("the frontend asks for images that it was given");
+}
+
+/// The outline of the target, or the errors; images that are not in the kit are not known.
+pub(crate) fn outline(text: &str, options: &Options) -> Result<Outline, Vec<String>> {
+    let dockerfile = parser::parse(text.as_bytes()).unwrap();
+    let mut known = ResolvedImages::default();
+    for _ in 0..10 {
+        let outline = frontend::outline(&dockerfile, options, &known);
+        match outline.map_err(|errors| {
+            errors.iter().map(|error| describe(error, text)).collect::<Vec<_>>()
+        })? {
+            Answer::Known(outline) => return Ok(outline),
+            Answer::Needs(requests) => {
+                requests.iter().for_each(|request| answer(&mut known, request))
+            }
+        }
+    }
+    panic!("the frontend asks for images that it was given");
+}
+
+fn answer(known: &mut ResolvedImages, request: &ImageRequest) {
+    match resolve(request) {
+        Some(image) => known.insert(request, image),
+        None => known.insert_unknown(request),
+    }
 }
 
 /// An error with its cause, lines, marked text and hint.

@@ -5,6 +5,7 @@ pub(crate) mod file;
 pub(crate) mod missing;
 pub(crate) mod mounts;
 pub(crate) mod output;
+mod reuse;
 pub(crate) mod source;
 
 use llb::Op;

@@ -197,7 +197,7 @@ fn cache_identity(
 fn fill(base: &Stack, selector: &str, folder: &Path) -> Result<(), CacheError> {
     let failed = |source: std::io::Error| CacheError::Io { path: folder.to_owned(), source };
     let mut draft =
-        Draft::new(Stack::new(Vec::new()), LayerDir::new(folder.to_owned()), Encoding::default());
+        Draft::new(Stack::empty(), LayerDir::new(folder.to_owned()), Encoding::default());
     let options = CopyOptions {
         source: if selector.is_empty() { "/".to_owned() } else { selector.to_owned() },
         dest: "/".to_owned(),

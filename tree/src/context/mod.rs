@@ -3,24 +3,32 @@
 //! Owners are 0:0, the root's own metadata does not count, and what the ignore file matches is not there.
 //! Nothing is read before it is asked for: a `COPY` of one file looks at one file.
 //!
-//! Hashes of file contents are kept between builds in a stat cache (`stat_cache`), so that an unchanged
-//! context costs one `stat` per file.
+//! Hashes of file contents are kept between builds in a stat cache (`stat_cache`), and those of whole
+//! directories beside it (`folder_cache`), so that an unchanged context costs one `stat` per file.
+//!
+//! A directory is listed once: what is copied is what was hashed. A file that has changed by the time it is
+//! read raises a [flag](Context::has_changed).
 
+mod folder_cache;
 mod stat_cache;
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::data::is_unchanged;
 use crate::path::split;
 use crate::pattern::{Inherited, Patterns};
 use crate::recent::Recent;
-use crate::{DirEntry, Kind, Metadata, Timestamp, View, content, walk};
-use stat_cache::StatCache;
+use crate::{DirEntry, FileData, Kind, Metadata, Timestamp, TreeError, View, content, walk};
+use folder_cache::FolderCache;
+use stat_cache::{StatCache, has_rested};
 
 /// Times a file is hashed again because it changed meanwhile.
 const ATTEMPTS: usize = 4;
@@ -33,7 +41,18 @@ pub struct Context {
     ignore: Patterns,
     recent: Recent<OwnedFd>,
     stat_cache: StatCache,
+    folder_cache: FolderCache,
+    listed: Listed,
+    changed: Arc<AtomicBool>,
+    /// Whether there were more names than are remembered.
+    forgetful: AtomicBool,
 }
+
+/// Directories as they were listed, and the number of names in them.
+type Listed = Mutex<(HashMap<PathBuf, Arc<Vec<DirEntry>>>, usize)>;
+
+/// Names that are remembered at most; a larger context is listed again when it is asked for again.
+const MOST_LISTED: usize = 300_000;
 
 impl Context {
     /// Opens a context folder. `stat_cache` names the file that keeps content hashes; it need not exist, and
@@ -48,7 +67,70 @@ impl Context {
             ignore,
             recent: Recent::default(),
             stat_cache: StatCache::load(stat_cache),
+            folder_cache: FolderCache::new(stat_cache.map(|path| path.with_extension("folders"))),
+            listed: Listed::default(),
+            changed: Arc::default(),
+            forgetful: AtomicBool::new(false),
         })
+    }
+
+    /// Whether a file that was read was not, or did not stay, as it had been when its directory was listed.
+    #[must_use]
+    pub fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
+    }
+
+    /// Whether every directory is listed only once: then what is copied is what was hashed.
+    #[must_use]
+    pub fn is_remembered(&self) -> bool {
+        !self.forgetful.load(Ordering::Relaxed)
+    }
+
+    /// A directory as it was listed before.
+    fn listing(&self, path: &Path) -> Option<Arc<Vec<DirEntry>>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).0.get(path).cloned()
+    }
+
+    fn remember(&self, path: &Path, entries: &[DirEntry]) {
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        if listed.1 + entries.len() < MOST_LISTED {
+            listed.1 += entries.len();
+            listed.0.insert(path.to_owned(), Arc::new(entries.to_vec()));
+        } else {
+            self.forgetful.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Metadata of a path as its directory was listed before.
+    fn listed(&self, path: &Path) -> Option<Option<Metadata>> {
+        let (parent, name) = split(path)?;
+        let entries = self.listing(parent)?;
+        let found = entries.binary_search_by(|entry| entry.name.as_os_str().cmp(name)).ok();
+        Some(found.map(|found| entries[found].metadata.clone()))
+    }
+
+    /// What stands for names of a directory and for all that shows a change of them.
+    fn fingerprint(directory: &Path, entries: &[&DirEntry]) -> [u8; 32] {
+        let mut bytes = Vec::with_capacity(64 + entries.len() * 96);
+        let text = |bytes: &mut Vec<u8>, text: &[u8]| {
+            bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(text);
+        };
+        text(&mut bytes, directory.as_os_str().as_bytes());
+        for DirEntry { name, metadata } in entries {
+            text(&mut bytes, name.as_bytes());
+            bytes.push(metadata.kind as u8);
+            for number in [metadata.mode, metadata.rdev.0, metadata.rdev.1] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+            bytes.extend_from_slice(&metadata.size.to_le_bytes());
+            for time in [metadata.mtime, metadata.ctime] {
+                bytes.extend_from_slice(&time.seconds.to_le_bytes());
+                bytes.extend_from_slice(&time.nanoseconds.to_le_bytes());
+            }
+            bytes.extend_from_slice(&metadata.inode.1.to_le_bytes());
+        }
+        blake3::hash(&bytes).into()
     }
 
     /// Writes the stat cache, if anything was hashed since it was read.
@@ -56,7 +138,8 @@ impl Context {
     /// # Errors
     /// When the file cannot be written; the old one is then left as it is.
     pub fn save_cache(&self) -> io::Result<()> {
-        self.stat_cache.save()
+        self.stat_cache.save()?;
+        self.folder_cache.save()
     }
 
     fn dir(&self, path: &Path) -> io::Result<Option<Arc<OwnedFd>>> {
@@ -161,7 +244,7 @@ impl Context {
         loop {
             let mut file = walk::open_file(dir.as_fd(), name)?;
             let before = walk::metadata_of(file.as_fd())?;
-            let hash = content::payload(&mut file, &walk::xattrs(dir.as_fd(), name)?)?;
+            let hash = content::payload(&mut file, before.size, &walk::xattrs(dir.as_fd(), name)?)?;
             let after = walk::metadata_of(file.as_fd())?;
             let steady = before.size == after.size
                 && before.mtime == after.mtime
@@ -184,6 +267,9 @@ impl View for Context {
                 ..owned(walk::metadata_of(self.root.as_fd())?)
             }));
         };
+        if let Some(listed) = self.listed(path) {
+            return Ok(listed);
+        }
         let Some(dir) = self.dir(parent)? else { return Ok(None) };
         let Some(metadata) = walk::metadata(dir.as_fd(), name)? else { return Ok(None) };
         let (ignored, inherited) = self.ignored(path);
@@ -194,6 +280,9 @@ impl View for Context {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        if let Some(listed) = self.listing(path) {
+            return Ok(listed.to_vec());
+        }
         let list = || {
             let dir =
                 self.dir(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotADirectory))?;
@@ -221,13 +310,20 @@ impl View for Context {
                 entries.push(DirEntry { name, metadata: owned(metadata) });
             }
             entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            self.remember(path, &entries);
             Ok(entries)
         };
         list().map_err(|error| walk::with_path(error, "cannot read directory", path))
     }
 
-    fn open(&self, path: &Path) -> io::Result<File> {
-        self.at(path, walk::open_file)
+    fn open(&self, path: &Path) -> io::Result<FileData> {
+        let file = self.at(path, walk::open_file)?;
+        let now = owned(walk::metadata_of(file.as_fd())?);
+        let before = self.listed(path).flatten().unwrap_or_else(|| now.clone());
+        if !is_unchanged(&before, &now) {
+            self.changed.store(true, Ordering::Relaxed);
+        }
+        Ok(FileData::watched(file, before, Arc::clone(&self.changed)))
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
@@ -250,6 +346,30 @@ impl View for Context {
             self.hash(path).map_err(|error| walk::with_path(error, "cannot read", path))?;
         if steady {
             self.stat_cache.add(path, &metadata, hash, started);
+        }
+        Ok(hash)
+    }
+
+    fn leaves(
+        &self,
+        directory: &Path,
+        entries: &[&DirEntry],
+        hash: &dyn Fn() -> Result<[u8; 32], TreeError>,
+    ) -> Result<[u8; 32], TreeError> {
+        let fingerprint = Self::fingerprint(directory, entries);
+        if let Some(known) = self.folder_cache.find(&fingerprint) {
+            return Ok(known);
+        }
+        let started = now();
+        let hash = hash()?;
+        let is_settled = |entry: &&DirEntry| {
+            let path = directory.join(&entry.name);
+            has_rested(&entry.metadata, started)
+                && (entry.metadata.kind != Kind::File
+                    || self.stat_cache.find(&path, &entry.metadata).is_some())
+        };
+        if entries.iter().all(is_settled) {
+            self.folder_cache.add(fingerprint, hash);
         }
         Ok(hash)
     }

@@ -20,7 +20,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use crate::{Metadata, Timestamp};
 
@@ -38,11 +38,17 @@ const MAX_AGE: u8 = 16;
 #[derive(Debug, Default)]
 pub(super) struct StatCache {
     file: Option<PathBuf>,
+    /// Read when first asked for: directories that have not changed are known without.
+    known: OnceLock<Known>,
+    fresh: Mutex<HashMap<PathBuf, Entry>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
     bytes: Vec<u8>,
     /// Where entries begin, in order of their paths.
     starts: Vec<usize>,
     used: Vec<AtomicBool>,
-    fresh: Mutex<HashMap<PathBuf, Entry>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,21 +76,28 @@ impl Stamp {
 
 impl StatCache {
     pub(super) fn load(file: Option<&Path>) -> Self {
-        let Some(path) = file else { return Self::default() };
-        let bytes = fs_err::read(path).unwrap_or_default();
-        let starts = index(&bytes).unwrap_or_default();
-        let used = starts.iter().map(|_| AtomicBool::new(false)).collect();
-        Self { file: Some(path.to_owned()), bytes, starts, used, fresh: Mutex::default() }
+        Self { file: file.map(Path::to_owned), ..Self::default() }
+    }
+
+    fn known(&self) -> &Known {
+        self.known.get_or_init(|| {
+            let bytes = self.file.as_ref().and_then(|file| fs_err::read(file).ok());
+            let bytes = bytes.unwrap_or_default();
+            let starts = index(&bytes).unwrap_or_default();
+            let used = starts.iter().map(|_| AtomicBool::new(false)).collect();
+            Known { bytes, starts, used }
+        })
     }
 
     /// The hash of a file, if it is known and the file has not changed.
     pub(super) fn find(&self, path: &Path, metadata: &Metadata) -> Option<[u8; 32]> {
         let stamp = Stamp::of(metadata);
         let wanted = path.as_os_str().as_bytes();
-        if let Ok(found) = self.starts.binary_search_by(|&start| self.path(start).cmp(wanted)) {
-            let entry = self.entry(self.starts[found])?;
+        let known = self.known();
+        if let Ok(found) = known.starts.binary_search_by(|&start| known.path(start).cmp(wanted)) {
+            let entry = known.entry(known.starts[found])?;
             if entry.stamp == stamp {
-                self.used[found].store(true, Ordering::Relaxed);
+                known.used[found].store(true, Ordering::Relaxed);
                 return Some(entry.hash);
             }
         }
@@ -94,11 +107,10 @@ impl StatCache {
 
     /// Notes the hash of a file that was read from `started` on and did not change meanwhile.
     pub(super) fn add(&self, path: &Path, metadata: &Metadata, hash: [u8; 32], started: Timestamp) {
-        let stamp = Stamp::of(metadata);
-        let changed = stamp.mtime.max(stamp.ctime);
-        if changed.seconds.saturating_add(RESTED) >= started.seconds {
+        if !has_rested(metadata, started) {
             return;
         }
+        let stamp = Stamp::of(metadata);
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         fresh.insert(path.to_owned(), Entry { stamp, age: 0, hash });
     }
@@ -110,17 +122,20 @@ impl StatCache {
             return Ok(());
         }
         let mut all = BTreeMap::new();
-        for (&start, used) in self.starts.iter().zip(&self.used) {
-            let Some(mut entry) = self.entry(start) else { continue };
+        let known = self.known();
+        for (&start, used) in known.starts.iter().zip(&known.used) {
+            let Some(mut entry) = known.entry(start) else { continue };
             entry.age = if used.load(Ordering::Relaxed) { 0 } else { entry.age.saturating_add(1) };
             if entry.age <= MAX_AGE {
-                all.insert(self.path(start), entry);
+                all.insert(known.path(start), entry);
             }
         }
         all.extend(fresh.iter().map(|(path, entry)| (path.as_os_str().as_bytes(), *entry)));
         write(file, &encode(&all))
     }
+}
 
+impl Known {
     fn entry(&self, start: usize) -> Option<Entry> {
         let mut fields = Fields(self.bytes.get(start + 4..)?);
         let stamp = Stamp {
@@ -136,6 +151,11 @@ impl StatCache {
     fn path(&self, start: usize) -> &[u8] {
         entry_path(&self.bytes, start).unwrap_or_default()
     }
+}
+
+/// Whether a path had been left alone for long enough at `started` to be trusted by its times.
+pub(super) fn has_rested(metadata: &Metadata, started: Timestamp) -> bool {
+    metadata.mtime.max(metadata.ctime).seconds.saturating_add(RESTED) < started.seconds
 }
 
 fn entry_path(bytes: &[u8], start: usize) -> Option<&[u8]> {
@@ -185,7 +205,7 @@ fn encode(entries: &BTreeMap<&[u8], Entry>) -> Vec<u8> {
     bytes
 }
 
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.{:016x}", std::process::id(), next_number()));
     let aside = PathBuf::from(name);

@@ -1,11 +1,10 @@
-//! The tar of a layer, straight from the folder that overlayfs wrote it to.
+//! The tar of a layer, straight from the folder that overlayfs wrote it to, or from a plan of it in memory.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::iter::Peekable;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::vec;
@@ -13,10 +12,12 @@ use std::vec;
 use rustix::io::Errno;
 
 use super::{CAPABILITY, entry, push, same};
-use crate::layer::{self, Encoding, LayerDir, Owners, Whiteouts};
+use crate::layer::{Encoding, LayerDir, Owners};
+use crate::packed::Written;
+use crate::part::Part;
 use crate::stack::{Merged, Stack};
 use crate::tar::{Entry, EntryKind, Writer};
-use crate::{DirEntry, Kind, Metadata, View, walk};
+use crate::{DirEntry, FileData, Kind, Metadata, View, walk};
 
 /// Largest list of names of extended attributes, the kernel's limit.
 const MAX_XATTRS: usize = 1 << 16;
@@ -33,32 +34,51 @@ pub fn write_layer(
     out: &mut dyn Write,
 ) -> io::Result<()> {
     let Owners::Native = encoding.owners;
-    let root = upper.root()?;
+    let root = Part::Folder(upper.shared_root()?, encoding.whiteouts, None);
+    write_part(&root, lower, out, &mut |_, _| Ok(None)).map(drop)
+}
+
+/// Bytes and extended attributes of a file.
+pub(crate) type WholeFile = (FileData, Vec<(OsString, Vec<u8>)>);
+
+/// Yields a file that was read ahead.
+pub(crate) type ReadAhead<'a> = dyn FnMut(&Part, &OsStr) -> io::Result<Option<WholeFile>> + 'a;
+
+/// Writes the tar of a layer whose root is `root`. Returns what it has of a packed root.
+pub(crate) fn write_part(
+    root: &Part,
+    lower: &Stack,
+    out: &mut dyn Write,
+    ahead: &mut ReadAhead<'_>,
+) -> io::Result<Vec<Written>> {
     let below = lower.merged(Path::new(""))?;
     let mut walk = Walk {
         writer: Writer::new(out),
         lower,
-        whiteouts: encoding.whiteouts,
+        ahead,
+        noted: Vec::new(),
         path: Vec::new(),
         parents: Vec::new(),
         written: HashMap::new(),
         unchanged: HashMap::new(),
     };
-    walk.directory(root, below.as_deref(), layer::is_opaque(root, encoding.whiteouts)?)?;
+    walk.directory(root, below.as_deref(), root.is_opaque()?)?;
     walk.writer.finish()?;
-    Ok(())
+    Ok(walk.noted)
 }
 
-struct Walk<'a> {
+struct Walk<'a, 'r> {
     writer: Writer<&'a mut dyn Write>,
     lower: &'a Stack,
-    whiteouts: Whiteouts,
+    ahead: &'a mut ReadAhead<'r>,
+    /// What was written of a packed layer.
+    noted: Vec<Written>,
     /// Path of what is looked at.
     path: Vec<u8>,
     /// Directories on the way to it that are unchanged and not yet written, outermost first.
     parents: Vec<Entry>,
-    /// First name written of each file with several.
-    written: HashMap<(u64, u64), Vec<u8>>,
+    /// First name written of each file with several, and where its bytes are.
+    written: HashMap<(u64, u64), (Vec<u8>, u64)>,
     /// Names of such files in opaque directories that are as they were below. Should another name of the
     /// file turn out to be new, these have to follow it.
     unchanged: HashMap<(u64, u64), Vec<Entry>>,
@@ -66,20 +86,15 @@ struct Walk<'a> {
 
 /// A name of the upper folder, or one that only the layers below an opaque directory have.
 struct Name<'a> {
-    dir: BorrowedFd<'a>,
+    dir: &'a Part,
     name: &'a OsStr,
     metadata: Metadata,
     below: Option<Metadata>,
 }
 
-impl Walk<'_> {
-    fn directory(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        below: Option<&Merged>,
-        opaque: bool,
-    ) -> io::Result<()> {
-        let mut names: Vec<_> = walk::names(dir)?.into_iter().map(|(name, _)| name).collect();
+impl Walk<'_, '_> {
+    fn directory(&mut self, dir: &Part, below: Option<&Merged>, opaque: bool) -> io::Result<()> {
+        let mut names = dir.names()?;
         names.sort_unstable();
         let mut hidden = match below {
             Some(_) if opaque => self.lower.read_dir(Path::new(OsStr::from_bytes(&self.path)))?,
@@ -89,7 +104,7 @@ impl Walk<'_> {
         .peekable();
         for name in &names {
             self.deletions(&mut hidden, Some(name))?;
-            let Some(metadata) = walk::metadata(dir, name)? else {
+            let Some(metadata) = dir.metadata(name)? else {
                 return Err(self.error("disappeared while it was read"));
             };
             let found = match below {
@@ -100,7 +115,7 @@ impl Walk<'_> {
                 None => None,
             };
             let length = push(&mut self.path, name.as_bytes());
-            if layer::is_whiteout(dir, name, &metadata)? {
+            if dir.is_whiteout(name, &metadata)? {
                 if found.is_some() {
                     self.whiteout(length)?;
                 }
@@ -136,12 +151,11 @@ impl Walk<'_> {
         parent_below: Option<&Merged>,
         opaque: bool,
     ) -> io::Result<()> {
-        let Some(dir) = walk::open_dir(item.dir, item.name)? else {
+        let Some(dir) = item.dir.dir(item.name)? else {
             return Err(self.error("disappeared while it was read"));
         };
-        let dir = dir.as_fd();
         for redirect in ["trusted.overlay.redirect", "user.overlay.redirect"] {
-            if walk::xattr(dir, OsStr::new(""), redirect)?.is_some() {
+            if dir.own_xattr(redirect)?.is_some() {
                 return Err(self.error(
                     "was renamed by an overlay with `redirect_dir`, which is not supported",
                 ));
@@ -152,7 +166,7 @@ impl Walk<'_> {
             _ => None,
         };
         let Some(mut entry) = entry(&self.path, &item.metadata) else { return Ok(()) };
-        let xattrs = walk::xattrs(dir, OsStr::new(""))?;
+        let xattrs = dir.own_xattrs()?;
         let unchanged = match (&item.below, &below) {
             (Some(found), Some(below)) => {
                 same::metadata_equal(&item.metadata, found)
@@ -160,13 +174,13 @@ impl Walk<'_> {
             }
             _ => false,
         };
-        entry.xattrs = xattrs.into_iter().filter(|(name, _)| name == CAPABILITY).collect();
+        entry.xattrs = capability_of(&xattrs);
         self.parents.push(entry);
         if !unchanged {
             self.write_parents()?;
         }
         let waiting = self.parents.len();
-        self.directory(dir, below.as_ref(), opaque || layer::is_opaque(dir, self.whiteouts)?)?;
+        self.directory(&dir, below.as_ref(), opaque || dir.is_opaque()?)?;
         // Nothing below it was written: then neither is it.
         if unchanged && self.parents.len() == waiting {
             self.parents.pop();
@@ -178,15 +192,18 @@ impl Walk<'_> {
         let Some(mut entry) = entry(&self.path, &item.metadata) else { return Ok(()) };
         let inode = (item.metadata.links > 1).then_some(item.metadata.inode);
         let unchanged = self.is_unchanged(item)?;
-        if let Some(first) = inode.and_then(|inode| self.written.get(&inode)) {
+        if let Some((first, place)) = inode.and_then(|inode| self.written.get(&inode)) {
             if unchanged && !opaque {
                 return Ok(());
             }
+            let place = *place;
             entry.link = first.clone();
             entry.kind = EntryKind::HardLink;
-            let file = self.open(item)?;
-            entry.xattrs = self.capability(file.as_ref())?;
-            return self.write(&entry);
+            let xattrs = item.dir.xattrs(item.name).map_err(|error| self.unreadable(error))?;
+            entry.xattrs = capability_of(&xattrs);
+            self.write(&entry)?;
+            self.note(item, place, xattrs);
+            return Ok(());
         }
         if unchanged {
             if let Some(inode) = inode.filter(|_| opaque) {
@@ -195,10 +212,10 @@ impl Walk<'_> {
             }
             return Ok(());
         }
+        let place = self.write_content(item, &mut entry)?;
         if let Some(inode) = inode {
-            self.written.insert(inode, self.path.clone());
+            self.written.insert(inode, (self.path.clone(), place));
         }
-        self.write_content(item, &mut entry)?;
         for mut link in inode.and_then(|inode| self.unchanged.remove(&inode)).unwrap_or_default() {
             link.link.clone_from(&entry.path);
             link.xattrs.clone_from(&entry.xattrs);
@@ -207,33 +224,51 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn write_content(&mut self, item: &Name<'_>, entry: &mut Entry) -> io::Result<()> {
+    /// Writes a name with its content; returns where that begins.
+    fn write_content(&mut self, item: &Name<'_>, entry: &mut Entry) -> io::Result<u64> {
         if item.metadata.kind == Kind::Symlink {
-            entry.link =
-                walk::read_link(item.dir, item.name)?.into_os_string().into_encoded_bytes();
+            entry.link = item.dir.read_link(item.name)?.into_os_string().into_encoded_bytes();
         }
-        let Some(mut file) = self.open(item)? else {
-            return self.write(entry);
-        };
-        entry.xattrs = self.capability(Some(&file))?;
-        self.write_parents()?;
-        self.writer.append_file(entry, &mut file)
-    }
-
-    fn open(&self, item: &Name<'_>) -> io::Result<Option<File>> {
         if item.metadata.kind != Kind::File {
-            return Ok(None);
+            self.write(entry)?;
+            self.note(item, 0, Vec::new());
+            return Ok(0);
         }
-        let path = Path::new(OsStr::from_bytes(&self.path));
-        let file = walk::open_file(item.dir, item.name);
-        file.map(Some)
-            .map_err(|error| walk::with_path(error, "cannot read", &crate::path::absolute(path)))
+        let (mut file, xattrs) = self.open(item).map_err(|error| self.unreadable(error))?;
+        entry.xattrs = capability_of(&xattrs);
+        self.write_parents()?;
+        self.writer.begin_file(entry)?;
+        let place = self.writer.position();
+        self.note(item, place, xattrs);
+        self.writer.content(entry, &mut file)?;
+        Ok(place)
     }
 
-    fn capability(&self, file: Option<&File>) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+    /// Notes that a name has been written.
+    fn note(&mut self, item: &Name<'_>, place: u64, xattrs: Vec<(OsString, Vec<u8>)>) {
+        if let Part::Packed(packed, node) = item.dir
+            && let Some(node) = packed.child(*node, item.name)
+        {
+            self.noted.push(Written { node, place, xattrs });
+        }
+    }
+
+    /// A file, with those of its extended attributes that may count.
+    fn open(&mut self, item: &Name<'_>) -> io::Result<WholeFile> {
+        if let Some(found) = (self.ahead)(item.dir, item.name)? {
+            return Ok(found);
+        }
+        let file = item.dir.open(item.name)?;
+        let xattrs = match (item.dir, file.as_file()) {
+            (Part::Folder(..), Some(file)) => capability(file)?,
+            _ => item.dir.xattrs(item.name)?,
+        };
+        Ok((file, xattrs))
+    }
+
+    fn unreadable(&self, error: io::Error) -> io::Error {
         let path = Path::new(OsStr::from_bytes(&self.path));
-        capability(file)
-            .map_err(|error| walk::with_path(error, "cannot read", &crate::path::absolute(path)))
+        walk::with_path(error, "cannot read", &crate::path::absolute(path))
     }
 
     fn is_unchanged(&self, item: &Name<'_>) -> io::Result<bool> {
@@ -242,9 +277,15 @@ impl Walk<'_> {
             return Ok(false);
         }
         let path = Path::new(OsStr::from_bytes(&self.path));
-        let xattrs = walk::xattrs(item.dir, item.name)?;
+        let xattrs = item.dir.xattrs(item.name)?;
         Ok(same::capabilities_equal(&xattrs, &self.lower.xattrs(path)?)
-            && same::content_equal(item.dir, item.name, &item.metadata, self.lower, path)?)
+            && same::content_equal(
+                &item.metadata,
+                self.lower,
+                path,
+                || item.dir.read_link(item.name),
+                || item.dir.open(item.name),
+            )?)
     }
 
     /// Writes a whiteout for the current path, whose last name begins behind `parent` bytes.
@@ -272,9 +313,12 @@ impl Walk<'_> {
     }
 }
 
+fn capability_of(xattrs: &[(OsString, Vec<u8>)]) -> Vec<(OsString, Vec<u8>)> {
+    xattrs.iter().filter(|(name, _)| name == CAPABILITY).cloned().collect()
+}
+
 /// The capabilities of a file; one call tells for most files that they have nothing of the kind.
-fn capability(file: Option<&File>) -> io::Result<Vec<(OsString, Vec<u8>)>> {
-    let Some(file) = file else { return Ok(Vec::new()) };
+fn capability(file: &File) -> io::Result<Vec<(OsString, Vec<u8>)>> {
     let mut names = vec![0; 256];
     let length = loop {
         match rustix::fs::flistxattr(file, &mut names[..]) {

@@ -18,6 +18,7 @@ use crate::{Kind, Metadata};
 
 pub use flat::{FlatOptions, append_tree, write_tree};
 pub use layer::write_layer;
+pub(crate) use layer::{ReadAhead, WholeFile, write_part};
 pub use plain::extract_layer;
 
 /// The one extended attribute that layers carry.
@@ -57,5 +58,7 @@ fn push(path: &mut Vec<u8>, name: &[u8]) -> usize {
 
 #[cfg(test)]
 mod plain_tests;
+#[cfg(test)]
+pub(crate) mod snapshot_tests;
 #[cfg(test)]
 mod tests;

@@ -28,7 +28,7 @@ use crate::layer::{self, Encoding, LayerDir};
 use crate::path::absolute;
 use crate::select::MAX_DEPTH;
 use crate::stack::{Merged, Stack};
-use crate::{Kind, Metadata, View, walk};
+use crate::{FileData, Kind, Metadata, View, walk};
 
 /// Extended attributes with which a directory would mean something else in a layer.
 const REDIRECTS: [&str; 2] = ["trusted.overlay.redirect", "user.overlay.redirect"];
@@ -174,7 +174,13 @@ impl Extract<'_> {
     ) -> io::Result<bool> {
         Ok(same::metadata_equal(metadata, before)
             && counted(&walk::xattrs(dir, name)?) == counted(&self.lower.xattrs(path)?)
-            && same::content_equal(dir, name, metadata, self.lower, path)?)
+            && same::content_equal(
+                metadata,
+                self.lower,
+                path,
+                || walk::read_link(dir, name),
+                || walk::open_file(dir, name).map(FileData::whole),
+            )?)
     }
 
     /// Takes from what is to be moved, and all below it, what would mean something else in a layer.

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,11 +7,12 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::{extract_layer, write_layer};
+use crate::View;
 use crate::apply::tests::may_make_nodes;
+use crate::diff::snapshot_tests::snapshot_all as snapshot;
 use crate::draft::copy_tree;
 use crate::layer::{Encoding, LayerDir};
 use crate::stack::Stack;
-use crate::{Kind, View};
 
 /// Lower layers, a plain copy of them, and the layer that its changes make.
 struct Folders {
@@ -68,38 +68,6 @@ impl Folders {
         write_layer(&self.layer(upper), &self.lower(), Encoding::default(), &mut tar).unwrap();
         tar
     }
-}
-
-/// Everything that a step can see of a tree.
-fn snapshot(view: &dyn View) -> BTreeMap<PathBuf, String> {
-    fn below(view: &dyn View, dir: &Path, all: &mut BTreeMap<PathBuf, String>) {
-        for entry in view.read_dir(dir).unwrap() {
-            let path = dir.join(&entry.name);
-            let it = &entry.metadata;
-            let content = match it.kind {
-                Kind::File => {
-                    let mut text = String::new();
-                    std::io::Read::read_to_string(&mut view.open(&path).unwrap(), &mut text)
-                        .unwrap();
-                    text
-                }
-                Kind::Symlink => view.read_link(&path).unwrap().display().to_string(),
-                _ => String::new(),
-            };
-            let xattrs = view.xattrs(&path).unwrap();
-            let line = format!(
-                "{:?} {:o} {}:{} {} {:?} {:?} {content:?} {xattrs:?}",
-                it.kind, it.mode, it.uid, it.gid, it.size, it.mtime, it.rdev
-            );
-            all.insert(path.clone(), line);
-            if it.kind == Kind::Dir {
-                below(view, &path, all);
-            }
-        }
-    }
-    let mut all = BTreeMap::new();
-    below(view, Path::new(""), &mut all);
-    all
 }
 
 /// One change of a tree; one that cannot be made is left out.

@@ -1,12 +1,11 @@
 //! Whether a path that was copied up is still what it was below.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::stack::Stack;
-use crate::{Kind, Metadata, View, walk};
+use crate::{FileData, Kind, Metadata, View};
 
 /// Whether metadata alone allows two paths to be the same.
 ///
@@ -29,20 +28,18 @@ fn capability(xattrs: &[(OsString, Vec<u8>)]) -> Option<&[u8]> {
 /// Whether a path that is no directory, with equal metadata, has equal content as far as that has to be
 /// asked: times without nanoseconds may have been cut, so they prove nothing.
 pub(super) fn content_equal(
-    dir: BorrowedFd<'_>,
-    name: &OsStr,
     metadata: &Metadata,
     lower: &Stack,
     path: &Path,
+    read_link: impl FnOnce() -> io::Result<PathBuf>,
+    open: impl FnOnce() -> io::Result<FileData>,
 ) -> io::Result<bool> {
     if metadata.mtime.nanoseconds != 0 {
         return Ok(true);
     }
     match metadata.kind {
-        Kind::Symlink => Ok(walk::read_link(dir, name)? == lower.read_link(path)?),
-        Kind::File if metadata.size > 0 => {
-            bytes_equal(walk::open_file(dir, name)?, lower.open(path)?)
-        }
+        Kind::Symlink => Ok(read_link()? == lower.read_link(path)?),
+        Kind::File if metadata.size > 0 => bytes_equal(open()?, lower.open(path)?),
         _ => Ok(true),
     }
 }

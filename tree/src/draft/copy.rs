@@ -165,7 +165,7 @@ impl Draft {
 }
 
 /// Whether a destination says itself that it is a directory.
-fn means_directory(dest: &str) -> bool {
+pub(crate) fn means_directory(dest: &str) -> bool {
     dest.is_empty() || dest == "." || dest.ends_with('/') || dest.ends_with("/.")
 }
 

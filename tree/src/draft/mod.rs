@@ -28,7 +28,9 @@ use crate::stack::Stack;
 use crate::{Kind, Timestamp, TreeError, View};
 use folder::Folder;
 
+pub(crate) use copy::means_directory;
 pub(crate) use folder::{Attributes, set as set_attributes};
+pub(crate) use mode::ModeChange;
 pub use stubs::Stub;
 pub use unpack::check_archive;
 pub use whole::copy_tree;
@@ -146,10 +148,10 @@ pub struct UnpackOptions {
 
 /// What directories are given that are made on the way to a path.
 #[derive(Debug, Clone, Copy)]
-struct NewDirs {
-    mode: u32,
-    owner: Option<(u32, u32)>,
-    mtime: Option<Timestamp>,
+pub(crate) struct NewDirs {
+    pub(crate) mode: u32,
+    pub(crate) owner: Option<(u32, u32)>,
+    pub(crate) mtime: Option<Timestamp>,
 }
 
 impl Draft {

@@ -11,7 +11,7 @@ const ALL: u32 = SET_UID | SET_GID | 0o777;
 
 /// What becomes of permission bits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum ModeChange {
+pub(crate) enum ModeChange {
     /// They stay.
     Keep,
     /// They are replaced.
@@ -21,7 +21,7 @@ pub(super) enum ModeChange {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Step {
+pub(crate) struct Step {
     /// Bits the step may touch.
     who: u32,
     operator: char,
@@ -29,7 +29,7 @@ pub(super) struct Step {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
+pub(crate) enum What {
     Bits {
         bits: u32,
         /// `X`: execute for directories and for what can be executed already.
@@ -40,7 +40,7 @@ enum What {
 }
 
 impl ModeChange {
-    pub(super) fn new(mode: Option<u32>, text: &str) -> Result<Self, TreeError> {
+    pub(crate) fn new(mode: Option<u32>, text: &str) -> Result<Self, TreeError> {
         if text.is_empty() {
             return Ok(mode.map_or(Self::Keep, |mode| Self::Set(mode & 0o7777)));
         }
@@ -57,7 +57,7 @@ impl ModeChange {
     }
 
     /// The bits a file or directory gets.
-    pub(super) fn apply(&self, mode: u32, directory: bool) -> u32 {
+    pub(crate) fn apply(&self, mode: u32, directory: bool) -> u32 {
         match self {
             Self::Keep => mode,
             Self::Set(bits) => *bits,
@@ -68,7 +68,7 @@ impl ModeChange {
     }
 
     /// The bits of directories that are made on the way: only octal ones count there.
-    pub(super) fn parents(&self) -> u32 {
+    pub(crate) fn parents(&self) -> u32 {
         if let Self::Set(bits) = self { *bits } else { 0o755 }
     }
 }

@@ -6,7 +6,6 @@
 //! Format: spec `instructions.md` §8.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -20,12 +19,12 @@ use crate::codec::decompress;
 use crate::path::{clean, clean_path, resolve, split};
 use crate::stack::Stack;
 use crate::tar::{Entry, EntryKind, Reader};
-use crate::{DirEntry, Kind, Metadata, Timestamp, TreeError, View};
+use crate::{DirEntry, FileData, Kind, Metadata, Timestamp, TreeError, View};
 
 type Archive = Reader<Box<dyn Read + Send>>;
 
 /// Whether a file is an archive: its first header must parse.
-pub(super) fn is_archive(file: File) -> bool {
+pub(super) fn is_archive(file: FileData) -> bool {
     let first = decompress(Box::new(file)).map(Reader::new).and_then(|mut tar| tar.next_entry());
     matches!(first, Ok(Some(_)))
 }
@@ -254,7 +253,7 @@ impl View for Below<'_> {
         self.stack.read_dir(&self.root.join(path))
     }
 
-    fn open(&self, path: &Path) -> io::Result<File> {
+    fn open(&self, path: &Path) -> io::Result<FileData> {
         self.stack.open(&self.root.join(path))
     }
 

@@ -1,7 +1,6 @@
 //! A merged tree as one plain folder, for a step that cannot have it merged by the kernel.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use super::{CopyOptions, Draft};
 use crate::layer::{Encoding, LayerDir};
 use crate::path::absolute;
 use crate::stack::Stack;
-use crate::{DirEntry, Kind, Metadata, TreeError, View};
+use crate::{DirEntry, FileData, Kind, Metadata, TreeError, View};
 
 /// Copies what is at `path` of a tree to the same path of a plain folder: owners, modes, extended
 /// attributes, times and hard links. Sockets are left out, for nobody listens on them any more.
@@ -33,7 +32,7 @@ pub fn copy_tree(
         create_dest_path: true,
         ..CopyOptions::default()
     };
-    Draft::new(Stack::new(Vec::new()), into.clone(), encoding).copy(&WithoutSockets(tree), &options)
+    Draft::new(Stack::empty(), into.clone(), encoding).copy(&WithoutSockets(tree), &options)
 }
 
 /// A tree of which sockets are not shown.
@@ -50,7 +49,7 @@ impl View for WithoutSockets<'_> {
         Ok(entries)
     }
 
-    fn open(&self, path: &Path) -> io::Result<File> {
+    fn open(&self, path: &Path) -> io::Result<FileData> {
         self.0.open(path)
     }
 

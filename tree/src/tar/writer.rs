@@ -20,12 +20,14 @@ pub struct Writer<W: Write> {
     inner: W,
     buffer: Vec<u8>,
     filled: usize,
+    /// Bytes that were handed on.
+    written: u64,
 }
 
 impl<W: Write> Writer<W> {
     /// Starts an archive.
     pub fn new(inner: W) -> Self {
-        Self { inner, buffer: vec![0; BUFFER], filled: 0 }
+        Self { inner, buffer: vec![0; BUFFER], filled: 0, written: 0 }
     }
 
     /// Writes an entry that has no content, whatever its `size` says.
@@ -41,7 +43,22 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When `content` ends early or fails, the entry cannot be encoded, or the inner writer fails.
     pub fn append_file(&mut self, entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
-        self.header(entry, entry.size)?;
+        self.begin_file(entry)?;
+        self.content(entry, content)
+    }
+
+    /// Writes the header of a regular file, whose [`content`](Self::content) must follow.
+    pub(crate) fn begin_file(&mut self, entry: &Entry) -> io::Result<()> {
+        self.header(entry, entry.size)
+    }
+
+    /// Bytes of the archive up to here.
+    pub(crate) fn position(&self) -> u64 {
+        self.written + self.filled as u64
+    }
+
+    /// Writes the content that belongs to the header before.
+    pub(crate) fn content(&mut self, entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
         let mut left = entry.size;
         while left > 0 {
             if self.filled == BUFFER {
@@ -89,6 +106,7 @@ impl<W: Write> Writer<W> {
 
     fn flush_buffer(&mut self) -> io::Result<()> {
         self.inner.write_all(&self.buffer[..self.filled])?;
+        self.written += self.filled as u64;
         self.filled = 0;
         Ok(())
     }
