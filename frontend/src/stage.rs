@@ -102,10 +102,10 @@ pub(crate) struct Plan<'d> {
     pub(crate) target: StageId,
     /// Whether step names leave the stage out.
     pub(crate) is_single: bool,
-    /// Stages whose layers are in the image of the target: itself and those it is built on.
-    shipped: Vec<bool>,
     options: &'d Options,
     target_platform: Platform,
+    /// Stages whose layers are in the image of the target: itself and those it is built on.
+    shipped: Vec<bool>,
 }
 
 impl<'d> Plan<'d> {
@@ -136,9 +136,9 @@ impl<'d> Plan<'d> {
             names: BTreeMap::new(),
             target: 0,
             is_single: false,
-            shipped: Vec::new(),
             options: cx.options,
             target_platform: cx.target_platform.clone(),
+            shipped: Vec::new(),
         };
         let mut errors = Vec::new();
         for instruction in &cx.dockerfile.instructions {
@@ -310,8 +310,8 @@ impl<'d> Plan<'d> {
                     .iter()
                     .map(|mount| mount.from.as_deref().filter(|from| !from.is_empty()))
                     .map(|from| {
-                        from.map(|from| self.named_source(from, (step.place, step.comments())))
-                            .transpose()
+                        let user = (step.place, step.comments());
+                        from.map(|from| self.named_source(from, user)).transpose()
                     })
                     .collect(),
                 _ => continue,
@@ -421,24 +421,6 @@ impl<'d> Plan<'d> {
         reached
     }
 
-    /// Whether the layers of a stage are in the image of the target.
-    pub(crate) fn is_shipped(&self, id: StageId) -> bool {
-        self.shipped.get(id).copied().unwrap_or(false)
-    }
-
-    fn find_shipped(&self) -> Vec<bool> {
-        let mut shipped = vec![false; self.stages.len()];
-        let mut next = Some(self.target);
-        while let Some(id) = next.filter(|id| !shipped[*id]) {
-            shipped[id] = true;
-            next = match self.stages[id].base {
-                Base::Stage(base) => Some(base),
-                _ => None,
-            };
-        }
-        shipped
-    }
-
     /// All stages, each after those that it needs: as a rule hidden ones first, then those of the file in order.
     pub(crate) fn order(&self) -> Vec<StageId> {
         let (hidden, in_file): (Vec<_>, Vec<_>) =
@@ -460,9 +442,28 @@ impl<'d> Plan<'d> {
         order
     }
 
-    /// Whether the stage `id` of the file does not come before `user`. One that is named through a context may come later.
+    /// Whether the stage `id` of the file does not come before `user`. One that is named through a context may come
+    /// later.
     pub(crate) fn is_later(&self, id: StageId, user: StageId) -> bool {
         id >= user && !self.stages[id].is_hidden
+    }
+
+    /// Whether the layers of a stage are in the image of the target.
+    pub(crate) fn is_shipped(&self, id: StageId) -> bool {
+        self.shipped.get(id).copied().unwrap_or(false)
+    }
+
+    fn find_shipped(&self) -> Vec<bool> {
+        let mut shipped = vec![false; self.stages.len()];
+        let mut next = Some(self.target);
+        while let Some(id) = next.filter(|id| !shipped[*id]) {
+            shipped[id] = true;
+            next = match self.stages[id].base {
+                Base::Stage(base) => Some(base),
+                _ => None,
+            };
+        }
+        shipped
     }
 
     /// Fails when stages need each other.

@@ -11,7 +11,7 @@ use std::time::Instant;
 use crate::shell::{as_root, has, is_root, line, run};
 
 /// Programs that tests use, with the Debian packages that have them.
-const NEEDED: [(&str, &str); 10] = [
+const NEEDED: [(&str, &str); 11] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
@@ -19,6 +19,7 @@ const NEEDED: [(&str, &str); 10] = [
     ("newuidmap", "uidmap"),
     ("htpasswd", "apache2-utils"),
     ("python3", "python3"),
+    ("bzip2", "bzip2"),
     ("zstd", "zstd"),
     ("xz", "xz-utils"),
     ("cc", "build-essential"),

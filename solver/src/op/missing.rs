@@ -11,6 +11,9 @@ use crate::value::Value;
 /// Most names of a folder that are looked at for one that is meant.
 const MOST_NAMES: usize = 10_000;
 
+/// What makes the tree that has nothing in it.
+pub(crate) const EMPTY: &str = "an empty tree";
+
 /// Says which file of a value is not there; `made_by` names the vertex that the value comes from.
 pub(crate) fn explain(
     job: &JobInner,
@@ -21,17 +24,12 @@ pub(crate) fn explain(
 ) -> OpError {
     match value {
         Value::Context(name, _) => in_context(job, name, view, error),
-        Value::Tree(_) => in_tree(made_by, view, error),
+        Value::Tree(_) | Value::Archive(_) => in_tree(made_by, view, error),
     }
 }
 
 /// Says which file of a build context is not there, and whether the ignore file hides it.
-pub(crate) fn in_context(
-    job: &JobInner,
-    name: &str,
-    context: &dyn View,
-    error: TreeError,
-) -> OpError {
+fn in_context(job: &JobInner, name: &str, context: &dyn View, error: TreeError) -> OpError {
     let TreeError::NotFound { path } = &error else { return error.into() };
     let shown = path.display();
     let place = match name {
@@ -53,10 +51,20 @@ pub(crate) fn in_context(
 
 fn in_tree(name: &str, tree: &dyn View, error: TreeError) -> OpError {
     let TreeError::NotFound { path } = &error else { return error.into() };
+    let shown = path.display();
+    // The context comes from a vertex of its own when it is no folder.
+    let hint = if name == EMPTY {
+        "what is read is empty: a Dockerfile from standard input has no build context, and `scratch` has no files"
+            .to_owned()
+    } else if name.starts_with("[internal] ") {
+        format!("there is no `{shown}` in the build context; paths are relative to its root")
+    } else {
+        format!("there is no `{shown}` in the stage or image that is read")
+    };
     OpError::Checksum {
         reference: format!("`{name}`"),
         message: error.to_string(),
-        hint: Some(format!("there is no `{}` in the stage or image that is read", path.display())),
+        hint: Some(hint),
         missing: missing_part(tree, path),
     }
 }
