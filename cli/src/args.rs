@@ -27,14 +27,16 @@ pub(crate) const RESERVED: [&str; 16] = [
     max_term_width = 100
 )]
 pub(crate) struct BuildArgs {
-    /// Folder that the Dockerfile's COPY and ADD read from
+    /// What the Dockerfile's COPY and ADD read from: a folder, a URL or git repository, or `-` for an archive (or a
+    /// Dockerfile alone) on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: Option<String>,
 
     /// Name the image, `name[:tag]`; may be given several times
     #[arg(short = 't', long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<String>,
-    /// Dockerfile, relative to the current folder [default: CONTEXT/Dockerfile]; `-` reads standard input
+    /// Dockerfile, relative to the current folder [default: CONTEXT/Dockerfile]; a URL, or `-` for standard input. In a
+    /// context that is no folder it is a path inside
     #[arg(short = 'f', long, value_name = "PATH")]
     pub(crate) file: Option<String>,
     /// Build this stage instead of the last
@@ -43,7 +45,8 @@ pub(crate) struct BuildArgs {
     /// Set an ARG, `NAME=value`; without `=` the value comes from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(crate) build_args: Vec<String>,
-    /// Further context, `name=folder` or `name=oci-layout://PATH[:TAG|@DIGEST]`
+    /// Further context: `name=` a folder, URL, git repository, `oci-layout://PATH[:TAG|@DIGEST]`,
+    /// `docker-image://REFERENCE` or `target:STAGE`
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(crate) build_contexts: Vec<String>,
     /// Secret for RUN --mount=type=secret: `id=ID[,src=PATH|,env=VAR]`

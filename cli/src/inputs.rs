@@ -16,7 +16,7 @@ use crate::report::{Exit, Failure, chain};
 const MAX_SECRET: u64 = 500 << 10;
 
 /// Largest Dockerfile or ignore file.
-const MAX_TEXT: u64 = 64 << 20;
+pub(crate) const MAX_TEXT: u64 = 64 << 20;
 
 /// A Dockerfile as it was read.
 pub(crate) struct DockerfileText {
@@ -30,16 +30,6 @@ pub(crate) struct DockerfileText {
 
 /// Reads the Dockerfile of a context: `file` if given, else `Dockerfile`, else `dockerfile`.
 pub(crate) fn dockerfile(context: &Path, file: Option<&str>) -> Result<DockerfileText, Failure> {
-    if file == Some("-") {
-        let mut text = Vec::new();
-        io::stdin().lock().take(MAX_TEXT).read_to_end(&mut text).map_err(|error| {
-            Failure::new(
-                Exit::Machine,
-                format!("could not read the Dockerfile from standard input: {error}"),
-            )
-        })?;
-        return Ok(DockerfileText { name: "Dockerfile".to_owned(), path: None, text });
-    }
     let mut path = file.map_or_else(|| context.join("Dockerfile"), PathBuf::from);
     let lower = context.join("dockerfile");
     if file.is_none() && !path.exists() && lower.exists() {

@@ -145,10 +145,6 @@ pub(crate) fn globals(
         linter.enter(&instruction.comments);
         for item in &arg.args {
             let place = Place::of(instruction);
-            if item.name.text == epoch::NAME && options.epoch_of_source.is_some() {
-                // What it named has been asked.
-                continue;
-            }
             let declared = globals.declare(instruction, item, options, escape);
             errors.extend(declared.map_err(|error| place.error_at(error.0, error.1.into())).err());
             let value = globals.args.get(&item.name.text).and_then(|arg| arg.value.as_deref());
@@ -168,9 +164,12 @@ impl Globals {
         escape: char,
     ) -> Result<(), (Span, WordError)> {
         let name = &item.name.text;
+        // What it names has been asked.
+        let is_answered = name == epoch::NAME && options.epoch_of_source.is_some();
         let expand = |scope: &Variables| {
             item.default
                 .as_ref()
+                .filter(|_| !is_answered)
                 .map(|default| expand::single(&default.text, escape, scope))
                 .transpose()
         };

@@ -48,8 +48,7 @@ pub fn epoch_source(
         return Ok(EpochSource::Given);
     }
     let platform = options.platforms.first().unwrap_or(&options.build_platform);
-    let silent = Linter::silent();
-    let Ok(globals) = context::globals(dockerfile, options, platform, &silent) else {
+    let Ok(globals) = context::globals(dockerfile, options, platform, &Linter::silent()) else {
         // The conversion tells of it.
         return Ok(EpochSource::Given);
     };
@@ -81,6 +80,11 @@ pub(crate) fn epoch(
     let is_unset = |value: &&str| value.is_empty() || (*value == "context" && has_no_time(options));
     let value = value(options, globals).filter(|value| !is_unset(value));
     value.map(|value| value.parse().map_err(|_| invalid(dockerfile, options, value))).transpose()
+}
+
+/// Whether the time comes from something that has to be asked.
+pub(crate) fn is_named(dockerfile: &Dockerfile, options: &Options) -> bool {
+    !matches!(epoch_source(dockerfile, options), Ok(EpochSource::Given) | Err(_))
 }
 
 /// Options in which what the source of the time said stands as a number.

@@ -193,7 +193,11 @@ fn context<'a>(
 ) -> Result<Context<'a>, Vec<FrontendError>> {
     let info = SourceInfo { filename: options.filename.clone(), text: dockerfile.text.clone() };
     let globals = context::globals(dockerfile, options, platform, collectors.linter)?;
-    let epoch = epoch::epoch(dockerfile, options, &globals.scope).map_err(|error| vec![error])?;
+    let epoch = match epoch::epoch(dockerfile, options, &globals.scope) {
+        // What is said of the file does not depend on the time, so that nobody has asked for it.
+        Err(_) if !collectors.wants_definition && epoch::is_named(dockerfile, options) => None,
+        epoch => epoch.map_err(|error| vec![error])?,
+    };
     Ok(Context {
         dockerfile,
         options,

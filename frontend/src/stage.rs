@@ -115,14 +115,14 @@ pub(crate) struct Plan<'d> {
     pub(crate) target: StageId,
     /// Whether step names leave the stage out.
     pub(crate) is_single: bool,
-    /// Stages whose layers are in the image of the target: itself and those it is built on.
-    shipped: Vec<bool>,
     options: &'d Options,
     target_platform: Platform,
     /// The triggers among the steps.
     pub(crate) triggers: Triggers,
     /// Mistakes that leave the stages what they are.
     pub(crate) errors: Vec<FrontendError>,
+    /// Stages whose layers are in the image of the target: itself and those it is built on.
+    shipped: Vec<bool>,
 }
 
 impl<'d> Plan<'d> {
@@ -169,11 +169,11 @@ impl<'d> Plan<'d> {
             names: BTreeMap::new(),
             target: 0,
             is_single: false,
-            shipped: Vec::new(),
             options: cx.options,
             target_platform: cx.target_platform.clone(),
             triggers: Triggers::default(),
             errors: Vec::new(),
+            shipped: Vec::new(),
         };
         let mut errors = Vec::new();
         for instruction in &cx.dockerfile.instructions {
@@ -470,24 +470,6 @@ impl<'d> Plan<'d> {
         reached
     }
 
-    /// Whether the layers of a stage are in the image of the target.
-    pub(crate) fn is_shipped(&self, id: StageId) -> bool {
-        self.shipped.get(id).copied().unwrap_or(false)
-    }
-
-    fn find_shipped(&self) -> Vec<bool> {
-        let mut shipped = vec![false; self.stages.len()];
-        let mut next = Some(self.target);
-        while let Some(id) = next.filter(|id| !shipped[*id]) {
-            shipped[id] = true;
-            next = match self.stages[id].base {
-                Base::Stage(base) => Some(base),
-                _ => None,
-            };
-        }
-        shipped
-    }
-
     /// All stages, each after those that it needs: as a rule hidden ones first, then those of the file in order.
     pub(crate) fn order(&self) -> Vec<StageId> {
         let (hidden, in_file): (Vec<_>, Vec<_>) =
@@ -509,9 +491,28 @@ impl<'d> Plan<'d> {
         order
     }
 
-    /// Whether the stage `id` of the file does not come before `user`. One that is named through a context may come later.
+    /// Whether the stage `id` of the file does not come before `user`. One that is named through a context may come
+    /// later.
     pub(crate) fn is_later(&self, id: StageId, user: StageId) -> bool {
         id >= user && !self.stages[id].is_hidden
+    }
+
+    /// Whether the layers of a stage are in the image of the target.
+    pub(crate) fn is_shipped(&self, id: StageId) -> bool {
+        self.shipped.get(id).copied().unwrap_or(false)
+    }
+
+    fn find_shipped(&self) -> Vec<bool> {
+        let mut shipped = vec![false; self.stages.len()];
+        let mut next = Some(self.target);
+        while let Some(id) = next.filter(|id| !shipped[*id]) {
+            shipped[id] = true;
+            next = match self.stages[id].base {
+                Base::Stage(base) => Some(base),
+                _ => None,
+            };
+        }
+        shipped
     }
 
     /// Fails when stages need each other.

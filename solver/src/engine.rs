@@ -4,12 +4,13 @@
 //! the wish to stop) reaches a [`Job`] through its [`Session`], its event sink and its [`Cancel`] token.
 
 use std::collections::{HashMap, HashSet};
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use cache::{Key, Lock, Ref, Store, StoreOptions, WorkspaceKind};
+use cache::{Key, Lock, Ref, Spool, Store, StoreOptions, WorkspaceKind};
 use llb::op::SourceOp;
-use llb::{Definition, Edge, EventSink, Platform};
+use llb::{Definition, Digest, Edge, EventSink, Platform};
 use sandbox::{Cancel, Sandbox};
 use tree::layer::Encoding;
 
@@ -113,6 +114,8 @@ impl Engine {
                 transfers,
                 downloads: Downloads::default(),
                 git: Answers::default(),
+                archives: Mutex::default(),
+                told: Mutex::default(),
                 reset: Mutex::default(),
             },
         }
@@ -150,6 +153,10 @@ pub(crate) struct JobInner {
     pub(crate) downloads: Downloads,
     /// Which commits this job has found refs to be.
     pub(crate) git: Answers,
+    /// Archives that the caller handed over.
+    pub(crate) archives: Mutex<HashMap<Digest, Arc<Spool>>>,
+    /// Vertices of which the user was told, in any solve.
+    pub(crate) told: Mutex<HashSet<Digest>>,
     /// Cache mounts that this job has emptied.
     reset: Mutex<HashSet<String>>,
 }
@@ -175,7 +182,9 @@ impl Job {
         for (value, target) in values.iter().zip(targets) {
             let tree = match value {
                 Value::Tree(reference) => Ok(reference.clone()),
-                Value::Context(..) => crate::op::source::materialise(&self.inner, value, "/"),
+                Value::Context(..) | Value::Archive(_) => {
+                    crate::op::source::materialise(&self.inner, value, "/")
+                }
             };
             trees.push(tree.map_err(|error| {
                 let metadata = &definition.vertex(target.vertex).metadata;
@@ -186,8 +195,17 @@ impl Job {
         Ok(trees)
     }
 
-    /// The time of what a source brings, in seconds since the epoch: `Last-Modified` of a file behind a URL, that
-    /// of the commit of a repository. `None` when it has no time of its own, as a folder of the user's.
+    /// Takes an archive, which the source `archive://…` with the returned digest then stands for, as long as the job
+    /// lives.
+    ///
+    /// # Errors
+    /// When it cannot be read or kept, is damaged where it begins, or is empty.
+    pub fn keep_archive(&self, archive: &mut dyn Read) -> Result<Digest, OpError> {
+        crate::op::source::keep_archive(&self.inner, archive)
+    }
+
+    /// The time of what a source brings, in seconds since the epoch: `Last-Modified` of a file behind a URL, that of
+    /// the newest file of an archive, that of the commit of a repository. `None` when it has no time of its own, as a folder of the user's.
     ///
     /// # Errors
     /// When the source cannot be asked or had.

@@ -4,8 +4,9 @@
 //! network or a lock for any length of time; the one that called [`Solve::run`] only passes on what
 //! happened. Threads never outlive the solve.
 
-use std::sync::OnceLock;
+use std::collections::HashSet;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use cache::{Key, KeyBuilder, NewResult, Records, StoredResult};
@@ -33,11 +34,13 @@ pub(crate) struct Solve<'a> {
     values: Vec<OnceLock<Vec<Value>>>,
     /// Keys computed by the second look, for the execution that may follow.
     fresh: Vec<OnceLock<VertexKeys>>,
-    /// Vertices whose files no step needs in folders.
-    streamed: Vec<bool>,
     /// Vertices of which the user was told that they began, and that they ended, in places where that is told once.
     begun: Vec<OnceLock<()>>,
     ended: Vec<OnceLock<()>>,
+    /// Vertices that earlier solves of the job have told of.
+    told_before: HashSet<Digest>,
+    /// Vertices whose files no step needs in folders.
+    streamed: Vec<bool>,
     /// Vertices for which a folder of the user's changed while they read it.
     unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
@@ -74,9 +77,10 @@ impl<'a> Solve<'a> {
             known: Known::new(definition, &job.engine.store, targets),
             values: (0..count).map(|_| OnceLock::new()).collect(),
             fresh: (0..count).map(|_| OnceLock::new()).collect(),
-            streamed: graph::in_folders(definition).into_iter().map(|needed| !needed).collect(),
             begun: (0..count).map(|_| OnceLock::new()).collect(),
             ended: (0..count).map(|_| OnceLock::new()).collect(),
+            told_before: job.told.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            streamed: graph::in_folders(definition).into_iter().map(|needed| !needed).collect(),
             unsteady: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
         }
@@ -364,7 +368,7 @@ impl<'a> Solve<'a> {
         let records = &self.job.engine.store;
         let known = match &value {
             Value::Tree(reference) => Some((hashed_key(reference, map), reference)),
-            Value::Context(..) => None,
+            Value::Context(..) | Value::Archive(_) => None,
         };
         // Layers never change, so their files are hashed once.
         if let Some((key, _)) = &known
@@ -415,13 +419,15 @@ impl<'a> Solve<'a> {
     }
 
     fn begin(&self, vertex: usize) {
-        if self.begun[vertex].set(()).is_ok() {
+        let is_new = !self.told_before.contains(&self.shown(vertex));
+        if self.begun[vertex].set(()).is_ok() && is_new {
             self.started(vertex);
         }
     }
 
     fn end(&self, vertex: usize, cached: bool) {
-        if self.ended[vertex].set(()).is_ok() {
+        let is_new = !self.told_before.contains(&self.shown(vertex));
+        if self.ended[vertex].set(()).is_ok() && is_new {
             self.completed(vertex, cached, None);
         }
     }
@@ -448,6 +454,7 @@ impl<'a> Solve<'a> {
 
     fn completed(&self, vertex: usize, cached: bool, error: Option<VertexError>) {
         let vertex = self.shown(vertex);
+        self.job.told.lock().unwrap_or_else(PoisonError::into_inner).insert(vertex);
         self.job.events.send(Event::VertexCompleted {
             vertex,
             cached,

@@ -10,6 +10,8 @@ use sandbox::Cancel;
 use tree::context::Context;
 use tree::{DirEntry, FileData, Metadata, View};
 
+use crate::op::source::Archive;
+
 /// A file tree in the form in which it was made.
 #[derive(Clone)]
 pub(crate) enum Value {
@@ -17,6 +19,8 @@ pub(crate) enum Value {
     Tree(Ref),
     /// A folder of the user's, by its context name; read in place.
     Context(String, Arc<Context>),
+    /// An archive of the user's, as a file.
+    Archive(Arc<Archive>),
 }
 
 impl Value {
@@ -25,6 +29,7 @@ impl Value {
         let view: Arc<dyn View> = match self {
             Self::Tree(reference) => Arc::new(reference.stack()?),
             Self::Context(_, context) => Arc::clone(context) as Arc<dyn View>,
+            Self::Archive(archive) => Arc::clone(archive) as Arc<dyn View>,
         };
         Ok(Arc::new(Cancellable { view, cancel: cancel.clone() }))
     }

@@ -11,14 +11,16 @@ use std::time::Instant;
 use crate::shell::{as_root, has, is_root, line, run};
 
 /// Programs that tests use, with the Debian packages that have them.
-const NEEDED: [(&str, &str); 12] = [
+const NEEDED: [(&str, &str); 14] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
     ("runc", "runc"),
     ("newuidmap", "uidmap"),
     ("htpasswd", "apache2-utils"),
+    ("git", "git"),
     ("python3", "python3"),
+    ("bzip2", "bzip2"),
     ("zstd", "zstd"),
     ("xz", "xz-utils"),
     ("cc", "build-essential"),

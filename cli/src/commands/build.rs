@@ -1,5 +1,6 @@
 //! `build [OPTIONS] CONTEXT`: the main job, from the Dockerfile to what was asked for.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +8,8 @@ use std::time::SystemTime;
 
 use exporters::Stop;
 use frontend::{
-    Build, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode, ResolvedImages,
+    Build, EpochSource, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode,
+    ResolvedImages,
 };
 use llb::event::VertexError;
 use llb::{Digest, Event, EventSink, Platform, Reference, SourceInfo};
@@ -17,11 +19,12 @@ use solver::{Engine, Job, LayoutPick, OpError};
 
 use crate::args::BuildArgs;
 use crate::commands::call::{Call, Images, report_warnings};
+use crate::commands::context::Origin;
 use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
 use crate::commands::print_llb::Form;
 use crate::commands::{engine_options, op_failure, solve_failure};
-use crate::inputs::{DockerfileText, Given, dockerfile, ignore_file, secret};
+use crate::inputs::{DockerfileText, Given, ignore_file, secret};
 use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
 use crate::progress::{Mode, Progress};
 use crate::report::{Exit, Failure, chain, print, tell};
@@ -41,7 +44,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
         return answer;
     }
     let mode = progress_mode(&args)?;
-    let context = context_folder(&args)?;
+    let mut origin = Origin::of(&args)?;
     let names = tags(&args.tags)?;
     let mut options = frontend_options(&args)?;
     let mut outputs = Outputs::parse(&args, &names, &options)?;
@@ -49,16 +52,15 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
         outputs.check_iidfile()?;
         remove_if_there(path)?;
     }
-    let source = dockerfile(&context, args.file.as_deref())?;
-    options.filename.clone_from(&source.name);
-    let directives = parser::directives(&source.text);
-    if let Some(warning) = syntax::check(&options.build_args, directives.syntax.as_ref())? {
-        tell(format_args!("WARNING: {warning}"));
-    }
-    let info = source_info(&source);
-    let tree = match (parse(&source, &info, &args, &options), call) {
-        (Err(failure), Some(call)) => return call.answer_unparsed(failure, &info),
-        (tree, _) => tree?,
+    let source = origin.dockerfile()?;
+    // Mistakes in a Dockerfile that is at hand are told before anything is opened.
+    let at_hand = source.as_ref().map(|source| parsed(source, &args, &mut options)).transpose()?;
+    let at_hand = match (at_hand, call) {
+        (Some(Parsed { tree: Err(failure), info }), Some(call)) => {
+            return call.answer_unparsed(failure, &info);
+        }
+        (Some(Parsed { tree: Err(failure), .. }), None) => return Err(failure),
+        (at_hand, _) => at_hand,
     };
     let secrets = secrets(&args.secrets)?;
 
@@ -66,17 +68,33 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     root.registry.hosts = outputs.hosts();
     let hashes = root.root.join("contexts");
     let mut given = Given::new(secrets);
-    let ignore = ignore_file(&context, source.path.as_deref())?;
-    options.ignore_patterns = ignore_lines(&ignore);
-    given.add_context("context", &context, &ignore, &hashes)?;
+    if let Some(folder) = origin.folder() {
+        let path = source.as_ref().and_then(|source| source.path.as_deref());
+        let ignore = ignore_file(folder, path)?;
+        options.ignore_patterns = ignore_lines(&ignore);
+        given.add_context("context", folder, &ignore, &hashes)?;
+    }
     add_named_contexts(&args, &mut options, &mut given, &hashes)?;
+    let given = Arc::new(given);
     if let Some(call) = call {
-        return call.answer(&tree, &options, &mut Images::new(root, given), &info);
+        let Parsed { tree, info } = match at_hand {
+            Some(at_hand) => at_hand,
+            None => {
+                let engine = Engine::open(root.clone()).map_err(|error| op_failure(&error))?;
+                let job = engine.job(Arc::clone(&given) as _, Arc::new(()), cancel()?);
+                settle(&job, origin, None, &args, &mut options)?
+            }
+        };
+        return match tree {
+            Ok(tree) => call.answer(&tree, &options, &mut Images::new(root, given), &info),
+            Err(failure) => call.answer_unparsed(failure, &info),
+        };
     }
     if let Some(form) = llb_form {
         let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
-        let job = engine.job(Arc::new(given), Arc::new(()), cancel()?);
-        return form.print(&convert(&job, &tree, &options, &(), &info)?);
+        let job = engine.job(given, Arc::new(()), cancel()?);
+        let Parsed { tree, info } = settle(&job, origin, at_hand, &args, &mut options)?;
+        return form.print(&convert(&job, &tree?, &options, &(), &info)?);
     }
 
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
@@ -89,19 +107,60 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     let stop = cancel.clone();
     outputs.stop_when(&Stop::when(move || stop.is_cancelled()));
     let progress = Arc::new(Progress::start(mode));
-    let given = Arc::new(given);
     let job = engine.job(Arc::clone(&given) as _, Arc::clone(&progress) as _, cancel);
-    announce_definition(progress.as_ref(), &source.name, source.text.len());
-    let built = build(&engine, &job, &tree, &options, &outputs, progress.as_ref(), &info);
+    let settled = settle(&job, origin, at_hand, &args, &mut options);
+    let built = settled.and_then(|Parsed { tree, info }| {
+        let tree = tree?;
+        announce_definition(progress.as_ref(), &info);
+        let built = build(&engine, &job, &tree, &options, &outputs, progress.as_ref(), &info);
+        built.map(|(build, exported)| (build, exported, info))
+    });
     given.save_hashes();
     progress.finish();
     if interrupted.is_set() {
         return Err(Failure::new(Exit::Interrupted, "canceled"));
     }
-    let (build, exported) = built?;
+    let (build, exported, info) = built?;
     report_warnings(&build.warnings, mode, args.debug, &info);
     warn_of_other_platforms(&build, &options, mode);
     finish(&args, mode, &exported)
+}
+
+/// A Dockerfile that has been read, and what is wrong with it.
+struct Parsed {
+    tree: Result<Dockerfile, Failure>,
+    info: Arc<SourceInfo>,
+}
+
+/// Parses a Dockerfile that has been read; it may ask for a frontend that is not there.
+fn parsed(
+    source: &DockerfileText,
+    args: &BuildArgs,
+    options: &mut Options,
+) -> Result<Parsed, Failure> {
+    options.filename.clone_from(&source.name);
+    let directives = parser::directives(&source.text);
+    if let Some(warning) = syntax::check(&options.build_args, directives.syntax.as_ref())? {
+        tell(format_args!("WARNING: {warning}"));
+    }
+    let info = source_info(source);
+    Ok(Parsed { tree: parse(source, &info, args, options), info })
+}
+
+/// Brings what is not at hand of the context and the Dockerfile.
+fn settle(
+    job: &Job,
+    origin: Origin,
+    at_hand: Option<Parsed>,
+    args: &BuildArgs,
+    options: &mut Options,
+) -> Result<Parsed, Failure> {
+    let brought = origin.settle(job, options)?;
+    match (at_hand, brought) {
+        (Some(at_hand), _) => Ok(at_hand),
+        (None, Some(brought)) => parsed(&brought, args, options),
+        (None, None) => Err(Failure::new(Exit::Usage, "there is no Dockerfile")),
+    }
 }
 
 /// Converts, solves and exports.
@@ -153,43 +212,6 @@ fn progress_mode(args: &BuildArgs) -> Result<Mode, Failure> {
         )),
         (false, _) => Ok(mode),
     }
-}
-
-/// The context as a folder; other kinds are known by name.
-fn context_folder(args: &BuildArgs) -> Result<PathBuf, Failure> {
-    let Some(text) = args.context.as_deref() else {
-        return Err(Failure::new(
-            Exit::Usage,
-            "`build` requires exactly one argument: the build context",
-        )
-        .hint("usage: build [OPTIONS] CONTEXT; the current folder is `.`"));
-    };
-    if text == "-" {
-        return Err(Failure::new(
-            Exit::Usage,
-            "a context from standard input (`-`) is not supported yet",
-        ));
-    }
-    let path = PathBuf::from(text);
-    if path.is_dir() {
-        return Ok(path);
-    }
-    let is_remote =
-        text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/");
-    if is_remote {
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("the remote context `{text}` is not supported yet"),
-        ));
-    }
-    if path.exists() {
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("unable to prepare context: path \"{text}\" is not a folder"),
-        )
-        .hint("the argument is the build context; name the Dockerfile with -f"));
-    }
-    Err(Failure::new(Exit::Usage, format!("unable to prepare context: path \"{text}\" not found")))
 }
 
 fn remove_if_there(path: &Path) -> Result<(), Failure> {
@@ -265,6 +287,7 @@ fn convert(
     events: &dyn EventSink,
     info: &Arc<SourceInfo>,
 ) -> Result<Build, Failure> {
+    let options = &with_epoch(job, tree, options, info)?;
     let mut images = ResolvedImages::default();
     loop {
         match frontend::convert(tree, options, &images) {
@@ -282,6 +305,24 @@ fn convert(
             Err(errors) => return Err(frontend_failure(&errors, info)),
         }
     }
+}
+
+/// The options with the time of the build, asked where it comes from if it is not given.
+fn with_epoch<'a>(
+    job: &Job,
+    tree: &Dockerfile,
+    options: &'a Options,
+    info: &Arc<SourceInfo>,
+) -> Result<Cow<'a, Options>, Failure> {
+    let time = match frontend::epoch_source(tree, options) {
+        Ok(EpochSource::Given) => return Ok(Cow::Borrowed(options)),
+        Ok(EpochSource::Timeless) => None,
+        Ok(EpochSource::Source(source)) => {
+            job.source_time(&source).map_err(|error| op_failure(&error))?
+        }
+        Err(error) => return Err(frontend_failure(&[error], info)),
+    };
+    Ok(Cow::Owned(Options { epoch_of_source: Some(time), ..options.clone() }))
 }
 
 /// Resolves an image, shown as a step of its own.
@@ -338,12 +379,12 @@ pub(crate) fn resolve(
     })
 }
 
-fn announce_definition(events: &dyn EventSink, name: &str, size: usize) {
-    let title = format!("[internal] load build definition from {name}");
+fn announce_definition(events: &dyn EventSink, info: &SourceInfo) {
+    let title = format!("[internal] load build definition from {}", info.filename);
     let vertex = Digest::of(title.as_bytes());
     let at = SystemTime::now();
     events.send(Event::VertexStarted { vertex, inputs: Vec::new(), name: title, at });
-    let (id, current) = ("reading".to_owned(), size as u64);
+    let (id, current) = ("reading".to_owned(), info.text.len() as u64);
     events.send(Event::Status { vertex, id, current, total: 0, started: at, completed: Some(at) });
     events.send(Event::VertexCompleted { vertex, cached: false, error: None, at });
 }

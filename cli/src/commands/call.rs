@@ -234,10 +234,10 @@ pub(crate) struct Images {
 
 impl Images {
     /// Opens nothing yet.
-    pub(crate) fn new(root: EngineOptions, given: Given) -> Self {
+    pub(crate) fn new(root: EngineOptions, given: Arc<Given>) -> Self {
         Self {
             root: Some(root),
-            given: Arc::new(given),
+            given,
             job: None,
             known: ResolvedImages::default(),
             failures: Vec::new(),

@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 mod call;
+mod context;
 mod export;
 mod images;
 mod inspect;

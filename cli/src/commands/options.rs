@@ -1,6 +1,7 @@
 //! Turns flags into what the frontend and the exporters take.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use frontend::{NamedContext, NoCache, Options, ResolveMode};
 use llb::entitlement::{Entitlement, InvalidEntitlement};
@@ -8,7 +9,7 @@ use llb::op::{HostIp, NetworkMode, Ulimit};
 use llb::{Platform, Reference};
 
 use crate::args::BuildArgs;
-use crate::report::{Exit, Failure};
+use crate::report::{Exit, Failure, tell};
 
 fn usage(message: String) -> Failure {
     Failure::new(Exit::Usage, message)
@@ -17,12 +18,8 @@ fn usage(message: String) -> Failure {
 /// Options of the frontend that follow from flags and the environment alone.
 pub(crate) fn frontend_options(args: &BuildArgs) -> Result<Options, Failure> {
     let build_args = build_args(&args.build_args)?;
-    let source_date_epoch = match build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
-        None | Some("" | "context") => None,
-        Some(text) => Some(text.parse().map_err(|_| {
-            usage(format!("invalid SOURCE_DATE_EPOCH `{text}`: want seconds since 1970"))
-        })?),
-    };
+    // What is no number names where the time comes from.
+    let source_date_epoch = build_args.get("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
     let host = Platform::host();
     let platforms = platforms(&args.platform, &host)?;
     Ok(Options {
@@ -62,10 +59,38 @@ fn build_args(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
             None => all.remove(name),
         };
     }
+    let config = registry::docker_config_path(|name| std::env::var_os(name));
+    add_proxies(&mut all, config.as_deref());
     if let Ok(epoch) = std::env::var("SOURCE_DATE_EPOCH") {
         all.entry("SOURCE_DATE_EPOCH".to_owned()).or_insert(epoch);
     }
     Ok(all)
+}
+
+/// Adds the proxies of Docker's configuration, each in capital and small letters, unless it is given in any letter
+/// case.
+fn add_proxies(args: &mut BTreeMap<String, String>, config: Option<&Path>) {
+    let Some(text) = config.and_then(|config| fs_err::read(config).ok()) else { return };
+    let Ok(config) = serde_json::from_slice::<serde_json::Value>(&text) else {
+        return tell(format_args!(
+            "WARNING: the proxies of Docker's configuration are not used: the file is no JSON"
+        ));
+    };
+    let proxies = &config["proxies"]["default"];
+    for (key, name) in [
+        ("httpProxy", "HTTP_PROXY"),
+        ("httpsProxy", "HTTPS_PROXY"),
+        ("ftpProxy", "FTP_PROXY"),
+        ("noProxy", "NO_PROXY"),
+        ("allProxy", "ALL_PROXY"),
+    ] {
+        let value = proxies[key].as_str().filter(|value| !value.is_empty());
+        let is_given = args.keys().any(|given| given.eq_ignore_ascii_case(name));
+        if let Some(value) = value.filter(|_| !is_given) {
+            args.insert(name.to_owned(), value.to_owned());
+            args.insert(name.to_ascii_lowercase(), value.to_owned());
+        }
+    }
 }
 
 fn platforms(given: &[String], host: &Platform) -> Result<Vec<Platform>, Failure> {
@@ -256,14 +281,22 @@ pub(crate) fn named_context(text: &str) -> Result<(String, NamedContext), Failur
     if let Some(reference) = value.strip_prefix("docker-image://") {
         return Ok((key, NamedContext::Image { reference: reference.to_owned() }));
     }
-    if std::path::Path::new(value).is_dir() {
+    if let Some(stage) = value.strip_prefix("target:") {
+        return Ok((key, NamedContext::Stage { name: stage.to_owned() }));
+    }
+    if value.starts_with("input:") {
+        return Err(usage(format!(
+            "the build context `{value}` is not supported: `input:` names a result that only a program which drives builds can give"
+        )));
+    }
+    if Path::new(value).is_dir() {
         return Ok((key.clone(), NamedContext::Local { name: key }));
     }
     if let Some(remote) = NamedContext::remote(value) {
         return Ok((key, remote));
     }
     Err(usage(format!("failed to get build context {name}: `{value}` is not a folder")).hint(
-        "a named context is a folder, a URL, a git repository, oci-layout://PATH[:TAG|@DIGEST] or docker-image://REFERENCE",
+        "a named context is a folder, a URL, a git repository, oci-layout://PATH[:TAG|@DIGEST], docker-image://REFERENCE or target:STAGE",
     ))
 }
 
@@ -293,6 +326,30 @@ mod tests {
             [64, 64 << 10, 3 << 19, 2 << 30, 1 << 30]
         );
         assert_eq!(size("12q").unwrap_err().message, "invalid size `12q`");
+    }
+
+    #[test]
+    fn proxies_of_the_configuration_give_way_to_those_of_the_command_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.json");
+        let text = r#"{"proxies": {"default": {"httpProxy": "http://p", "noProxy": "n", "allProxy": ""}}}"#;
+        fs_err::write(&config, text).unwrap();
+        let mut args = BTreeMap::from([("No_Proxy".to_owned(), "mine".to_owned())]);
+        add_proxies(&mut args, Some(&config));
+        let pairs: Vec<(&str, &str)> =
+            args.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(
+            pairs,
+            [("HTTP_PROXY", "http://p"), ("No_Proxy", "mine"), ("http_proxy", "http://p")]
+        );
+        let before = args.clone();
+        for text in
+            ["", "[]", r#"{"proxies": 1}"#, r#"{"proxies": {"default": {"httpsProxy": 1}}}"#]
+        {
+            fs_err::write(&config, text).unwrap();
+            add_proxies(&mut args, Some(&config));
+        }
+        assert_eq!(args, before);
     }
 
     #[test]

@@ -352,6 +352,31 @@ fn servers_of_all_kinds_are_read() {
 }
 
 #[test]
+fn the_protocol_of_git_itself_is_spoken() {
+    let fixture = Fixture::new();
+    fixture.repository("r", &[("a", "1")]);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut daemon = Command::new("git");
+    daemon.args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"]);
+    daemon.arg(format!("--port={port}"));
+    daemon.arg(format!("--base-path={}", fixture.place.path("repos").display()));
+    let mut daemon = daemon.spawn().unwrap();
+    let start = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(start.elapsed() < Duration::from_secs(60), "the daemon does not listen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let url = format!("git://127.0.0.1:{port}");
+    let found = fixture.build(&format!("ADD {url}/r.git#main /s"), &[]);
+    let missing = fixture.build(&format!("ADD {url}/none /s"), &[]);
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    found.ok();
+    let told = "access denied or repository not exported: /none";
+    assert!(missing.code == Some(3) && missing.stderr.contains(told), "{}", missing.stderr);
+}
+
+#[test]
 fn repositories_of_the_other_hash_are_read() {
     let fixture = Fixture::new();
     let tree = fixture.place.path("tree");

@@ -236,7 +236,11 @@ impl Actions<'_> {
 
     /// Name of the vertex that made an input.
     fn source_name(&self, input: FileInput) -> &str {
-        let FileInput::Input(index) = input else { return "an earlier action" };
+        let index = match input {
+            FileInput::Scratch => return super::missing::EMPTY,
+            FileInput::Action(_) => return "an earlier action",
+            FileInput::Input(index) => index,
+        };
         let edge = self.solve.definition.vertex(self.vertex).inputs.get(index);
         edge.map_or("", |edge| &self.solve.definition.vertex(edge.vertex).metadata.name)
     }

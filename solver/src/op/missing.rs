@@ -11,6 +11,9 @@ use crate::value::Value;
 /// Most names of a folder that are looked at for one that is meant.
 const MOST_NAMES: usize = 10_000;
 
+/// What makes the tree that has nothing in it.
+pub(crate) const EMPTY: &str = "an empty tree";
+
 /// Says which file of a value is not there; `made_by` names the vertex that the value comes from.
 pub(crate) fn explain(
     job: &JobInner,
@@ -21,17 +24,12 @@ pub(crate) fn explain(
 ) -> OpError {
     match value {
         Value::Context(name, _) => in_context(job, name, view, error),
-        Value::Tree(_) => in_tree(made_by, view, error),
+        Value::Tree(_) | Value::Archive(_) => in_tree(made_by, view, error),
     }
 }
 
 /// Says which file of a build context is not there, and whether the ignore file hides it.
-pub(crate) fn in_context(
-    job: &JobInner,
-    name: &str,
-    context: &dyn View,
-    error: TreeError,
-) -> OpError {
+fn in_context(job: &JobInner, name: &str, context: &dyn View, error: TreeError) -> OpError {
     let TreeError::NotFound { path } = &error else { return error.into() };
     let shown = path.display();
     let place = match name {
@@ -66,12 +64,24 @@ pub(crate) fn in_context(
 fn in_tree(name: &str, tree: &dyn View, error: TreeError) -> OpError {
     let TreeError::NotFound { path } = &error else { return error.into() };
     let (shown, end) = (path.display(), led_to(tree, path));
+    // The context comes from a vertex of its own when it is no folder.
+    let place = match name.starts_with("[internal] ") {
+        true => "build context",
+        false => "stage or image that is read",
+    };
     let hint = match &end {
+        _ if name == EMPTY => {
+            "what is read is empty: a Dockerfile from standard input has no build context, and `scratch` has no files"
+                .to_owned()
+        }
         Some(end) => format!(
-            "`{shown}` leads over a link to `{}`, and there is no such file in the stage or image that is read",
+            "`{shown}` leads over a link to `{}`, and there is no such file in the {place}",
             end.display()
         ),
-        None => format!("there is no `{shown}` in the stage or image that is read"),
+        None if name.starts_with("[internal] ") => {
+            format!("there is no `{shown}` in the build context; paths are relative to its root")
+        }
+        None => format!("there is no `{shown}` in the {place}"),
     };
     OpError::Checksum {
         reference: format!("`{name}`"),

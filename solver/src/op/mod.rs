@@ -43,6 +43,6 @@ fn merge(solve: &Solve<'_>, vertex: usize) -> Result<Vec<Value>, OpError> {
 pub(crate) fn tree(solve: &Solve<'_>, value: &Value) -> Result<cache::Ref, OpError> {
     match value {
         Value::Tree(reference) => Ok(reference.clone()),
-        Value::Context(..) => source::materialise(solve.job, value, "/"),
+        Value::Context(..) | Value::Archive(_) => source::materialise(solve.job, value, "/"),
     }
 }

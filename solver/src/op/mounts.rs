@@ -89,7 +89,7 @@ fn mounted_tree(solve: &Solve<'_>, vertex: usize, mount: &Mount) -> Result<Ref, 
     let value = solve.value(input_edge(solve, vertex, input)?)?;
     match value {
         Value::Tree(reference) => Ok(reference.clone()),
-        Value::Context(..) => {
+        Value::Context(..) | Value::Archive(_) => {
             let path = if mount.selector.is_empty() { "/" } else { &mount.selector };
             source::materialise(solve.job, value, path)
         }

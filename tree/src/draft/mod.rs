@@ -32,6 +32,7 @@ pub(crate) use copy::means_directory;
 pub(crate) use folder::{Attributes, set as set_attributes};
 pub(crate) use mode::ModeChange;
 pub use stubs::Stub;
+pub use unpack::check_archive;
 pub use whole::copy_tree;
 
 /// Bytes of a file that are written at once.

@@ -29,6 +29,19 @@ pub(super) fn is_archive(file: FileData) -> bool {
     matches!(first, Ok(Some(_)))
 }
 
+/// Reads the beginning of an archive, plain or compressed, that is to be unpacked.
+///
+/// # Errors
+/// When it is damaged there, is no archive, or has no entries.
+pub fn check_archive(archive: Box<dyn Read + Send>) -> Result<(), TreeError> {
+    let failed = |source| TreeError::Archive { source };
+    let mut tar = Reader::new(decompress(archive).map_err(failed)?);
+    match tar.next_entry().map_err(failed)? {
+        Some(_) => Ok(()),
+        None => Err(failed(io::Error::other("it has no entries"))),
+    }
+}
+
 /// An archive on its way into a directory.
 struct Unpack<'a> {
     draft: &'a Draft,

@@ -1,7 +1,6 @@
 //! Archives that the caller has handed over: known by their content, kept as long as the job.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -9,7 +8,7 @@ use std::sync::{Arc, PoisonError};
 use cache::{Key, KeyBuilder, Spool};
 use llb::Digest;
 use llb::op::SourceOp;
-use tree::{DirEntry, Kind, Metadata, Timestamp, View};
+use tree::{DirEntry, FileData, Kind, Metadata, Timestamp, View};
 
 use crate::engine::JobInner;
 use crate::error::OpError;
@@ -23,9 +22,8 @@ const CHUNK: usize = 256 << 10;
 
 /// Takes an archive from the caller, whatever its size.
 pub(crate) fn keep(job: &JobInner, archive: &mut dyn Read) -> Result<Digest, OpError> {
-    let failed = |action| {
-        move |source| OpError::Io { action, path: PathBuf::from("archive"), source }
-    };
+    let failed =
+        |action| move |source| OpError::Io { action, path: PathBuf::from("archive"), source };
     let mut ingest = job.engine.store.ingest()?;
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -41,6 +39,8 @@ pub(crate) fn keep(job: &JobInner, archive: &mut dyn Read) -> Result<Digest, OpE
         }
     }
     let spool = ingest.hold();
+    let file = fs_err::File::open(spool.path()).map_err(failed("cannot read the"))?;
+    tree::draft::check_archive(Box::new(file))?;
     let digest = *spool.digest();
     let mut archives = job.archives.lock().unwrap_or_else(PoisonError::into_inner);
     archives.insert(digest, Arc::new(spool));
@@ -132,11 +132,11 @@ impl View for Archive {
         Ok(vec![DirEntry { name: FILE.into(), metadata: self.entry(Kind::File) }])
     }
 
-    fn open(&self, path: &Path) -> io::Result<File> {
+    fn open(&self, path: &Path) -> io::Result<FileData> {
         if path != Path::new(FILE) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        Ok(fs_err::File::open(self.0.path())?.into_file())
+        Ok(FileData::whole(fs_err::File::open(self.0.path())?.into_file()))
     }
 
     fn read_link(&self, _: &Path) -> io::Result<PathBuf> {

@@ -30,17 +30,17 @@ pub(super) fn value(job: &JobInner, source: &SourceOp) -> Result<Value, OpError>
 ///
 /// The layer is kept under the hash of its content: an unchanged context is copied once.
 pub(crate) fn materialise(job: &JobInner, value: &Value, path: &str) -> Result<Ref, OpError> {
-    let Value::Context(name, context) = value else {
-        return Err(OpError::NotSupported(
-            "copying a tree that is in the store already".to_owned(),
-        ));
+    let name = match value {
+        Value::Context(name, _) => format!("build context {name}"),
+        Value::Archive(_) => "archive".to_owned(),
+        Value::Tree(reference) => return Ok(reference.clone()),
     };
     let view = value.view(&job.cancel)?;
     let selection =
         Selection { paths: vec![path.to_owned()], follow_links: true, ..Selection::default() };
     let hash = || {
         tree::content::digest(view.as_ref(), &selection)
-            .map_err(|error| crate::op::missing::in_context(job, name, context.as_ref(), error))
+            .map_err(|error| crate::op::missing::explain(job, value, &name, view.as_ref(), error))
     };
     let digest = hash()?;
     let key = KeyBuilder::new("context.v1").str(path).bytes(&digest).finish();
@@ -60,9 +60,15 @@ pub(crate) fn materialise(job: &JobInner, value: &Value, path: &str) -> Result<R
     };
     draft.copy(view.as_ref(), &options).map_err(OpError::File)?;
     drop(draft);
-    let layer = workspace.commit(&LayerMeta::now(format!("build context {name}")))?;
+    let layer = workspace.commit(&LayerMeta::now(name.as_str()))?;
     let tree = Ref::scratch().push(layer);
-    if context.has_changed() || (!context.is_remembered() && hash()? != digest) {
+    let is_steady = match value {
+        Value::Context(_, context) => {
+            !context.has_changed() && (context.is_remembered() || hash()? == digest)
+        }
+        Value::Archive(_) | Value::Tree(_) => true,
+    };
+    if !is_steady {
         return Ok(tree);
     }
     let result =

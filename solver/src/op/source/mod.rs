@@ -1,6 +1,7 @@
 //! Sources: where the trees of a definition come from. Each kind is a module of its own, found by the scheme of
 //! the source's identifier.
 
+mod archive;
 pub(crate) mod git;
 mod http;
 pub(crate) mod image;
@@ -14,6 +15,7 @@ use crate::engine::JobInner;
 use crate::error::OpError;
 use crate::value::Value;
 
+pub(crate) use archive::{Archive, keep as keep_archive};
 pub(crate) use http::{Downloads, Progress};
 pub(crate) use local::{is_local, materialise};
 
@@ -28,6 +30,8 @@ enum Scheme {
     Git,
     /// A file behind a URL.
     Http,
+    /// An archive that the caller handed over.
+    Archive,
 }
 
 fn scheme(source: &SourceOp) -> Result<Scheme, OpError> {
@@ -36,6 +40,7 @@ fn scheme(source: &SourceOp) -> Result<Scheme, OpError> {
         Some("docker-image" | "oci-layout") => Ok(Scheme::Image),
         Some("git") => Ok(Scheme::Git),
         Some("http" | "https") => Ok(Scheme::Http),
+        Some("archive") => Ok(Scheme::Archive),
         _ => Err(OpError::NotSupported(format!("the source `{}`", source.identifier))),
     }
 }
@@ -59,7 +64,7 @@ pub(crate) fn prepare(
     begin: &dyn Fn(),
 ) -> Result<(), OpError> {
     match scheme(source)? {
-        Scheme::Local | Scheme::Image => Ok(()),
+        Scheme::Local | Scheme::Image | Scheme::Archive => Ok(()),
         Scheme::Git => git::prepare(job, source, progress, begin),
         Scheme::Http => http::prepare(job, source, begin),
     }
@@ -77,6 +82,7 @@ pub(crate) fn value(
         Scheme::Image => image::value(job, source, platform),
         Scheme::Git => git::checkout(job, source, progress).map(Value::Tree),
         Scheme::Http => http::value(job, source, progress),
+        Scheme::Archive => archive::value(job, source),
     }
 }
 
@@ -86,6 +92,7 @@ pub(crate) fn time(job: &JobInner, source: &SourceOp) -> Result<Option<i64>, OpE
         Scheme::Local | Scheme::Image => Ok(None),
         Scheme::Git => git::time(job, source).map(Some),
         Scheme::Http => http::time(job, source),
+        Scheme::Archive => archive::time(job, source),
     }
 }
 
@@ -101,5 +108,6 @@ pub(crate) fn keys(
         Scheme::Image => image::keys(job, source, platform),
         Scheme::Git => Ok(vec![git::key(job, source)?]),
         Scheme::Http => http::keys(job, source),
+        Scheme::Archive => archive::keys(source),
     }
 }

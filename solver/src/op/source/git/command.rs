@@ -48,6 +48,42 @@ const NOWHERE: &str = "/dev/null";
 /// How ssh is run: it asks nobody anything, and leaves no process behind.
 const SSH: &str = "ssh -o BatchMode=yes -o ControlMaster=no";
 
+/// What git is told by variables.
+const ENVIRONMENT: [(&str, &str); 11] = [
+    ("LC_ALL", "C"),
+    ("HOME", NOWHERE),
+    ("XDG_CONFIG_HOME", NOWHERE),
+    ("GIT_CONFIG_NOSYSTEM", "1"),
+    ("GIT_CONFIG_GLOBAL", NOWHERE),
+    ("GIT_ATTR_NOSYSTEM", "1"),
+    ("GIT_TERMINAL_PROMPT", "0"),
+    ("GIT_NO_REPLACE_OBJECTS", "1"),
+    ("GIT_NO_LAZY_FETCH", "1"),
+    ("GIT_LITERAL_PATHSPECS", "1"),
+    ("GIT_SSH_COMMAND", SSH),
+];
+
+/// The settings that git has, besides those that depend on the call.
+const SETTINGS: [(&str, &str); 17] = [
+    ("core.hooksPath", NOWHERE),
+    ("core.attributesFile", NOWHERE),
+    ("core.fsmonitor", "false"),
+    ("core.autocrlf", "false"),
+    ("core.symlinks", "true"),
+    ("core.logAllRefUpdates", "false"),
+    ("credential.helper", ""),
+    ("safe.directory", "*"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("init.defaultBranch", "master"),
+    ("fetch.recurseSubmodules", "false"),
+    ("submodule.recurse", "false"),
+    ("transfer.unpackLimit", "1"),
+    ("checkout.workers", "0"),
+    ("http.lowSpeedLimit", "1"),
+    ("http.lowSpeedTime", STALLED),
+];
+
 /// How git is run, as far as that is not the builder's own decision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GitOptions {
@@ -193,52 +229,17 @@ impl Git<'_> {
             None if call.reads_local => "file",
             None => "none",
         };
-        command.envs([
-            ("LC_ALL", "C"),
-            ("HOME", NOWHERE),
-            ("XDG_CONFIG_HOME", NOWHERE),
-            ("GIT_CONFIG_NOSYSTEM", "1"),
-            ("GIT_CONFIG_GLOBAL", NOWHERE),
-            ("GIT_ATTR_NOSYSTEM", "1"),
-            ("GIT_TERMINAL_PROMPT", "0"),
-            ("GIT_ALLOW_PROTOCOL", transports),
-            ("GIT_NO_REPLACE_OBJECTS", "1"),
-            ("GIT_NO_LAZY_FETCH", "1"),
-            ("GIT_LITERAL_PATHSPECS", "1"),
-            ("GIT_ADVICE", "0"),
-            ("GIT_SSH_COMMAND", SSH),
-        ]);
+        command.envs(ENVIRONMENT).env("GIT_ALLOW_PROTOCOL", transports);
         command.env("GIT_DIR", call.repository.unwrap_or(Path::new(NOWHERE)));
         for (name, path) in [("GIT_WORK_TREE", call.folder), ("GIT_INDEX_FILE", call.index)] {
             if let Some(path) = path {
                 command.env(name, path);
             }
         }
+        let mut settings =
+            SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let redirects = if auth.is_some() { "false" } else { "initial" };
-        let mut settings = vec![
-            ("core.hooksPath".to_owned(), NOWHERE.to_owned()),
-            ("core.attributesFile".to_owned(), NOWHERE.to_owned()),
-            ("http.followRedirects".to_owned(), redirects.to_owned()),
-            ("http.lowSpeedLimit".to_owned(), "1".to_owned()),
-            ("http.lowSpeedTime".to_owned(), STALLED.to_owned()),
-        ];
-        for (name, value) in [
-            ("core.fsmonitor", "false"),
-            ("core.autocrlf", "false"),
-            ("core.symlinks", "true"),
-            ("core.logAllRefUpdates", "false"),
-            ("credential.helper", ""),
-            ("safe.directory", "*"),
-            ("gc.auto", "0"),
-            ("maintenance.auto", "false"),
-            ("init.defaultBranch", "master"),
-            ("fetch.recurseSubmodules", "false"),
-            ("submodule.recurse", "false"),
-            ("transfer.unpackLimit", "1"),
-            ("checkout.workers", "0"),
-        ] {
-            settings.push((name.to_owned(), value.to_owned()));
-        }
+        settings.push(("http.followRedirects".to_owned(), redirects.to_owned()));
         if let Some(auth) = auth {
             let header = format!("Authorization: {}", auth.header);
             settings.push((format!("http.{}.extraHeader", auth.origin), header));

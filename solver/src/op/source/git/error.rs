@@ -126,6 +126,19 @@ pub enum GitError {
     },
 }
 
+impl GitError {
+    /// Whether git failed in the store, at whatever depth of submodules.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Local { .. } => true,
+            Self::Submodule { source, .. } => {
+                matches!(&**source, OpError::Git(error) if error.is_local())
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Kinds of trouble with a repository elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {

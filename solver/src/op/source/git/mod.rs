@@ -69,9 +69,7 @@ pub(super) fn checkout(
     let log = |words: &[u8]| progress.log(words);
     with_resolved(job, source, &log, |git, resolved| match checkout::checkout(git, resolved) {
         // A repository of the store that turned out damaged has been made anew by the second time.
-        Err(OpError::Git(error)) if matches!(*error, GitError::Local { .. }) => {
-            checkout::checkout(git, resolved)
-        }
+        Err(OpError::Git(error)) if error.is_local() => checkout::checkout(git, resolved),
         other => other,
     })
 }
