@@ -7,8 +7,8 @@
 //!
 //! Invariants:
 //! - Pure: no I/O, and the result depends on the text alone.
-//! - Total: any bytes give a tree or errors; nothing panics, and no recursion is as deep as the
-//!   input.
+//! - Total: any bytes give a tree or errors, in time linear in their number; nothing panics, and no
+//!   recursion is as deep as the input.
 //! - One run reports every mistake: the parser goes on at the next instruction.
 
 pub mod ast;

@@ -11,8 +11,12 @@ pub(crate) fn nearest<'a>(word: &str, options: &[&'a str]) -> Option<&'a str> {
     if word.len() > MAX_LEN || options.contains(&word) {
         return None;
     }
+    let length = word.chars().count();
+    // Each character more or less is one difference.
+    let may_be_near = |option: &&&str| option.chars().count().abs_diff(length) < TOO_FAR;
     let near = |option: &&'a str| (distance(word, option), *option);
-    let (distance, option) = options.iter().map(near).min_by_key(|(distance, _)| *distance)?;
+    let candidates = options.iter().filter(may_be_near).map(near);
+    let (distance, option) = candidates.min_by_key(|(distance, _)| *distance)?;
     (distance < TOO_FAR).then_some(option)
 }
 

@@ -143,25 +143,6 @@ fn a_sole_heredoc_is_told_from_others() {
     assert_eq!(is_sole("<<A cat"), None);
 }
 
-/// Sizes that would take minutes if anything took quadratic time.
-#[test]
-fn large_files_are_parsed_in_linear_time() {
-    let n = 200_000;
-    for (head, piece) in [
-        ("FROM a\nRUN x", " \\\n y"),
-        ("FROM a\n", "X <<E\n"),
-        ("FROM a\nENV", " \\\n a=b"),
-        ("FROM a\nRUN <<E\n", "\n"),
-        ("FROM a\nCOPY", " \\\n--exclude=x"),
-        ("FROM a\nCOPY", " \\\n<<a"),
-        ("FROM a\nRUN \"", " \\\n$a${b:-"),
-        ("", "# \n"),
-        ("FROM a\nCMD [", "\\\n\"a\","),
-    ] {
-        let _ = parser::parse(format!("{head}{}", piece.repeat(n)).as_bytes());
-    }
-}
-
 /// Pieces of which interesting files are made.
 fn any_dockerfile() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
