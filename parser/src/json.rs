@@ -269,6 +269,22 @@ fn escape(after: &str) -> (char, usize) {
     }
 }
 
+/// Writes a text as a literal.
+pub(crate) fn quote(text: &str) -> String {
+    let mut literal = String::with_capacity(text.len() + 2);
+    literal.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => literal.push_str("\\\""),
+            '\\' => literal.push_str("\\\\"),
+            '\0'..' ' => literal.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => literal.push(c),
+        }
+    }
+    literal.push('"');
+    literal
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -391,6 +407,14 @@ mod tests {
                 Json::Strings(strings) => Some(Some(strings.into_iter().map(|(text, _)| text).collect())),
             };
             prop_assert_eq!(actual, expect);
+        }
+
+        #[test]
+        fn literals_give_back_any_text(texts in proptest::collection::vec("\\PC{0,8}|[\"\\\\\0-\x1f]{0,4}", 0..4)) {
+            let array = texts.iter().map(|text| quote(text)).collect::<Vec<_>>().join(" , ");
+            let array = format!("[{array}]");
+            let read: Vec<String> = strings(&array).into_iter().map(|(text, _)| text).collect();
+            prop_assert_eq!(read, texts);
         }
     }
 }

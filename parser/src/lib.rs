@@ -3,6 +3,7 @@
 //! ```text
 //! bytes ─text─▶ physical lines ─line, directive─▶ logical lines ─heredoc─▶ with bodies
 //!       ─tokens, json, instruction─▶ ast ─(frontend: word, mount)─▶ values
+//!                                    ast ─print─▶ text
 //! ```
 //!
 //! Invariants:
@@ -19,9 +20,11 @@ mod file;
 mod heredoc;
 mod instruction;
 mod json;
+mod layout;
 mod line;
 pub mod mount;
 mod pattern;
+mod print;
 mod quote;
 mod suggest;
 mod text;
@@ -31,3 +34,4 @@ pub mod word;
 pub use ast::*;
 pub use error::{ParseError, ParseErrorKind, ParseErrors};
 pub use file::{parse, parse_trigger};
+pub use print::print;

@@ -39,11 +39,17 @@ fn file(head: &str, piece: impl Fn(usize) -> String, tail: &str) -> String {
     text + tail
 }
 
-/// Parses a file.
+/// Parses a file, and if it is valid all that is left to be read of it, and prints it.
 #[track_caller]
 fn parse(text: &str) -> Result<Dockerfile, ParseErrors> {
     let shown: String = text.chars().take(60).collect();
-    limited(&shown, || parser::parse(text.as_bytes()))
+    limited(&shown, || {
+        let tree = parser::parse(text.as_bytes())?;
+        let printed = parser::print(&tree);
+        let again = parser::parse(printed.as_bytes()).unwrap();
+        assert!(again.without_layout() == tree.clone().without_layout(), "{shown}");
+        Ok(tree)
+    })
 }
 
 #[track_caller]

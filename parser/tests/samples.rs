@@ -190,19 +190,4 @@ proptest! {
         prop_assert!(all_spans_are_inside(&parser::parse(text.as_bytes())));
         let _ = parser::parse_trigger(&text);
     }
-
-    /// The logical lines, printed again, are the same instructions.
-    #[test]
-    fn printing_and_parsing_gives_the_tree_back(text in any_dockerfile()) {
-        let has_heredoc = text.contains("<<") || text.contains("escape");
-        if let (false, Ok(file)) = (has_heredoc, parser::parse(text.as_bytes())) {
-            let texts: Vec<String> = file.instructions.iter().map(|it| it.text.clone()).collect();
-            let printed: String = texts.iter().map(|it| format!("{it}\n")).collect();
-            // A text that ends in an escape would go on in the next line.
-            prop_assume!(texts.iter().all(|it| !it.ends_with('\\')));
-            let again = parser::parse(printed.as_bytes()).unwrap();
-            let again: Vec<String> = again.instructions.into_iter().map(|it| it.text).collect();
-            prop_assert_eq!(again, texts);
-        }
-    }
 }
