@@ -1,4 +1,7 @@
 //! Sample Dockerfiles against recorded trees, warnings and errors.
+//!
+//! All samples are read here, those in `testdata/parser` for their syntax, those in `testdata/frontend` for their
+//! meaning; the frontend's tests convert all of them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -75,7 +78,7 @@ fn dump_errors(errors: &ParseErrors) -> String {
 
 #[test]
 fn every_sample_parses_as_recorded() {
-    insta::glob!("../../testdata/parser", "*.Dockerfile", |path| {
+    insta::glob!("../../testdata", "{parser,frontend}/*.Dockerfile", |path| {
         let bytes = fs_err::read(path).unwrap();
         insta::assert_snapshot!(dump(&parser::parse(&bytes)));
     });
