@@ -87,7 +87,7 @@ pub enum ErrorKind {
         source: InvalidReference,
     },
     /// A word that can not be expanded.
-    #[error("failed to process \"{word}\": {reason}")]
+    #[error("failed to process {}: {reason}", crate::go_text::quote(.word))]
     Expansion {
         /// The whole word.
         word: String,

@@ -1,6 +1,7 @@
 //! Dockerfiles as files: each gives the definition, config and warnings, or the errors, that are recorded.
 //!
-//! A last line `#: ARGS` in a sample is its command line.
+//! All samples are converted here, those in `testdata/frontend` for their meaning, those in `testdata/parser` for
+//! their syntax; the parser's tests read all of them. A last line `#: ARGS` in a sample is its command line.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -13,7 +14,7 @@ use llb::{Edge, Vertex};
 
 #[test]
 fn every_sample_converts_as_recorded() {
-    insta::glob!("../../testdata/frontend", "*.Dockerfile", |path| {
+    insta::glob!("../../testdata", "{parser,frontend}/*.Dockerfile", |path| {
         let text = fs_err::read(path).unwrap();
         insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
             insta::assert_snapshot!(dump(&text));

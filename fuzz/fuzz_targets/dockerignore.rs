@@ -1,7 +1,10 @@
-//! Ignore files and patterns: any text is read or refused, a walk that carries its state along sees what a look
-//! at the whole path sees, and what a walk leaves out would not show.
+//! Ignore files and patterns: any text is read or refused, a match is one by the letter of the rules, a walk that
+//! carries its state along sees what a look at the whole path sees, and what a walk leaves out would not show.
 
 #![no_main]
+
+#[path = "../../tree/tests/reference/mod.rs"]
+mod reference;
 
 use std::path::{Path, PathBuf};
 
@@ -11,9 +14,23 @@ use tree::pattern::{Inherited, Patterns, glob_match};
 const PATHS: &[&str] =
     &["a", "a/b", "a/b/c.txt", ".git/config", "src/a*b", "node_modules/x/y", "\u{e9}/[x]"];
 
+/// Wildcards in a pattern and letters in a path from which on the letter of the rules takes too long.
+const MANY: usize = 6;
+const LONG: usize = 24;
+
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(patterns) = Patterns::parse_ignore_file(bytes) else { return };
     let text = String::from_utf8_lossy(bytes);
+    let patterns = Patterns::parse_ignore_file(text.as_bytes());
+    let rules = reference::read(&text);
+    assert_eq!(patterns.is_ok(), rules.is_some());
+    for line in text.lines() {
+        let matched = glob_match(line, Path::new("a/b.txt")).ok();
+        if is_cheap(line) {
+            assert_eq!(matched, reference::glob(line, "a/b.txt"), "{line:?}");
+        }
+    }
+    let (Ok(patterns), Some(rules)) = (patterns, rules) else { return };
+    let is_cheap = rules.iter().all(|rule| is_cheap(&rule.pattern));
     let own = text.lines().next().unwrap_or_default().trim_start_matches(['!', '/']).to_owned();
     for path in PATHS.iter().copied().chain([own.as_str()]) {
         let path: &Path = &Path::new(path).components().collect::<PathBuf>();
@@ -22,7 +39,6 @@ fuzz_target!(|bytes: &[u8]| {
         {
             continue;
         }
-        let _ = patterns.matches_or_parent(path);
         let (mut at, mut ignored, mut state) = (PathBuf::new(), false, Inherited::default());
         let mut is_left_out = false;
         for name in path {
@@ -33,8 +49,15 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(ignored || !is_left_out, "{at:?} shows below a folder that is left out");
         }
         assert_eq!(ignored, patterns.matches(path), "{path:?}");
-    }
-    for line in text.lines() {
-        let _ = glob_match(line, Path::new("a/b.txt"));
+        let plain = patterns.matches_or_parent(path);
+        let shown = path.to_string_lossy();
+        if is_cheap && shown.len() <= LONG {
+            assert_eq!(Some(ignored), reference::is_ignored_on_a_walk(&rules, &shown), "{path:?}");
+            assert_eq!(Some(plain), reference::is_ignored(&rules, &shown), "{path:?}");
+        }
     }
 });
+
+fn is_cheap(pattern: &str) -> bool {
+    pattern.matches('*').count() <= MANY
+}

@@ -18,6 +18,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use miette::SourceSpan;
@@ -305,8 +306,9 @@ pub struct Heredoc {
     pub expand: bool,
     /// True for `<<-`.
     pub chomp: bool,
-    /// The body, byte for byte, without the terminating line. Tabs are not removed yet.
-    pub body: String,
+    /// The body, byte for byte, without the terminating line. Tabs are not removed yet. It is
+    /// shared, as all words of one name in a line stand for the same body.
+    pub body: Arc<str>,
     /// Where the body stands.
     pub body_span: Span,
 }
@@ -445,15 +447,11 @@ pub struct Sources {
 /// A heredoc that is a source of `COPY` or `ADD`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InlineFile {
-    /// Name of the file: the delimiter without quotes.
-    pub name: String,
     /// Where the heredoc word stands.
     pub span: Span,
-    /// True if variables in the content are to be expanded, by
-    /// [`word::expand_heredoc`](crate::word::expand_heredoc).
-    pub expand: bool,
-    /// The content, with the tabs of a `<<-` heredoc removed.
-    pub content: String,
+    /// The heredoc. Its delimiter is the name of the file, its [`content`](Heredoc::content) that of
+    /// the file; if it is to be expanded, [`word::expand_heredoc`](crate::word::expand_heredoc) does.
+    pub heredoc: Heredoc,
 }
 
 /// `COPY [FLAGS] SOURCE... DEST`

@@ -12,6 +12,7 @@ use nom::{IResult, Parser};
 
 use crate::ast::{Directive, Directives, Escape, Lines, Span};
 use crate::error::{ParseError, ParseErrorKind};
+use crate::json;
 use crate::text::{Line, PhysicalLines};
 
 /// The known names.
@@ -114,11 +115,7 @@ fn in_comments(prefix: &str, name: &str, text: &str) -> Option<Directive> {
 
 /// A file that is a JSON object as a whole can name its syntax in a member.
 fn in_json(text: &str) -> Option<Directive> {
-    if !text.trim_start().starts_with('{') {
-        return None;
-    }
-    let object: serde_json::Value = serde_json::from_str(text).ok()?;
-    let value = object.get("syntax")?.as_str()?.to_owned();
+    let value = json::string_member(text, "syntax")?;
     Some(Directive { value, span: Span::default(), line: 1 })
 }
 

@@ -258,6 +258,9 @@ impl<'a> FileParser<'a> {
 
     /// Notes what is not UTF-8, once for each line. In comments it does no harm.
     fn check_encoding(&mut self, invalid: &[Span]) {
+        if invalid.is_empty() {
+            return;
+        }
         let mut invalid = invalid.iter().peekable();
         for line in PhysicalLines::new(self.text) {
             let end = line.start + line.full.len();

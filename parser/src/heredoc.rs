@@ -81,7 +81,7 @@ pub(crate) fn read_bodies(heads: Vec<Head>, lines: &mut PhysicalLines<'_>, at: u
     let mut bodies = Bodies { heredocs: Vec::with_capacity(heads.len()), is_complete: true };
     let mut start = at;
     for head in heads {
-        let mut body = String::new();
+        let mut end = start;
         let mut is_closed = false;
         let mut next = start;
         for line in lines.by_ref() {
@@ -91,10 +91,11 @@ pub(crate) fn read_bodies(heads: Vec<Head>, lines: &mut PhysicalLines<'_>, at: u
                 is_closed = true;
                 break;
             }
-            body.push_str(line.full);
+            end = next;
         }
         let Head { name, fd, expand, chomp } = head;
-        let body_span = Span::new(start, start + body.len());
+        let body_span = Span::new(start, end);
+        let body = lines.text(body_span).into();
         bodies.heredocs.push(Heredoc { name, fd, expand, chomp, body, body_span });
         start = next;
         bodies.is_complete &= is_closed;

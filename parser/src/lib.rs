@@ -3,12 +3,13 @@
 //! ```text
 //! bytes ─text─▶ physical lines ─line, directive─▶ logical lines ─heredoc─▶ with bodies
 //!       ─tokens, json, instruction─▶ ast ─(frontend: word, mount)─▶ values
+//!                                    ast ─print─▶ text
 //! ```
 //!
 //! Invariants:
 //! - Pure: no I/O, and the result depends on the text alone.
-//! - Total: any bytes give a tree or errors; nothing panics, and no recursion is as deep as the
-//!   input.
+//! - Total: any bytes give a tree or errors, in time linear in their number; nothing panics, and no
+//!   recursion is as deep as the input.
 //! - One run reports every mistake: the parser goes on at the next instruction.
 
 pub mod ast;
@@ -19,9 +20,11 @@ mod file;
 mod heredoc;
 mod instruction;
 mod json;
+mod layout;
 mod line;
 pub mod mount;
 mod pattern;
+mod print;
 mod quote;
 mod text;
 mod tokens;
@@ -30,3 +33,4 @@ pub mod word;
 pub use ast::*;
 pub use error::{ParseError, ParseErrorKind, ParseErrors};
 pub use file::{decode, directives, parse, parse_rest, parse_trigger};
+pub use print::print;

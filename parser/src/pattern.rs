@@ -4,7 +4,7 @@
 //! `\/` stand for the character after the backslash; all else stands for itself.
 //!
 //! A match is found by running all states of the pattern side by side, so that no pattern makes it
-//! exponential. What is left, text times pattern, is bounded by a [`Budget`].
+//! exponential, and no text quadratic. What is left, text times pattern, is bounded by a [`Budget`].
 
 /// One element of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,20 @@ pub(crate) struct Budget(u64);
 
 impl Default for Budget {
     fn default() -> Self {
-        Self(1 << 27)
+        Self(1 << 25)
+    }
+}
+
+impl Budget {
+    /// Pays for this many steps.
+    pub(crate) fn spend(&mut self, steps: usize) -> Result<(), OutOfBudget> {
+        self.0 = self.0.checked_sub(steps as u64).ok_or(OutOfBudget)?;
+        Ok(())
+    }
+
+    /// Pays for copying this many bytes, of which many are as good as one step.
+    pub(crate) fn spend_on_copy(&mut self, bytes: usize) -> Result<(), OutOfBudget> {
+        self.spend(1 + bytes / 16)
     }
 }
 
@@ -91,19 +104,39 @@ impl Pattern {
     }
 
     /// Returns the byte range of the first match at or after `from`, the longest of its start.
+    ///
+    /// All starts are tried side by side: each state remembers the first start that led to it.
     pub(crate) fn find(
         &self,
         value: &str,
         from: usize,
         budget: &mut Budget,
     ) -> Result<Option<(usize, usize)>, OutOfBudget> {
-        let starts = value[from..].char_indices().map(|(at, _)| from + at);
-        for start in starts.chain([value.len()]) {
-            if let Some(n) = matched(&self.tokens, value[start..].chars(), Take::Longest, budget)? {
-                return Ok(Some((start, start + n)));
+        let (mut states, mut next) = (Vec::new(), Vec::new());
+        let mut found: Option<(usize, usize)> = None;
+        let mut chars = value[from..].chars();
+        let mut at = from;
+        enter_at(&self.tokens, 0, at, &mut states);
+        while let Some(&(state, start)) = states.last() {
+            if state == self.tokens.len() {
+                found = Some((start, at));
+                states.retain(|(_, other)| *other <= start);
             }
+            let Some(c) = chars.next() else { break };
+            budget.spend(1 + states.len())?;
+            at += c.len_utf8();
+            next.clear();
+            if found.is_none() {
+                enter_at(&self.tokens, 0, at, &mut next);
+            }
+            for &(state, start) in &states {
+                if let Some(state) = advance(&self.tokens, state, c) {
+                    enter_at(&self.tokens, state, start, &mut next);
+                }
+            }
+            std::mem::swap(&mut states, &mut next);
         }
-        Ok(None)
+        Ok(found)
     }
 }
 
@@ -127,17 +160,11 @@ fn matched(
             }
         }
         let Some(c) = text.next() else { return Ok(found) };
-        let cost = 1 + states.len() as u64;
-        budget.0 = budget.0.checked_sub(cost).ok_or(OutOfBudget)?;
+        budget.spend(1 + states.len())?;
         next.clear();
         for &state in &states {
-            match tokens.get(state) {
-                Some(Token::AnyString) if c != '\n' => enter(tokens, state, &mut next),
-                Some(Token::AnyChar) if c != '\n' => enter(tokens, state + 1, &mut next),
-                Some(Token::Char(expected)) if *expected == c => {
-                    enter(tokens, state + 1, &mut next);
-                }
-                _ => {}
+            if let Some(state) = advance(tokens, state, c) {
+                enter(tokens, state, &mut next);
             }
         }
         if next.is_empty() {
@@ -145,6 +172,15 @@ fn matched(
         }
         std::mem::swap(&mut states, &mut next);
         length += c.len_utf8();
+    }
+}
+
+/// Returns the state that the character leads to.
+fn advance(tokens: &[Token], state: usize, c: char) -> Option<usize> {
+    match tokens.get(state)? {
+        Token::AnyString => (c != '\n').then_some(state),
+        Token::AnyChar => (c != '\n').then_some(state + 1),
+        Token::Char(expected) => (*expected == c).then_some(state + 1),
     }
 }
 
@@ -158,6 +194,18 @@ fn enter(tokens: &[Token], state: usize, states: &mut Vec<usize>) {
     let may_skip = tokens.get(state) == Some(&Token::AnyString);
     if may_skip && states.last().is_none_or(|last| *last < after) {
         states.push(after);
+    }
+}
+
+/// As [`enter`], for states with the start of their match, of which the first counts.
+fn enter_at(tokens: &[Token], state: usize, start: usize, states: &mut Vec<(usize, usize)>) {
+    let last = if tokens.get(state) == Some(&Token::AnyString) { state + 1 } else { state };
+    for state in state..=last {
+        // A state that is there already is one of the last two.
+        match states.iter_mut().rev().take(2).find(|(known, _)| *known == state) {
+            Some((_, known)) => *known = start.min(*known),
+            None => states.push((state, start)),
+        }
     }
 }
 
@@ -199,9 +247,13 @@ mod tests {
 
     #[test]
     fn work_is_bounded() {
-        let value = "a".repeat(100_000);
-        let pattern = Pattern::new("*a*a*a*b").unwrap();
-        assert_eq!(pattern.find(&value, 0, &mut Budget::default()), Err(OutOfBudget));
+        let value = "a".repeat(1 << 20);
+        let find = |pattern: &str| {
+            let pattern = Pattern::new(pattern).unwrap();
+            pattern.find(&value, 0, &mut Budget::default())
+        };
+        assert_eq!(find("*a*a*a*b"), Ok(None));
+        assert_eq!(find(&"a*".repeat(100_000)), Err(OutOfBudget));
     }
 
     /// The obvious definition, exponential.
@@ -228,6 +280,21 @@ mod tests {
             let run = |take| matched(&compiled.tokens, value.chars(), take, &mut Budget::default());
             prop_assert_eq!(run(Take::Shortest).unwrap(), fits.first().copied());
             prop_assert_eq!(run(Take::Longest).unwrap(), fits.last().copied());
+        }
+
+        #[test]
+        fn the_first_match_is_the_longest_of_its_start(
+            pattern in "[ab*?]{0,6}", value in "[ab\n]{0,8}", from in 0..9_usize,
+        ) {
+            let compiled = Pattern::new(&pattern).unwrap();
+            let from = from.min(value.len());
+            let longest = |start| {
+                matched(&compiled.tokens, value[start..].chars(), Take::Longest, &mut Budget::default())
+                    .unwrap()
+            };
+            let mut starts = from..=value.len();
+            let expect = starts.find_map(|start| Some((start, start + longest(start)?)));
+            prop_assert_eq!(compiled.find(&value, from, &mut Budget::default()).unwrap(), expect);
         }
     }
 }

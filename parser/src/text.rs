@@ -76,6 +76,11 @@ impl<'a> PhysicalLines<'a> {
         self.number
     }
 
+    /// Returns a part of the whole text, which has to be whole lines.
+    pub(crate) fn text(&self, span: Span) -> &'a str {
+        self.text.get(span.range()).unwrap_or_default()
+    }
+
     /// Returns the offset of the end of the last line that was read, before its line break.
     pub(crate) fn end_of_last(&self) -> usize {
         self.text[..self.start].trim_end_matches(['\r', '\n']).len()

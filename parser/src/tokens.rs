@@ -1,13 +1,5 @@
 //! Splitting the arguments of an instruction: flags, quote-aware words, plain words.
 
-use nom::branch::alt;
-use nom::bytes::complete::tag;
-use nom::character::complete::{anychar, char, satisfy};
-use nom::combinator::{consumed, map, opt, recognize, value};
-use nom::multi::{fold_many0, many0_count, many1_count};
-use nom::sequence::{delimited, pair, preceded};
-use nom::{IResult, Parser};
-
 /// A flag word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RawFlag<'a> {
@@ -24,44 +16,38 @@ pub(crate) struct RawFlag<'a> {
 pub(crate) fn flags(args: &str, escape: char) -> (Vec<RawFlag<'_>>, &str) {
     let mut flags = Vec::new();
     let mut rest = args.trim();
-    while let Ok((after, (raw, text))) = consumed(flag(escape)).parse_complete(rest) {
+    while let Some((flag, after)) = flag(rest, escape) {
         rest = after.trim_start();
-        if text.is_empty() {
+        if flag.text.is_empty() {
             break;
         }
-        flags.push(RawFlag { raw, text });
+        flags.push(flag);
     }
     (flags, rest)
 }
 
-/// Parses one flag word: what follows `--`, up to the next blank outside of quotes.
+/// Reads one flag word: what follows `--`, up to the next blank outside of quotes. Returns it and
+/// what is left.
 ///
 /// Quotes are removed, and an escape makes the next character an ordinary one, also in quotes. An
-/// escape at the end of the text is dropped.
-fn flag<'a>(
-    escape: char,
-) -> impl Parser<&'a str, Output = String, Error = nom::error::Error<&'a str>> {
-    let plain = map(satisfy(|c| !c.is_whitespace()), String::from);
-    let piece = alt((flag_quoted('\'', escape), flag_quoted('"', escape), escaped(escape), plain));
-    preceded(tag("--"), fold_many0(piece, String::new, |text, piece| text + &piece))
-}
-
-/// Parses an escape and the character after it, which it yields.
-fn escaped<'a>(
-    escape: char,
-) -> impl Parser<&'a str, Output = String, Error = nom::error::Error<&'a str>> {
-    let next = opt(anychar);
-    map(preceded(char(escape), next), |c| c.map(String::from).unwrap_or_default())
-}
-
-/// Parses a quoted part of a flag word. A missing closing quote ends it at the end of the text.
-fn flag_quoted<'a>(
-    quote: char,
-    escape: char,
-) -> impl Parser<&'a str, Output = String, Error = nom::error::Error<&'a str>> {
-    let plain = map(satisfy(move |c| c != quote), String::from);
-    let inner = fold_many0(alt((escaped(escape), plain)), String::new, |text, it| text + &it);
-    delimited(char(quote), inner, opt(char(quote)))
+/// escape, or a quote that is open, at the end of the text is dropped.
+fn flag(input: &str, escape: char) -> Option<(RawFlag<'_>, &str)> {
+    let written = input.strip_prefix("--")?;
+    let mut text = String::new();
+    let mut quote = None;
+    let mut chars = written.char_indices();
+    let end = loop {
+        let Some((at, c)) = chars.next() else { break written.len() };
+        match c {
+            c if c == escape => text.extend(chars.next().map(|(_, c)| c)),
+            c if quote == Some(c) => quote = None,
+            '\'' | '"' if quote.is_none() => quote = Some(c),
+            c if quote.is_none() && c.is_whitespace() => break at,
+            c => text.push(c),
+        }
+    };
+    let (raw, after) = input.split_at(end + "--".len());
+    Some((RawFlag { raw, text }, after))
 }
 
 /// Splits the arguments of `ENV`, `LABEL` and `ARG` at blanks outside of quotes. Quotes and escapes
@@ -69,21 +55,34 @@ fn flag_quoted<'a>(
 pub(crate) fn quoted_words(args: &str, escape: char) -> Vec<&str> {
     let mut words = Vec::new();
     let mut rest = args.trim_start();
-    while let Ok((after, word)) = quoted_word(rest, escape) {
+    loop {
+        let (word, after) = rest.split_at(quoted_word_end(rest, escape));
+        if word.is_empty() {
+            return words;
+        }
         words.push(word);
         rest = after.trim_start();
     }
-    words
 }
 
-/// Parses one word, as [`quoted_words`] says.
-fn quoted_word(input: &str, escape: char) -> IResult<&str, &str> {
-    let pair_of = |escape| value((), pair(char(escape), anychar));
-    let single = value((), (char('\''), many0_count(satisfy(|c| c != '\'')), opt(char('\''))));
-    let in_double = alt((pair_of(escape), value((), satisfy(move |c| c != '"' && c != escape))));
-    let double = value((), (char('"'), many0_count(in_double), opt(char('"'))));
-    let plain = value((), satisfy(move |c| !c.is_whitespace() && c != escape));
-    recognize(many1_count(alt((pair_of(escape), single, double, plain)))).parse(input)
+/// Returns where the word at the start of the text ends, as [`quoted_words`] says.
+fn quoted_word_end(text: &str, escape: char) -> usize {
+    let mut quote = None;
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            // In single quotes an escape is an ordinary character.
+            c if c == escape && quote != Some('\'') => match chars.next() {
+                Some(_) => {}
+                None => return at,
+            },
+            c if quote == Some(c) => quote = None,
+            '\'' | '"' if quote.is_none() => quote = Some(c),
+            c if quote.is_none() && c.is_whitespace() => return at,
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 /// Returns whether the character separates a keyword from its arguments, and plain words.

@@ -1,28 +1,25 @@
 //! Shell words: quotes, escapes and variables.
 //!
 //! ```text
-//! text ──scan──▶ pieces ──▶ one string        (`expand`)
-//!                      └──▶ words at blanks   (`expand_words`)
+//! text ──scan──▶ one string        (`expand`)
+//!           └──▶ words at blanks   (`expand_words`)
 //! ```
 //!
 //! Unset variables are empty, and the result tells their names, so that the caller can warn.
 //!
 //! Invariants:
-//! - Linear in the text and what it expands to, but for patterns, whose work is bounded.
-//! - `${}` forms nest at most [`MAX_DEPTH`] deep, and nothing expands to more than [`MAX_SIZE`].
+//! - `${}` forms nest to any depth: those that are open are a list, not a recursion.
+//! - All results grow in one buffer, in which a form's word becomes its result, so that nesting does
+//!   not copy: linear in the text and what it expands to. Matching of patterns and values that are
+//!   dropped again are bounded by a [`Budget`], and nothing expands to more than [`MAX_SIZE`].
 
 use std::collections::BTreeSet;
-use std::iter::Peekable;
-use std::str::Chars;
 
 use crate::pattern::{BadEscape, Budget, OutOfBudget, Pattern, Take};
 
 mod error;
 
 pub use error::{QuoteKind, WordError, WordErrorKind};
-
-/// Nesting of `${}` forms and quotes that is accepted.
-pub const MAX_DEPTH: usize = 100;
 
 /// Size of a result, in bytes, that is accepted.
 pub const MAX_SIZE: usize = 16 << 20;
@@ -76,13 +73,9 @@ pub fn expand(
     lookup: Lookup<'_>,
     mode: Mode,
 ) -> Result<Expanded, WordError> {
-    let mut scanner = Scanner::new(text, escape, lookup, mode);
-    match scanner.until(None) {
-        Ok(pieces) => {
-            Ok(Expanded { text: pieces.text, used: scanner.used.names, unset: scanner.unset.names })
-        }
-        Err(cause) => Err(WordError { word: text.to_owned(), cause }),
-    }
+    let scanner = Scanner::new(text, escape, lookup, mode).run()?;
+    let (used, unset) = (scanner.used.names(), scanner.unset.names());
+    Ok(Expanded { text: scanner.out, used, unset })
 }
 
 /// Processes a text and splits the result at blanks, also at those that come from variables, but
@@ -96,15 +89,9 @@ pub fn expand_words(
     lookup: Lookup<'_>,
     mode: Mode,
 ) -> Result<ExpandedWords, WordError> {
-    let mut scanner = Scanner::new(text, escape, lookup, mode);
-    match scanner.until(None) {
-        Ok(pieces) => Ok(ExpandedWords {
-            words: pieces.into_words(),
-            used: scanner.used.names,
-            unset: scanner.unset.names,
-        }),
-        Err(cause) => Err(WordError { word: text.to_owned(), cause }),
-    }
+    let scanner = Scanner::new(text, escape, lookup, mode).run()?;
+    let (used, unset) = (scanner.used.names(), scanner.unset.names());
+    Ok(ExpandedWords { words: scanner.words(), used, unset })
 }
 
 /// Expands the body of a heredoc: quotes are ordinary characters, the escape is always `\`.
@@ -118,370 +105,496 @@ pub fn expand_heredoc(body: &str, lookup: Lookup<'_>) -> Result<Expanded, WordEr
 
 /// Names in order of first use.
 #[derive(Default)]
-struct Names {
-    names: Vec<String>,
-    seen: BTreeSet<String>,
+struct Names<'a> {
+    names: Vec<&'a str>,
+    seen: BTreeSet<&'a str>,
 }
 
-impl Names {
-    fn add(&mut self, name: &str) {
-        if self.seen.insert(name.to_owned()) {
-            self.names.push(name.to_owned());
+impl<'a> Names<'a> {
+    fn add(&mut self, name: &'a str) {
+        if self.seen.insert(name) {
+            self.names.push(name);
         }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.names.iter().map(|name| (*name).to_owned()).collect()
     }
 }
 
-/// What a scan yields: the text, and the blanks in it that separate words.
-#[derive(Default)]
-struct Pieces {
-    text: String,
-    /// Offsets of the separating blanks, ascending.
-    blanks: Vec<usize>,
+/// How text is read: differs between the word of a form and what is around it.
+#[derive(Clone, Copy)]
+struct Level {
+    /// Whether this is inside `"..."`.
+    in_quotes: bool,
+    /// Whether escape characters stay.
+    raw_escapes: bool,
 }
 
-impl Pieces {
-    /// Adds text whose blanks separate words.
-    fn add_open(&mut self, text: &str) -> Result<(), WordErrorKind> {
-        let start = self.text.len();
-        let blanks = text.char_indices().filter(|(_, c)| c.is_whitespace());
-        self.blanks.extend(blanks.map(|(at, _)| start + at));
-        self.add_closed(text)
-    }
+/// A `${}` form whose end is not read yet.
+struct Form<'a> {
+    name: &'a str,
+    part: Part,
+    /// Where its result begins in the buffer.
+    start: usize,
+    /// Where its word, or its pattern, begins in the buffer.
+    word: usize,
+    /// How the text around it is read.
+    around: Level,
+}
 
-    /// Adds text whose blanks are part of the word.
-    fn add_closed(&mut self, text: &str) -> Result<(), WordErrorKind> {
-        if self.text.len() + text.len() > MAX_SIZE {
-            return Err(WordErrorKind::TooLarge);
+/// What of a form is being read.
+#[derive(Clone, Copy)]
+enum Part {
+    /// The word behind an operator other than `/`, with or without a colon.
+    Word { has_colon: bool, operator: Option<char> },
+    /// The pattern of `${v/p/r}` or `${v//p/r}`, and once its end in the buffer is known, the
+    /// replacement.
+    Replace { all: bool, pattern_end: Option<usize> },
+}
+
+impl Form<'_> {
+    /// Returns what ends the part that is being read.
+    fn stop(&self) -> char {
+        match self.part {
+            Part::Replace { pattern_end: None, .. } => '/',
+            Part::Replace { .. } | Part::Word { .. } => '}',
         }
-        self.text.push_str(text);
-        Ok(())
     }
 
-    fn add_open_char(&mut self, c: char) -> Result<(), WordErrorKind> {
-        self.add_open(c.encode_utf8(&mut [0; 4]))
-    }
-
-    fn add_closed_char(&mut self, c: char) -> Result<(), WordErrorKind> {
-        self.add_closed(c.encode_utf8(&mut [0; 4]))
-    }
-
-    fn into_words(self) -> Vec<String> {
-        let mut words = Vec::new();
-        let mut start = 0;
-        for end in self.blanks.iter().copied().chain([self.text.len()]) {
-            if start < end {
-                words.push(self.text[start..end].to_owned());
-            }
-            start = end + self.text[end..].chars().next().map_or(0, char::len_utf8);
+    /// Returns the error that this end is missing.
+    fn missing(&self) -> WordErrorKind {
+        match self.stop() {
+            '/' => WordErrorKind::MissingSlash,
+            _ => WordErrorKind::MissingBrace,
         }
-        words
     }
 }
 
 /// Reads a word from left to right.
 struct Scanner<'a> {
-    rest: Peekable<Chars<'a>>,
+    text: &'a str,
+    /// Offset of what is to be read next.
+    at: usize,
     escape: char,
     lookup: Lookup<'a>,
     mode: Mode,
-    depth: usize,
+    level: Level,
+    open: Vec<Form<'a>>,
+    /// The result so far, the unfinished ones of all open forms included.
+    out: String,
+    /// Offsets of the blanks in the result that separate words, ascending.
+    blanks: Vec<usize>,
     budget: Budget,
-    used: Names,
-    unset: Names,
+    used: Names<'a>,
+    unset: Names<'a>,
 }
 
 impl<'a> Scanner<'a> {
     fn new(text: &'a str, escape: char, lookup: Lookup<'a>, mode: Mode) -> Self {
         Self {
-            rest: text.chars().peekable(),
+            text,
+            at: 0,
             escape,
             lookup,
             mode,
-            depth: 0,
+            level: Level { in_quotes: false, raw_escapes: mode.raw_escapes },
+            open: Vec::new(),
+            out: String::with_capacity(text.len()),
+            blanks: Vec::new(),
             budget: Budget::default(),
             used: Names::default(),
             unset: Names::default(),
         }
     }
 
-    /// Reads up to and with the stop character, or to the end if there is none.
-    fn until(&mut self, stop: Option<char>) -> Result<Pieces, WordErrorKind> {
-        let mut out = Pieces::default();
-        while let Some(c) = self.rest.next() {
-            match c {
-                c if Some(c) == stop => return Ok(out),
-                '$' => out.add_open(&self.dollar()?)?,
-                '\'' if !self.mode.ignore_quotes => self.single_quoted(&mut out)?,
-                '"' if !self.mode.ignore_quotes => self.double_quoted(&mut out)?,
-                '<' => self.less_than(&mut out)?,
-                c if c == self.escape => {
-                    if self.mode.raw_escapes {
-                        out.add_closed_char(c)?;
-                    }
-                    if let Some(escaped) = self.rest.next() {
-                        out.add_closed_char(escaped)?;
-                    }
-                }
-                c => out.add_open_char(c)?,
+    fn run(mut self) -> Result<Self, WordError> {
+        match self.read_all() {
+            Ok(()) => Ok(self),
+            Err(cause) => {
+                // A mistake at the very end is that of the outermost form which is not closed.
+                let outermost = self.open.first().filter(|_| self.at == self.text.len());
+                let cause = outermost.map_or(cause, Form::missing);
+                Err(WordError { word: self.text.to_owned(), cause })
             }
-        }
-        // Only `${}` forms stop early, and only a missing delimiter ends them so.
-        match stop {
-            None => Ok(out),
-            Some('/') => Err(WordErrorKind::MissingSlash),
-            Some(_) => Err(WordErrorKind::MissingBrace),
         }
     }
 
-    /// Reads one more level, with escapes kept or not.
-    fn nested(&mut self, stop: char, raw_escapes: bool) -> Result<String, WordErrorKind> {
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return Err(WordErrorKind::TooDeep);
+    fn read_all(&mut self) -> Result<(), WordErrorKind> {
+        while self.at < self.text.len() {
+            if self.level.in_quotes { self.quoted()? } else { self.plain()? }
         }
-        let outer = std::mem::replace(&mut self.mode.raw_escapes, raw_escapes);
-        let result = self.until(Some(stop));
-        self.mode.raw_escapes = outer;
-        self.depth -= 1;
-        Ok(result?.text)
+        if self.level.in_quotes {
+            return Err(WordErrorKind::Unterminated(QuoteKind::Double));
+        }
+        self.open.last().map_or(Ok(()), |form| Err(form.missing()))
+    }
+
+    /// Reads up to and with the next character that means something, outside of double quotes.
+    fn plain(&mut self) -> Result<(), WordErrorKind> {
+        let stop = self.open.last().map(Form::stop);
+        let (escape, quotes) = (self.escape, !self.mode.ignore_quotes);
+        let special = |c: char| match c {
+            '$' | '<' => true,
+            '\'' | '"' => quotes,
+            c => c == escape || Some(c) == stop,
+        };
+        let start = self.out.len();
+        self.take_until(special)?;
+        self.note_blanks(start);
+        let Some(c) = self.next() else { return Ok(()) };
+        match c {
+            c if Some(c) == stop => self.end_part(),
+            '$' => self.dollar(),
+            '\'' if quotes => self.single_quoted(),
+            '"' if quotes => {
+                self.level.in_quotes = true;
+                self.add_quote(c)
+            }
+            '<' => self.less_than(),
+            escape => {
+                if self.level.raw_escapes {
+                    self.add_char(escape)?;
+                }
+                self.next().map_or(Ok(()), |escaped| self.add_char(escaped))
+            }
+        }
+    }
+
+    /// Reads up to and with the next character that means something in double quotes.
+    fn quoted(&mut self) -> Result<(), WordErrorKind> {
+        let escape = self.escape;
+        self.take_until(|c| matches!(c, '"' | '$') || c == escape)?;
+        let Some(c) = self.next() else { return Ok(()) };
+        match c {
+            '"' => {
+                self.level.in_quotes = false;
+                self.add_quote(c)
+            }
+            '$' => self.dollar(),
+            escape => {
+                let may_escape = |c: char| matches!(c, '"' | '$') || c == escape;
+                let escaped = self.peek().filter(|c| may_escape(*c));
+                if self.level.raw_escapes || (escaped.is_none() && self.peek().is_some()) {
+                    self.add_char(escape)?;
+                }
+                let Some(escaped) = escaped else { return Ok(()) };
+                self.at += escaped.len_utf8();
+                self.add_char(escaped)
+            }
+        }
+    }
+
+    /// Reads the rest of `'...'`.
+    fn single_quoted(&mut self) -> Result<(), WordErrorKind> {
+        self.add_quote('\'')?;
+        self.take_until(|c| c == '\'')?;
+        self.next().ok_or(WordErrorKind::Unterminated(QuoteKind::Single))?;
+        self.add_quote('\'')
     }
 
     /// Reads what follows `<`. Blanks after `<<` or `<<-` belong to the word, so that a heredoc
     /// whose name stands apart is one word.
-    fn less_than(&mut self, out: &mut Pieces) -> Result<(), WordErrorKind> {
-        out.add_closed_char('<')?;
-        if self.rest.next_if_eq(&'<').is_none() {
+    fn less_than(&mut self) -> Result<(), WordErrorKind> {
+        self.add_char('<')?;
+        if !self.skip_if('<') {
             return Ok(());
         }
-        out.add_closed_char('<')?;
-        if self.rest.next_if_eq(&'-').is_some() {
-            out.add_closed_char('-')?;
+        self.add_char('<')?;
+        if self.skip_if('-') {
+            self.add_char('-')?;
         }
-        while let Some(blank) = self.rest.next_if(|c| c.is_whitespace()) {
-            out.add_closed_char(blank)?;
-        }
-        Ok(())
+        self.take_until(|c| !c.is_whitespace())
     }
 
-    /// Reads the rest of `'...'`.
-    fn single_quoted(&mut self, out: &mut Pieces) -> Result<(), WordErrorKind> {
-        if self.mode.raw_quotes {
-            out.add_closed_char('\'')?;
-        }
-        loop {
-            match self.rest.next() {
-                Some('\'') => break,
-                Some(c) => out.add_closed_char(c)?,
-                None => return Err(WordErrorKind::Unterminated(QuoteKind::Single)),
-            }
-        }
-        if self.mode.raw_quotes {
-            out.add_closed_char('\'')?;
-        }
-        Ok(())
-    }
-
-    /// Reads the rest of `"..."`.
-    fn double_quoted(&mut self, out: &mut Pieces) -> Result<(), WordErrorKind> {
-        if self.mode.raw_quotes {
-            out.add_closed_char('"')?;
-        }
-        loop {
-            match self.rest.next() {
-                Some('"') => break,
-                Some('$') => out.add_closed(&self.dollar()?)?,
-                Some(c) if c == self.escape => {
-                    let escape = self.escape;
-                    let may_escape = |c: &char| matches!(c, '"' | '$') || *c == escape;
-                    let escaped = self.rest.next_if(may_escape);
-                    if self.mode.raw_escapes || (escaped.is_none() && self.rest.peek().is_some()) {
-                        out.add_closed_char(c)?;
-                    }
-                    if let Some(escaped) = escaped {
-                        out.add_closed_char(escaped)?;
-                    }
-                }
-                Some(c) => out.add_closed_char(c)?,
-                None => return Err(WordErrorKind::Unterminated(QuoteKind::Double)),
-            }
-        }
-        if self.mode.raw_quotes {
-            out.add_closed_char('"')?;
-        }
-        Ok(())
-    }
-
-    /// Reads what follows `$`.
-    fn dollar(&mut self) -> Result<String, WordErrorKind> {
-        if self.rest.next_if_eq(&'{').is_some() {
+    /// Reads what follows `$`: all of a variable, or the beginning of a form.
+    fn dollar(&mut self) -> Result<(), WordErrorKind> {
+        if self.skip_if('{') {
             return self.braced();
         }
+        let start = self.out.len();
         let name = self.name();
         if name.is_empty() {
-            return Ok("$".to_owned());
+            return self.add_char('$');
         }
-        match self.get(&name) {
-            None if self.mode.skip_unset => Ok(format!("${name}")),
-            value => Ok(value.unwrap_or_default()),
+        match self.get(name)? {
+            None if self.mode.skip_unset => {
+                self.add_char('$')?;
+                self.add(name)?;
+            }
+            value => self.add(&value.unwrap_or_default())?,
         }
+        self.note_blanks(start);
+        Ok(())
     }
 
-    /// Reads what follows `${`.
-    fn braced(&mut self) -> Result<String, WordErrorKind> {
-        match self.rest.peek() {
+    /// Reads what follows `${`, up to the word of the form if it has one.
+    fn braced(&mut self) -> Result<(), WordErrorKind> {
+        match self.peek() {
             None => return Err(WordErrorKind::MissingBrace),
             Some('{' | '}' | ':') => return Err(WordErrorKind::BadSubstitution),
             Some(_) => {}
         }
         let name = self.name();
-        match self.rest.next() {
-            Some('}') => match self.get(&name) {
-                None if self.mode.skip_unset => Ok(format!("${{{name}}}")),
-                value => Ok(value.unwrap_or_default()),
-            },
-            Some(':') => {
-                let operator = self.rest.next();
-                self.modified(&name, true, operator)
-            }
+        let part = match self.next() {
+            Some('}') => return self.simple(name),
+            Some(':') => Part::Word { has_colon: true, operator: self.next() },
             Some(operator @ ('+' | '-' | '?' | '#' | '%')) => {
-                self.modified(&name, false, Some(operator))
+                Part::Word { has_colon: false, operator: Some(operator) }
             }
-            Some('/') => self.replaced(&name),
-            other => Err(unsupported("", other)),
-        }
+            Some('/') => Part::Replace { all: self.skip_if('/'), pattern_end: None },
+            other => return Err(unsupported(false, other)),
+        };
+        self.begin(name, part)
     }
 
-    /// Reads what follows `${name` and an operator other than `/`.
-    fn modified(
-        &mut self,
-        name: &str,
-        null_is_unset: bool,
-        operator: Option<char>,
-    ) -> Result<String, WordErrorKind> {
-        let raw_escapes = matches!(operator, Some('#' | '%'));
-        let word = self.nested('}', raw_escapes)?;
-        let colon = if null_is_unset { ":" } else { "" };
-        let value = self.get(name);
-        if value.is_none() && self.mode.skip_unset {
-            let operator = operator.map(String::from).unwrap_or_default();
-            return Ok(format!("${{{name}{colon}{operator}{word}}}"));
-        }
-        let usable = value.as_deref().filter(|value| !(null_is_unset && value.is_empty()));
-        match operator {
-            Some('-') => Ok(usable.map_or(word, str::to_owned)),
-            Some('+') => Ok(usable.map_or(String::new(), |_| word)),
-            Some('?') => match usable {
-                Some(usable) => Ok(usable.to_owned()),
-                None => Err(required(name, word, value.is_some())),
-            },
-            Some(operator @ ('#' | '%')) if !null_is_unset => {
-                self.stripped(&value.unwrap_or_default(), operator, &word)
+    /// Adds the value of `${name}`.
+    fn simple(&mut self, name: &'a str) -> Result<(), WordErrorKind> {
+        let start = self.out.len();
+        match self.get(name)? {
+            None if self.mode.skip_unset => {
+                for part in ["${", name, "}"] {
+                    self.add(part)?;
+                }
             }
-            other => Err(unsupported(colon, other)),
+            value => self.add(&value.unwrap_or_default())?,
         }
+        self.note_blanks(start);
+        Ok(())
     }
 
-    /// Returns the value without the prefix (`#`) or suffix (`%`) that the pattern matches. A
-    /// doubled operator, whose second character starts `pattern`, takes the longest match.
-    fn stripped(
-        &mut self,
-        value: &str,
-        operator: char,
-        pattern: &str,
-    ) -> Result<String, WordErrorKind> {
-        let (take, pattern) = match pattern.strip_prefix(operator) {
-            Some(pattern) => (Take::Longest, pattern),
-            None => (Take::Shortest, pattern),
+    /// Begins a form that has a word.
+    fn begin(&mut self, name: &'a str, part: Part) -> Result<(), WordErrorKind> {
+        let start = self.out.len();
+        if self.is_kept(name)? {
+            self.add("${")?;
+            self.add(name)?;
+            match part {
+                Part::Word { has_colon, operator } => {
+                    self.add(if has_colon { ":" } else { "" })?;
+                    operator.map_or(Ok(()), |operator| self.add_char(operator))?;
+                }
+                Part::Replace { all, .. } => self.add(if all { "//" } else { "/" })?,
+            }
+        }
+        // What becomes a pattern keeps its escapes, which mean something there.
+        let raw_escapes = match part {
+            Part::Word { operator, .. } => matches!(operator, Some('#' | '%')),
+            Part::Replace { .. } => true,
         };
-        let compiled = Pattern::new(pattern).map_err(|cause| invalid(pattern, &cause))?;
-        let left = if operator == '#' {
-            compiled.strip_prefix(value, take, &mut self.budget)?
-        } else {
-            compiled.strip_suffix(value, take, &mut self.budget)?
-        };
-        Ok(left.to_owned())
+        let word = self.out.len();
+        self.open.push(Form { name, part, start, word, around: self.level });
+        self.level = Level { in_quotes: false, raw_escapes };
+        Ok(())
     }
 
-    /// Reads what follows `${name/`.
-    fn replaced(&mut self, name: &str) -> Result<String, WordErrorKind> {
-        let all = self.rest.next_if_eq(&'/').is_some();
-        let pattern = self.nested('/', true)?;
-        let replacement = self.nested('}', true)?;
-        let value = self.get(name);
-        if value.is_none() && self.mode.skip_unset {
-            let slash = if all { "//" } else { "/" };
-            return Ok(format!("${{{name}{slash}{pattern}/{replacement}}}"));
+    /// Returns whether a form stays as it is, as its variable is not set.
+    fn is_kept(&mut self, name: &str) -> Result<bool, WordErrorKind> {
+        let value = if self.mode.skip_unset { (self.lookup)(name) } else { return Ok(false) };
+        self.budget.spend_on_copy(value.as_deref().map_or(0, str::len))?;
+        Ok(value.is_none())
+    }
+
+    /// Ends the part that is being read of the innermost form, and with its last part the form.
+    fn end_part(&mut self) -> Result<(), WordErrorKind> {
+        let Some(mut form) = self.open.pop() else { return Ok(()) };
+        if let Part::Replace { pattern_end: pattern_end @ None, .. } = &mut form.part {
+            *pattern_end = Some(self.out.len());
+            if self.is_kept(form.name)? {
+                self.add_char('/')?;
+            }
+            self.open.push(form);
+            return Ok(());
         }
-        let compiled = Pattern::new(&pattern).map_err(|cause| invalid(&pattern, &cause))?;
-        replace(&value.unwrap_or_default(), &compiled, &replacement, all, &mut self.budget)
+        self.level = form.around;
+        match self.get(form.name)? {
+            None if self.mode.skip_unset => self.add_char('}')?,
+            value => self.substitute(&form, value)?,
+        }
+        self.note_blanks(form.start);
+        Ok(())
+    }
+
+    /// Puts the result of a form in the place of its word.
+    fn substitute(&mut self, form: &Form<'a>, value: Option<String>) -> Result<(), WordErrorKind> {
+        let is_set = value.is_some();
+        let value = value.unwrap_or_default();
+        match form.part {
+            Part::Word { has_colon, operator: Some(operator @ ('-' | '+' | '?')) } => {
+                let is_usable = is_set && !(has_colon && value.is_empty());
+                match operator {
+                    '+' if is_usable => Ok(()),
+                    '+' => self.replace_from(form.word, ""),
+                    _ if is_usable => self.replace_from(form.word, &value),
+                    '-' => Ok(()),
+                    _ => Err(required(form.name, &self.out[form.word..], is_set)),
+                }
+            }
+            Part::Word { has_colon: false, operator: Some(operator @ ('#' | '%')) } => {
+                let left = strip(&value, operator, &self.out[form.word..], &mut self.budget)?;
+                self.replace_from(form.word, left)
+            }
+            Part::Word { has_colon, operator } => Err(unsupported(has_colon, operator)),
+            Part::Replace { all, pattern_end } => {
+                let pattern_end = pattern_end.unwrap_or(self.out.len());
+                let pattern = &self.out[form.word..pattern_end];
+                let replacement = &self.out[pattern_end..];
+                let compiled = compile(pattern, &mut self.budget)?;
+                let result = replace(&value, &compiled, replacement, all, &mut self.budget)?;
+                self.replace_from(form.word, &result)
+            }
+        }
     }
 
     /// Reads a name: a word of letters, digits and underscores, a number, or one special character.
     /// Empty if none stands here.
-    fn name(&mut self) -> String {
-        let mut name = String::new();
-        let Some(first) = self.rest.next_if(|c| is_name_char(*c) || is_special(*c)) else {
-            return name;
+    fn name(&mut self) -> &'a str {
+        let rest = &self.text[self.at..];
+        let length = match rest.chars().next() {
+            Some(first) if first.is_ascii_digit() => length_while(rest, |c| c.is_ascii_digit()),
+            Some(first) if is_special(first) => first.len_utf8(),
+            _ => length_while(rest, |c| c.is_alphanumeric() || c == '_'),
         };
-        name.push(first);
-        if is_special(first) && !first.is_numeric() {
-            return name;
-        }
-        let only_digits = is_digit(first);
-        let fits = |c: &char| if only_digits { is_digit(*c) } else { is_name_char(*c) };
-        while let Some(c) = self.rest.next_if(fits) {
-            name.push(c);
-        }
-        name
+        self.at += length;
+        &rest[..length]
     }
 
     /// Looks up a variable and notes its use.
-    fn get(&mut self, name: &str) -> Option<String> {
+    fn get(&mut self, name: &'a str) -> Result<Option<String>, WordErrorKind> {
         let value = (self.lookup)(name);
-        if value.is_some() {
-            self.used.add(name)
-        } else {
-            self.unset.add(name)
+        match &value {
+            Some(value) => {
+                self.used.add(name);
+                self.budget.spend_on_copy(value.len())?;
+            }
+            None => self.unset.add(name),
         }
-        value
+        Ok(value)
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.text[self.at..].chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += c.len_utf8();
+        Some(c)
+    }
+
+    fn skip_if(&mut self, c: char) -> bool {
+        let is_next = self.peek() == Some(c);
+        self.at += if is_next { c.len_utf8() } else { 0 };
+        is_next
+    }
+
+    /// Adds the text up to the next character that ends it.
+    fn take_until(&mut self, is_end: impl Fn(char) -> bool) -> Result<(), WordErrorKind> {
+        let rest = &self.text[self.at..];
+        let length = length_while(rest, |c| !is_end(c));
+        self.at += length;
+        self.add(&rest[..length])
+    }
+
+    fn add(&mut self, text: &str) -> Result<(), WordErrorKind> {
+        if self.out.len() + text.len() > MAX_SIZE {
+            return Err(WordErrorKind::TooLarge);
+        }
+        self.out.push_str(text);
+        Ok(())
+    }
+
+    fn add_char(&mut self, c: char) -> Result<(), WordErrorKind> {
+        self.add(c.encode_utf8(&mut [0; 4]))
+    }
+
+    fn add_quote(&mut self, quote: char) -> Result<(), WordErrorKind> {
+        if self.mode.raw_quotes { self.add_char(quote) } else { Ok(()) }
+    }
+
+    fn replace_from(&mut self, start: usize, text: &str) -> Result<(), WordErrorKind> {
+        self.out.truncate(start);
+        self.add(text)
+    }
+
+    /// Notes the blanks from an offset on as those that separate words. In quotes, and in the words
+    /// of forms, no blank does.
+    fn note_blanks(&mut self, start: usize) {
+        if self.open.is_empty() && !self.level.in_quotes {
+            let blanks = self.out[start..].char_indices().filter(|(_, c)| c.is_whitespace());
+            self.blanks.extend(blanks.map(|(at, _)| start + at));
+        }
+    }
+
+    /// Returns the words of the result.
+    fn words(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        let mut start = 0;
+        for end in self.blanks.iter().copied().chain([self.out.len()]) {
+            if start < end {
+                words.push(self.out[start..end].to_owned());
+            }
+            start = end + self.out[end..].chars().next().map_or(0, char::len_utf8);
+        }
+        words
     }
 }
 
-fn is_name_char(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
-}
-
-fn is_digit(c: char) -> bool {
-    c.is_ascii_digit()
+fn length_while(text: &str, fits: impl Fn(char) -> bool) -> usize {
+    text.find(|c| !fits(c)).unwrap_or(text.len())
 }
 
 fn is_special(c: char) -> bool {
-    matches!(c, '@' | '*' | '#' | '?' | '-' | '$' | '!' | '0')
+    matches!(c, '@' | '*' | '#' | '?' | '-' | '$' | '!')
 }
 
-fn unsupported(colon: &str, operator: Option<char>) -> WordErrorKind {
+fn unsupported(has_colon: bool, operator: Option<char>) -> WordErrorKind {
+    let colon = if has_colon { ":" } else { "" };
     // The end of the text shows as the replacement character, as in the reference.
     let operator = operator.unwrap_or(char::REPLACEMENT_CHARACTER);
     WordErrorKind::UnsupportedModifier(format!("{colon}{operator}"))
 }
 
-fn required(name: &str, message: String, is_set: bool) -> WordErrorKind {
-    let message = match (message.is_empty(), is_set) {
-        (false, _) => message,
-        (true, false) => "is not allowed to be unset".to_owned(),
-        (true, true) => "is not allowed to be empty".to_owned(),
+fn required(name: &str, message: &str, is_set: bool) -> WordErrorKind {
+    let message = match (message, is_set) {
+        ("", false) => "is not allowed to be unset",
+        ("", true) => "is not allowed to be empty",
+        (message, _) => message,
     };
-    WordErrorKind::Required { name: name.to_owned(), message }
+    WordErrorKind::Required { name: name.to_owned(), message: message.to_owned() }
 }
 
-fn invalid(pattern: &str, cause: &BadEscape) -> WordErrorKind {
-    let escaped = cause.0.unwrap_or(char::REPLACEMENT_CHARACTER);
-    WordErrorKind::InvalidPattern { pattern: pattern.to_owned(), escaped }
+fn compile(pattern: &str, budget: &mut Budget) -> Result<Pattern, WordErrorKind> {
+    budget.spend_on_copy(pattern.len())?;
+    Pattern::new(pattern).map_err(|BadEscape(escaped)| {
+        let escaped = escaped.unwrap_or(char::REPLACEMENT_CHARACTER);
+        WordErrorKind::InvalidPattern { pattern: pattern.to_owned(), escaped }
+    })
 }
 
 impl From<OutOfBudget> for WordErrorKind {
     fn from(_: OutOfBudget) -> Self {
         Self::TooExpensive
+    }
+}
+
+/// Returns the value without the prefix (`#`) or suffix (`%`) that the pattern matches. A doubled
+/// operator, whose second character starts `pattern`, takes the longest match.
+fn strip<'v>(
+    value: &'v str,
+    operator: char,
+    pattern: &str,
+    budget: &mut Budget,
+) -> Result<&'v str, WordErrorKind> {
+    let (take, pattern) = match pattern.strip_prefix(operator) {
+        Some(pattern) => (Take::Longest, pattern),
+        None => (Take::Shortest, pattern),
+    };
+    let compiled = compile(pattern, budget)?;
+    if operator == '#' {
+        Ok(compiled.strip_prefix(value, take, budget)?)
+    } else {
+        Ok(compiled.strip_suffix(value, take, budget)?)
     }
 }
 
@@ -493,13 +606,21 @@ fn replace(
     all: bool,
     budget: &mut Budget,
 ) -> Result<String, WordErrorKind> {
-    let mut out = Pieces::default();
+    let mut out = String::new();
+    let mut add = |text: &str, budget: &mut Budget| {
+        budget.spend_on_copy(text.len())?;
+        if out.len() + text.len() > MAX_SIZE {
+            return Err(WordErrorKind::TooLarge);
+        }
+        out.push_str(text);
+        Ok(())
+    };
     let (mut from, mut copied) = (0, 0);
     while let Some((start, end)) = pattern.find(value, from, budget)? {
         let is_empty_again = start == end && start == copied && start > 0;
         if !is_empty_again {
-            out.add_closed(&value[copied..start])?;
-            out.add_closed(replacement)?;
+            add(&value[copied..start], budget)?;
+            add(replacement, budget)?;
             copied = end;
         }
         if !all {
@@ -513,8 +634,8 @@ fn replace(
             None => break,
         };
     }
-    out.add_closed(&value[copied..])?;
-    Ok(out.text)
+    add(&value[copied..], budget)?;
+    Ok(out)
 }
 
 #[cfg(test)]

@@ -1,4 +1,7 @@
 //! Sample Dockerfiles against recorded trees, warnings and errors.
+//!
+//! All samples are read here, those in `testdata/parser` for their syntax, those in `testdata/frontend` for their
+//! meaning; the frontend's tests convert all of them.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -75,7 +78,7 @@ fn dump_errors(errors: &ParseErrors) -> String {
 
 #[test]
 fn every_sample_parses_as_recorded() {
-    insta::glob!("../../testdata/parser", "*.Dockerfile", |path| {
+    insta::glob!("../../testdata", "{parser,frontend}/*.Dockerfile", |path| {
         let bytes = fs_err::read(path).unwrap();
         insta::assert_snapshot!(dump(&parser::parse(&bytes)));
     });
@@ -143,25 +146,6 @@ fn a_sole_heredoc_is_told_from_others() {
     assert_eq!(is_sole("<<A cat"), None);
 }
 
-/// Sizes that would take minutes if anything took quadratic time.
-#[test]
-fn large_files_are_parsed_in_linear_time() {
-    let n = 200_000;
-    for (head, piece) in [
-        ("FROM a\nRUN x", " \\\n y"),
-        ("FROM a\n", "X <<E\n"),
-        ("FROM a\nENV", " \\\n a=b"),
-        ("FROM a\nRUN <<E\n", "\n"),
-        ("FROM a\nCOPY", " \\\n--exclude=x"),
-        ("FROM a\nCOPY", " \\\n<<a"),
-        ("FROM a\nRUN \"", " \\\n$a${b:-"),
-        ("", "# \n"),
-        ("FROM a\nCMD [", "\\\n\"a\","),
-    ] {
-        let _ = parser::parse(format!("{head}{}", piece.repeat(n)).as_bytes());
-    }
-}
-
 /// Pieces of which interesting files are made.
 fn any_dockerfile() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
@@ -208,20 +192,5 @@ proptest! {
     fn any_mix_of_pieces_gives_a_tree_or_errors(text in any_dockerfile()) {
         prop_assert!(all_spans_are_inside(&parser::parse(text.as_bytes())));
         let _ = parser::parse_trigger(&text);
-    }
-
-    /// The logical lines, printed again, are the same instructions.
-    #[test]
-    fn printing_and_parsing_gives_the_tree_back(text in any_dockerfile()) {
-        let has_heredoc = text.contains("<<") || text.contains("escape");
-        if let (false, Ok(file)) = (has_heredoc, parser::parse(text.as_bytes())) {
-            let texts: Vec<String> = file.instructions.iter().map(|it| it.text.clone()).collect();
-            let printed: String = texts.iter().map(|it| format!("{it}\n")).collect();
-            // A text that ends in an escape would go on in the next line.
-            prop_assume!(texts.iter().all(|it| !it.ends_with('\\')));
-            let again = parser::parse(printed.as_bytes()).unwrap();
-            let again: Vec<String> = again.instructions.into_iter().map(|it| it.text).collect();
-            prop_assert_eq!(again, texts);
-        }
     }
 }

@@ -1,3 +1,3 @@
-FROM a
-ADD --keep-git-dir=true --unpack --chown=a https://x/y.git#v1 /y
+FROM busybox
+ADD --keep-git-dir=true --unpack --chown=a b.tar c.tar /y/
 ADD a.tar ./

@@ -1,3 +1,3 @@
-FROM a
+FROM busybox
 ARG --x A
 STOPSIGNAL --x 9

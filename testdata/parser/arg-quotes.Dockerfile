@@ -1,2 +1,2 @@
-FROM a
+FROM busybox
 ARG A="b c" D='e f' G=h\ i "J"=k

@@ -1,4 +1,4 @@
 ARG A
 ARG B=${A:-x} C
-FROM a
+FROM busybox
 ARG A

@@ -3,6 +3,6 @@
 # second
 
   # indented
-FROM a
+FROM busybox
 RUN b # not a comment
 # gone at the end

@@ -1,4 +1,4 @@
 FR\
-OM a
+OM busybox
 RU\
 N x

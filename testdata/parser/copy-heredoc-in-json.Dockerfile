@@ -1,3 +1,3 @@
-FROM a
+FROM busybox
 COPY ["<<EOF", "/x"]
 USER u

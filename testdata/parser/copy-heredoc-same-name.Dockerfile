@@ -1,4 +1,4 @@
-FROM a
+FROM busybox
 COPY <<a <<a /x
 1
 a

@@ -1,10 +1,10 @@
-FROM a
+FROM busybox
 COPY <<one <<-'two' three /x/
 1 $v
 one
 	2 $v
 		x
 	two
-ADD <<"a b" /f
-q
-a b
+ADD <<"a" /f
+q $v
+a

@@ -1,5 +1,5 @@
 #!/usr/bin/env build
 # syntax=x/y:1
 # escape=`
-FROM a
+FROM busybox
 RUN x `

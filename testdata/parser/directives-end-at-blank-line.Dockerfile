@@ -1,5 +1,5 @@
 # syntax=a
 
 # escape=`
-FROM a
+FROM busybox
 COPY a `

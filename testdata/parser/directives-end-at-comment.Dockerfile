@@ -1,4 +1,4 @@
 # Hello
 # escape=`
-FROM a
+FROM busybox
 RUN `

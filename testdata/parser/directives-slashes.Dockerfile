@@ -1,4 +1,4 @@
-FROM a
+FROM busybox
 # check=skip=all
 # doc for run
 RUN x

@@ -1,5 +1,5 @@
 # other=1
 # escape=`
-FROM a
+FROM busybox
 RUN x \
  y

@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1 more
 #Escape = `
 # check=skip=JSONArgsRecommended;error=true rest
-FROM a
+FROM busybox
 RUN a `
  b

@@ -1,4 +1,4 @@
-FROM a
+FROM busybox
 ENV a  b  c=d 
 ENV e =f
 LABEL g h i

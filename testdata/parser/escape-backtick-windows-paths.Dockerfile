@@ -1,5 +1,5 @@
 # escape=`
-FROM a
+FROM busybox
 COPY a c:\dir\
 RUN b `
   `

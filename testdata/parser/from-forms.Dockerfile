@@ -1,4 +1,6 @@
-ARG V=1
-FROM a:$V
-FROM --platform=linux/arm64 b as c
+ARG V=latest
+FROM busybox:$V
+FROM --platform=linux/arm64 kit as c
 FROM scratch AS d-e_f.1
+COPY --from=0 /x /x
+COPY --from=c /y /y

@@ -1,4 +1,4 @@
-FROM a
+FROM busybox
 CMD ['a']
 CMD ["a",]
 CMD ["a"] b

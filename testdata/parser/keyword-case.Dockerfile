@@ -1,3 +1,3 @@
-from a aS b
+from busybox aS b
 rUn x
 copy c d

@@ -1,5 +1,5 @@
 # café
-FROM a
+FROM busybox
 RUN x \
 # été
   y

@@ -1,4 +1,4 @@
-FROM a AS one
+FROM busybox AS one
 RUN x
 FROM one AS two
 FROM two

@@ -1,4 +1,4 @@
-FROM a
+FROM busybox
 ONBUILD COPY <<-A <<B /x/
 	a
 	A

@@ -1,4 +1,4 @@
-FROM a
+FROM busybox
 ONBUILD RUN x \
   y
 onbuild  copy . /x

@@ -19,3 +19,4 @@ COPY --from=build /out/app /app
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["/app"]
+#: --build-context golang:1.23-alpine=docker-image://kit --build-context gcr.io/distroless/static=docker-image://busybox

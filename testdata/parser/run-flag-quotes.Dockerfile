@@ -1,2 +1,2 @@
-FROM a
+FROM busybox
 RUN --mount="type=secret,id=a b" --mount=type=tmpfs,target=/a\ b x

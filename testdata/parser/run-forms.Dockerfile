@@ -1,7 +1,6 @@
-FROM a
+FROM busybox
 RUN
 RUN ["a", "b c", "\u00e9\\"]
 RUN [a]
-RUN []
 RUN  x   y
 RUN ""

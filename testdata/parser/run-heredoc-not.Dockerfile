@@ -1,4 +1,4 @@
-FROM a
+FROM busybox
 RUN cat<<EOF
 RUN x <<<EOF
 RUN it's <<EOF

@@ -1,4 +1,4 @@
-FROM a
+FROM busybox
 RUN <<E"O"F
 x
 EOF

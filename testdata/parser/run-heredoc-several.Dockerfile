@@ -1,4 +1,4 @@
-FROM a
+FROM busybox
 RUN <<A cat - 3<<B > /x
 a
 A

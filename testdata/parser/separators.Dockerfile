@@ -1,3 +1,3 @@
-FROM	a
+FROM	busybox
 	RUN  x  y 
   USER  u  

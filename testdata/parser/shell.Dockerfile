@@ -1,3 +1,3 @@
-FROM a
+FROM busybox
 SHELL ["a", "-c"]
 SHELL [ "b" ]

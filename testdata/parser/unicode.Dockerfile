@@ -1,4 +1,4 @@
-FROM a
+FROM busybox
 RUN echo "héllo wörld" → 日本
 ENV ключ=значение
 LABEL  x=y

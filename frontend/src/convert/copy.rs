@@ -47,7 +47,7 @@ impl Transfer {
             history = history + " " + &redacted(&source.text);
         }
         for file in files {
-            history = history + " <<" + &file.name;
+            history = history + " <<" + &file.heredoc.name;
         }
         history + " " + &self.dest + " # buildkit"
     }
@@ -323,14 +323,14 @@ impl Converter<'_, '_> {
         template: &CopyAction,
         file: &InlineFile,
     ) -> Result<Part, FrontendError> {
-        let mut content = file.content.clone();
-        if file.expand {
+        let mut content = file.heredoc.content().into_owned();
+        if file.heredoc.expand {
             let expanded = expand::heredoc(&content, &self.state.env)
                 .map_err(|error| step.place.error_at(file.span, error.into()))?;
             self.report_unset(step.place, &expanded.unset);
             content = expanded.text;
         }
-        let src = paths::clean(&file.name);
+        let src = paths::clean(&file.heredoc.name);
         let action = MkfileAction {
             path: src.clone(),
             mode: 0o644,

@@ -1,7 +1,10 @@
 //! `COPY` and `ADD`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use crate::ast::{
-    AddInstruction, CopyInstruction, Heredoc, InlineFile, InstructionKind, Sources, Word,
+    AddInstruction, CopyInstruction, Heredoc, InlineFile, InstructionKind, Sources, Span, Word,
 };
 use crate::error::ParseErrorKind;
 use crate::heredoc;
@@ -91,9 +94,12 @@ fn sources(
         cx.error(ParseErrorKind::HeredocDestination(name), dest.span);
         return None;
     }
+    // Of several heredocs of one name, all words get the last one.
+    let by_name: BTreeMap<&str, &Heredoc> =
+        heredocs.iter().map(|heredoc| (heredoc.name.as_str(), heredoc)).collect();
     let mut sources = Sources { paths: Vec::new(), files: Vec::new(), dest };
     for word in words {
-        match inline_file(&word, heredocs) {
+        match inline_file(&word, &by_name) {
             Some(file) => sources.files.push(file),
             None => sources.paths.push(word),
         }
@@ -103,14 +109,13 @@ fn sources(
 
 /// Returns the inline file that a source is, if it is a heredoc.
 ///
-/// If several heredocs have one name, all of them are the last one. A heredoc word that is none of
-/// the line, because quotes elsewhere in it do not match, is an empty file.
-fn inline_file(word: &Word, heredocs: &[Heredoc]) -> Option<InlineFile> {
-    let head = heredoc::parse_word(&word.text)?;
-    let body = heredocs.iter().rfind(|it| it.name == head.name).map(|it| it.body.clone());
-    let heredoc::Head { name, fd, expand, chomp } = head;
-    let body = body.unwrap_or_default();
-    let heredoc = Heredoc { name, fd, expand, chomp, body, body_span: word.span };
-    let content = heredoc.content().into_owned();
-    Some(InlineFile { name: heredoc.name, span: word.span, expand, content })
+/// A heredoc word that is none of the line, because quotes elsewhere in it do not match, is an empty
+/// file.
+fn inline_file(word: &Word, heredocs: &BTreeMap<&str, &Heredoc>) -> Option<InlineFile> {
+    let heredoc::Head { name, fd, expand, chomp } = heredoc::parse_word(&word.text)?;
+    let known = heredocs.get(name.as_str());
+    let body = known.map(|it| Arc::clone(&it.body)).unwrap_or_default();
+    let body_span = known.map_or(Span::new(word.span.end, word.span.end), |it| it.body_span);
+    let heredoc = Heredoc { name, fd, expand, chomp, body, body_span };
+    Some(InlineFile { span: word.span, heredoc })
 }

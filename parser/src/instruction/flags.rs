@@ -50,7 +50,9 @@ impl Flags {
                 cx.refuse::<()>(ParseErrorKind::DuplicateFlag((*name).to_owned()), flag.raw);
                 continue;
             }
-            seen.push(name);
+            if !seen.contains(name) {
+                seen.push(name);
+            }
             let result = match kind {
                 Type::Bool => flags.add_bool(cx, name, value, flag.raw),
                 Type::Text | Type::List => flags.add_text(cx, name, value, flag.raw),

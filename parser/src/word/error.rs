@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use super::{MAX_DEPTH, MAX_SIZE};
+use super::MAX_SIZE;
 use crate::quote::Quoted;
 
 /// Why a word cannot be processed.
@@ -52,14 +52,11 @@ pub enum WordErrorKind {
         /// The character after the backslash.
         escaped: char,
     },
-    /// More nesting than [`MAX_DEPTH`].
-    #[error("substitutions are nested more than {MAX_DEPTH} levels deep")]
-    TooDeep,
     /// A result larger than [`MAX_SIZE`].
     #[error("the result is larger than {} MiB", MAX_SIZE >> 20)]
     TooLarge,
-    /// A pattern that takes too long.
-    #[error("the pattern takes too many steps to match")]
+    /// Patterns that take too long, or large values in too many forms.
+    #[error("the substitutions take too many steps")]
     TooExpensive,
 }
 

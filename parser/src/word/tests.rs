@@ -147,12 +147,51 @@ fn heredoc_bodies_keep_quotes() {
 }
 
 #[test]
-fn nesting_is_bounded() {
-    let nest = |depth: usize| format!("{}x{}", "${n:-".repeat(depth), "}".repeat(depth));
-    check(&nest(MAX_DEPTH), "x");
-    let deep = format!("error: {}", WordErrorKind::TooDeep);
-    check(&nest(MAX_DEPTH + 1), &deep);
-    check(&"\"${n:-".repeat(100_000), &deep);
+fn a_mistake_at_the_end_is_that_of_the_outermost_open_form() {
+    check("${v:-'x", "error: syntax error: missing '}'");
+    check("${v:-\"x", "error: syntax error: missing '}'");
+    check("${v:-${b", "error: syntax error: missing '}'");
+    check("${v/${b:-", "error: syntax error: missing '/' in ${}");
+    check("${v/a/${b:-", "error: syntax error: missing '}'");
+    check("${v:-${none:?x}", "error: syntax error: missing '}'");
+    check("${v:-${none:?x}}", "error: none: x");
+    check("${v:-${}}", "error: syntax error: bad substitution");
+    check("\"${v:-'x", "error: syntax error: missing '}'");
+}
+
+#[test]
+fn forms_nest_to_any_depth() {
+    let depth = 1 << 17;
+    let nest = |open: &str, close: &str| format!("{}x{}", open.repeat(depth), close.repeat(depth));
+    let check = |text: &str, expect: Result<&str, WordErrorKind>| {
+        let actual = expand(text, '\\', &variables, Mode::default());
+        let actual = actual.map(|it| it.text).map_err(|error| error.cause);
+        // The texts are too long to be shown.
+        assert!(actual.as_deref() == expect.as_ref().map(|it| *it), "{}", &text[..10]);
+    };
+    check(&nest("${n:-", "}"), Ok("x"));
+    check(&nest("${v+", "}"), Ok("x"));
+    check(&nest("\"${n-", "}\""), Ok("x"));
+    check(&nest("${v:-", "}"), Ok("value"));
+    check(&nest("a${n:-", "}b"), Ok(&nest("a", "b")));
+    check(&nest("${v#", "}"), Ok(""));
+    check(&nest("${v/value/", "}"), Ok("x"));
+    check(&"\"${n:-".repeat(depth), Err(WordErrorKind::MissingBrace));
+    check(&"${n/".repeat(depth), Err(WordErrorKind::MissingSlash));
+    let kept = nest("${n:-", "}");
+    let skip = Mode { skip_unset: true, ..Mode::default() };
+    assert!(expand(&kept, '\\', &variables, skip).unwrap().text == kept);
+}
+
+#[test]
+fn work_is_bounded_whatever_is_nested() {
+    let large = "x".repeat(1 << 20);
+    let lookup = |name: &str| Some(if name == "v" { large.clone() } else { "x".to_owned() });
+    let cause = |text: &str| expand(text, '\\', &lookup, Mode::default()).unwrap_err().cause;
+    assert_eq!(cause(&"${v#$v}".repeat(1 << 16)), WordErrorKind::TooExpensive);
+    let depth = 1 << 13;
+    let deep = format!("{}$v{}", "${x/x/".repeat(depth), "}".repeat(depth));
+    assert_eq!(cause(&deep), WordErrorKind::TooExpensive);
 }
 
 #[test]
@@ -162,7 +201,7 @@ fn size_is_bounded() {
     let cause = |text| expand(text, '\\', &lookup, Mode::default()).unwrap_err().cause;
     assert_eq!(cause("$a$a"), WordErrorKind::TooLarge);
     assert_eq!(cause("${a//x/$a}"), WordErrorKind::TooLarge);
-    assert_eq!(cause("${a//*y/}"), WordErrorKind::TooExpensive);
+    assert_eq!(cause(&format!("${{a//{}y/}}", "*x".repeat(50))), WordErrorKind::TooExpensive);
 }
 
 proptest! {

@@ -2,7 +2,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Inherited, PatternError, Patterns, glob_match};
+use super::{PatternError, Patterns, glob_match};
 
 #[track_caller]
 fn check(patterns: &[&str], yes: &[&str], no: &[&str]) {
@@ -134,81 +134,7 @@ fn a_hostile_pattern_is_not_slow() {
     assert!(!patterns.matches(Path::new(&"a".repeat(500))));
 }
 
-/// Straight backtracking over the pattern text: slow and plainly right.
-fn slow_match(pattern: &[char], path: &[char]) -> bool {
-    match pattern {
-        [] => path.is_empty(),
-        ['*', '*', '/'] | ['*', '*'] => true,
-        ['*', '*', rest @ ..] => {
-            let rest = rest.strip_prefix(&['/'][..]).unwrap_or(rest);
-            slow_match(rest, path)
-                || (0..path.len()).any(|at| path[at] == '/' && slow_match(rest, &path[at + 1..]))
-        }
-        ['*', rest @ ..] => {
-            slow_match(rest, path)
-                || (!path.is_empty() && path[0] != '/' && slow_match(pattern, &path[1..]))
-        }
-        ['?', rest @ ..] => !path.is_empty() && path[0] != '/' && slow_match(rest, &path[1..]),
-        [letter, rest @ ..] => path.first() == Some(letter) && slow_match(rest, &path[1..]),
-    }
-}
-
-fn slow_pattern(pattern: &str, path: &str) -> bool {
-    // The one exception: a leading `**` before plain text that does not begin with a slash.
-    if let Some(rest) = pattern.strip_prefix("**").filter(|rest| !rest.contains(['*', '?'])) {
-        return path.ends_with(rest) || rest.strip_prefix('/') == Some(path);
-    }
-    let letters = |text: &str| text.chars().collect::<Vec<_>>();
-    slow_match(&letters(pattern), &letters(path))
-}
-
-fn slow_walk(patterns: &[String], path: &str) -> bool {
-    let mut inherited = vec![false; patterns.len()];
-    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-    let mut matched = false;
-    for end in ends {
-        matched = false;
-        for (index, pattern) in patterns.iter().enumerate() {
-            let (negated, text) =
-                pattern.strip_prefix('!').map_or((false, pattern.as_str()), |t| (true, t));
-            let hit = inherited[index] || (negated == matched && slow_pattern(text, &path[..end]));
-            inherited[index] = hit;
-            if hit {
-                matched = !negated;
-            }
-        }
-    }
-    matched
-}
-
 proptest! {
-    #[test]
-    fn the_matcher_agrees_with_a_slow_one(
-        patterns in prop::collection::vec("!?(a|b|\\*|\\*\\*|\\?)(a|b|/a|/b|/\\*|/\\*\\*|\\*|\\?){0,4}", 1..5),
-        path in "[ab]{1,2}(/[ab]{1,2}){0,4}",
-    ) {
-        let compiled = Patterns::new(&patterns).unwrap();
-        prop_assert_eq!(compiled.matches(Path::new(&path)), slow_walk(&patterns, &path));
-        let (first, _) = path.split_once('/').unwrap_or((&path, ""));
-        let (_, inherited) = compiled.step(Path::new(first), &Inherited::default());
-        if let Some((second, _)) = path.split_once('/').and(path.match_indices('/').nth(1)) {
-            let path = &path[..second];
-            prop_assert_eq!(compiled.step(Path::new(path), &inherited).0, slow_walk(&patterns, path));
-        }
-    }
-
-    #[test]
-    fn nothing_below_a_pruned_directory_matches(
-        pattern in "(a|b|\\*|\\*\\*|\\?)(a|b|/a|/b|/\\*|/\\*\\*|\\*|\\?){0,4}",
-        dir in "[ab]{1,2}(/[ab]{1,2}){0,2}",
-        below in "[ab]{1,2}(/[ab]{1,2}){0,2}",
-    ) {
-        let path = format!("{dir}/{below}");
-        if slow_pattern(&pattern, &path) {
-            prop_assert!(Patterns::new(&[pattern]).unwrap().may_match_below(Path::new(&dir)));
-        }
-    }
-
     #[test]
     fn any_text_compiles_or_is_an_error(text in ".{0,20}", path in ".{0,20}") {
         if let Ok(patterns) = Patterns::new(&[text]) {

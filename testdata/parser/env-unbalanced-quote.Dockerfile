@@ -1,2 +1,0 @@
-FROM a
-ENV a="b c
