@@ -263,9 +263,11 @@ Dockerfile:2
 --------------------
    1 |     FROM busybox AS A
    2 | >>> COPY --chmod=x a b
+     |                  ^ not a mode
    3 |     CMD c
    4 |     
 --------------------
+  help: write octal digits such as 0755, or a change such as u+x
 ",
     );
     let value = json(text, &["--call=check,format=json"], 1);
@@ -289,6 +291,7 @@ Dockerfile:2
 --------------------
    1 |     FROM busybox
    2 | >>> RUNN x
+     |     ^^^^ not an instruction
    3 |     
 --------------------
 ",
@@ -318,7 +321,8 @@ Dockerfile:2
    3 |     ENV A=1
    4 |     
 --------------------
-ERROR: failed to solve: lint violation found for rules: StageNameCasing"
+ERROR: failed to solve: lint violation found for rules: StageNameCasing
+  help: `--check` shows what was found"
     );
     let ran = place.build(&["--check"]);
     assert_eq!(ran.code, Some(1));

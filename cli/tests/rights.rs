@@ -1,7 +1,5 @@
 //! Rights that a build has to be granted: what works with them and what is said without them.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 mod support;
 
 use support::{Place, can_run};

@@ -63,7 +63,9 @@ pub fn check(
     };
     let (warnings, violation) = linter.finish();
     if errors.is_empty() {
-        errors.extend(violation.map(|violation| violation_error(dockerfile, violation)));
+        // The findings are shown with it, so there is nothing to look up.
+        let error = |violation| violation_error(dockerfile, violation).with_hint(None);
+        errors.extend(violation.map(error));
     }
     Answer::Known(Findings { warnings, errors })
 }

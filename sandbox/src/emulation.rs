@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::process::{Command, Stdio};
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -148,7 +148,7 @@ impl Architecture {
             Err(Errno::INVAL) => memfd_create("probe", MemfdFlags::empty()),
             other => other,
         };
-        let mut file = File::from(OwnedFd::from(memory?));
+        let mut file = File::from(memory?);
         file.write_all(&self.program())?;
         let status = Command::new(format!("/proc/self/fd/{}", file.as_raw_fd()))
             .stdin(Stdio::null())
