@@ -11,7 +11,7 @@
 //! - `${}` forms nest to any depth: those that are open are a list, not a recursion.
 //! - All results grow in one buffer, in which a form's word becomes its result, so that nesting does
 //!   not copy: linear in the text and what it expands to. Matching of patterns and values that are
-//!   dropped again are bounded by a [`Budget`], and nothing expands to more than [`MAX_SIZE`].
+//!   dropped again are bounded by a budget, and nothing expands to more than [`MAX_SIZE`].
 
 use std::collections::BTreeSet;
 
