@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use llb::Digest;
 use server::{Answer, DATE, Server, file};
 use support::{Place, Ran, can_run};
+use tree::codec::{Codec, Compressor};
 
 /// `name mode uid:gid mtime content` of every path of a tar, in order.
 #[track_caller]
@@ -72,20 +73,23 @@ fn a_download_has_mode_owner_and_time_of_the_reference() {
         "/dir/a.bin?x=/y" => Answer::ok("a").header(format!("Last-Modified: {DATE}")),
         "/chunked" => Answer::ok("no length and no time").chunked(),
         "/" => Answer::ok("unnamed").header("last-modified: not a date"),
+        "/a%20b" => Answer::ok("spaced"),
         "/gz" => Answer::ok("\x1f kept as it is").header("content-encoding: gzip"),
         _ => Answer::status("404 Not Found"),
     });
     let url = |path: &str| server.url(path);
     let dockerfile = format!(
-        "FROM scratch\nWORKDIR /w\nADD {} /dl/\nADD {} rel\nADD {} ./\nADD --chmod=640 --chown=3:4 {} /\n",
+        "FROM scratch\nWORKDIR /w\nADD {} /dl/\nADD {} rel\nADD {} ./\nADD --chmod=640 --chown=3:4 {} /\nADD {} /\n",
         url("/dir/a.bin?x=/y#frag"),
         url("/chunked"),
         url("/"),
         url("/gz"),
+        url("/a%20b"),
     );
     assert_eq!(
         built(&place(), &dockerfile, &[]),
         [
+            "a b 600 0:0 0 spaced",
             "dl/ 755 0:0",
             "dl/a.bin 600 0:0 784111777 a",
             "gz 640 3:4 0 \u{1f} kept as it is",
@@ -358,6 +362,32 @@ fn ctrl_c_ends_a_download_at_once() {
         assert!(took < Duration::from_millis(400), "{took:?}");
         assert_eq!(fs_err::read_dir(place.path("state/ingest")).unwrap().count(), 0);
     }
+}
+
+#[test]
+fn ctrl_c_ends_the_unpacking_of_an_archive_at_once() {
+    let place = place();
+    place.write("Dockerfile", "FROM scratch\nADD zeros.tar.zst /\n");
+    let file = fs_err::File::create(place.path("ctx/zeros.tar.zst")).unwrap();
+    let zstd = Compressor::new(file, Codec::ZSTD).unwrap();
+    let mut writer = tree::tar::Writer::new(zstd);
+    let mut entry = tree::tar::Entry::new(tree::tar::EntryKind::File, b"zeros".to_vec());
+    (entry.size, entry.mode) = (4 << 30, 0o644);
+    writer.append_file(&entry, &mut std::io::repeat(0)).unwrap();
+    writer.finish().unwrap().finish().unwrap();
+    let child = place.command(&["-o", "out", "ctx"]).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(|| {
+        let half = files_below(&place.path("state/ingest"));
+        half.iter().any(|path| path.ends_with("zeros"))
+    });
+    let begun = Instant::now();
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let took = begun.elapsed();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(took < Duration::from_millis(600), "{took:?}");
+    assert_eq!(files_below(&place.path("state/ingest")), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -22,7 +22,6 @@ pub mod layout;
 pub mod local;
 pub mod options;
 pub mod push;
-mod stop;
 pub mod store;
 mod stored;
 pub mod tar;
@@ -36,8 +35,8 @@ pub use destination::Destination;
 pub use error::ExportError;
 pub use image::{Image, ImageResult, PlatformResult, assemble};
 pub use options::{ImageOptions, Kind, Output, PushOptions, Target};
-pub use stop::Stop;
 pub use stored::assemble_stored;
+pub use tree::Stop;
 
 /// What is known of an image once it is exported, for the metadata file (`spec/cli-and-outputs.md` §7).
 #[derive(Debug, Clone, PartialEq, Eq)]

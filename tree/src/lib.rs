@@ -23,6 +23,7 @@ mod recent;
 mod select;
 pub mod sketch;
 pub mod stack;
+mod stop;
 pub mod tar;
 mod walk;
 
@@ -30,6 +31,7 @@ pub use data::FileData;
 pub use error::TreeError;
 pub use node::{DirEntry, Kind, Metadata, Timestamp, View};
 pub use packed::Packed;
+pub use stop::{Guarded, Stop};
 
 #[cfg(test)]
 mod view_tests;

@@ -15,6 +15,7 @@ use llb::op::{
     CopyAction, FileAction, FileActionKind, FileInput, FileOp, MkdirAction, MkfileAction, Owner,
     SymlinkAction, UserId,
 };
+use tree::Stop;
 use tree::draft::{CopyOptions, Draft, MkdirOptions, MkfileOptions, RemoveOptions, SymlinkOptions};
 use tree::sketch::Sketch;
 
@@ -207,7 +208,10 @@ impl Actions<'_> {
             FileActionKind::Copy(copy) => {
                 let source = self.input(action.secondary_input)?;
                 let view = source.view(&self.solve.job.cancel)?;
+                let cancel = self.solve.job.cancel.clone();
+                let stop = Stop::when(move || cancel.is_cancelled());
                 let options = copy_options(copy, owner(draft, copy.owner.as_ref())?);
+                let options = CopyOptions { stop, ..options };
                 return draft.copy(view.as_ref(), &options).map_err(|error| {
                     let name = self.source_name(action.secondary_input);
                     super::missing::explain(self.solve.job, &source, name, view.as_ref(), error)
@@ -300,6 +304,7 @@ fn copy_options(copy: &CopyAction, owner: Option<(u32, u32)>) -> CopyOptions {
         exclude: copy.exclude_patterns.clone(),
         required: copy.required_paths.clone(),
         always_replace: copy.always_replace_existing_dest_paths,
+        ..CopyOptions::default()
     }
 }
 

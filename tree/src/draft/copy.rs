@@ -98,7 +98,11 @@ impl Draft {
         if !super::unpack::is_archive(open()?) {
             return Ok(false);
         }
-        let unpack = UnpackOptions { owner: options.owner, timestamp: options.timestamp };
+        let unpack = UnpackOptions {
+            owner: options.owner,
+            timestamp: options.timestamp,
+            stop: options.stop.clone(),
+        };
         self.unpack(Box::new(open()?), &options.dest, &unpack)?;
         Ok(true)
     }

@@ -25,7 +25,7 @@ use crate::layer::{Encoding, LayerDir};
 use crate::path::{absolute, clean, resolve, split};
 use crate::select;
 use crate::stack::Stack;
-use crate::{Kind, Timestamp, TreeError, View};
+use crate::{Kind, Stop, Timestamp, TreeError, View};
 use folder::Folder;
 
 pub(crate) use copy::means_directory;
@@ -81,6 +81,8 @@ pub struct CopyOptions {
     pub required: Vec<String>,
     /// Replace what is at the destination even if its kind differs.
     pub always_replace: bool,
+    /// When to give up unpacking.
+    pub stop: Stop,
 }
 
 /// A file with given content.
@@ -144,6 +146,8 @@ pub struct UnpackOptions {
     pub owner: Option<(u32, u32)>,
     /// Modification time of directories made for the destination; `None` is now.
     pub timestamp: Option<Timestamp>,
+    /// When to give up.
+    pub stop: Stop,
 }
 
 /// What directories are given that are made on the way to a path.

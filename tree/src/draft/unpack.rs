@@ -6,7 +6,7 @@
 //! Format: spec `instructions.md` §8.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Read};
+use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, FileType, Mode};
 
 use super::data::DataCopier;
 use super::folder::{Attributes, Folder, set_file};
-use super::{Draft, NewDirs, UnpackOptions};
+use super::{BUFFER, Draft, NewDirs, UnpackOptions};
 use crate::codec::decompress;
 use crate::path::{clean, clean_path, resolve, split};
 use crate::stack::Stack;
@@ -68,7 +68,8 @@ impl Draft {
         let new = NewDirs { mode: 0o755, owner: options.owner, mtime: options.timestamp };
         self.make_dirs(&dest, &new)?;
         let failed = |source| TreeError::Archive { source };
-        let mut archive = Reader::new(decompress(archive).map_err(failed)?);
+        let plain = options.stop.guard(decompress(archive).map_err(failed)?);
+        let mut archive: Archive = Reader::new(Box::new(plain));
         let mut unpack = Unpack { draft: self, dest, options, last: None, times: Vec::new() };
         while let Some(entry) = archive.next_entry().map_err(failed)? {
             unpack.entry(&entry, &mut archive)?;
@@ -122,12 +123,15 @@ impl Unpack<'_> {
         let path = folder.path_of(name);
         let kind = match entry.kind {
             EntryKind::File => {
-                let mut file = folder.create(name)?;
-                let copied = io::copy(&mut archive.take(entry.size), &mut file);
+                let buffer = usize::try_from(entry.size).map_or(BUFFER, |size| size.min(BUFFER));
+                let mut file = BufWriter::with_capacity(buffer, folder.create(name)?);
+                let copied = io::copy(&mut archive.take(entry.size), &mut file)
+                    .and_then(|copied| file.flush().map(|()| copied));
                 if copied.map_err(TreeError::io("unpack", &path))? < entry.size {
                     return Err(TreeError::Archive { source: io::ErrorKind::UnexpectedEof.into() });
                 }
-                return set_file(&file, &attributes).map_err(TreeError::io("change", &path));
+                return set_file(file.get_ref(), &attributes)
+                    .map_err(TreeError::io("change", &path));
             }
             EntryKind::Dir => {
                 let made = match folder.enter(name)? {

@@ -1,21 +1,25 @@
-//! The wish to stop an export that is under way.
+//! The wish to stop what is under way.
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-/// Asked again and again while bytes are written; says when to give up. By default never.
+/// Asked again and again while bytes go by; says when to give up. By default never.
 #[derive(Clone, Default)]
 pub struct Stop(Option<Arc<dyn Fn() -> bool + Send + Sync>>);
 
 impl Stop {
     /// Stops as soon as `wish` says so.
+    #[must_use]
     pub fn when(wish: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(wish)))
     }
 
     /// Fails once it is time to stop.
-    pub(crate) fn check(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Then.
+    pub fn check(&self) -> io::Result<()> {
         match &self.0 {
             Some(wish) if wish() => Err(io::Error::other("canceled")),
             _ => Ok(()),
@@ -23,8 +27,8 @@ impl Stop {
     }
 
     /// A stream that fails once it is time to stop.
-    pub(crate) fn guard<T>(&self, stream: T) -> Guarded<'_, T> {
-        Guarded { stream, stop: self }
+    pub fn guard<T>(&self, stream: T) -> Guarded<T> {
+        Guarded { stream, stop: self.clone() }
     }
 }
 
@@ -34,7 +38,7 @@ impl fmt::Debug for Stop {
     }
 }
 
-/// When to stop is no part of what is exported.
+/// When to stop is no part of what is done.
 impl PartialEq for Stop {
     fn eq(&self, _other: &Self) -> bool {
         true
@@ -44,12 +48,13 @@ impl PartialEq for Stop {
 impl Eq for Stop {}
 
 /// See [`Stop::guard`].
-pub(crate) struct Guarded<'a, T> {
+#[derive(Debug)]
+pub struct Guarded<T> {
     stream: T,
-    stop: &'a Stop,
+    stop: Stop,
 }
 
-impl<T: Write> Write for Guarded<'_, T> {
+impl<T: Write> Write for Guarded<T> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.stop.check()?;
         self.stream.write(bytes)
@@ -60,7 +65,7 @@ impl<T: Write> Write for Guarded<'_, T> {
     }
 }
 
-impl<T: Read> Read for Guarded<'_, T> {
+impl<T: Read> Read for Guarded<T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stop.check()?;
         self.stream.read(buffer)
