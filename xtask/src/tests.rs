@@ -6,7 +6,8 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use crate::shell::{as_root, has, is_root, line, run};
 
@@ -28,6 +29,10 @@ const NEEDED: [(&str, &str); 14] = [
     ("script", "bsdutils"),
 ];
 
+/// A test run that prints nothing for so long hangs: no test takes a tenth of it, and building prints nothing
+/// for a few minutes at most.
+const SILENCE: Duration = Duration::from_secs(15 * 60);
+
 /// Version of cargo-deny that the configuration is written for.
 const CARGO_DENY: &str = "0.20.2";
 
@@ -46,6 +51,10 @@ pub(crate) fn test(
     step("format", || run(cargo().args(["fmt", "--all", "--check"])))?;
     step("unit, property, snapshot and end-to-end tests", || {
         let mut command = cargo();
+        // The same cases in every run, so that a failure belongs to a change and not to luck.
+        if std::env::var_os("PROPTEST_RNG_SEED").is_none() {
+            command.env("PROPTEST_RNG_SEED", "1");
+        }
         command.args([
             "test",
             "--profile",
@@ -112,40 +121,75 @@ fn install() -> Result<(), String> {
 }
 
 /// Runs a command, passing its output on, and returns its lines that report a skip.
+///
+/// Neither a test that hangs nor a process that outlives the tests holds it up.
 fn run_counting_skips(command: &mut Command) -> Result<Vec<String>, String> {
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|error| format!("{}: {error}", line(command)))?;
-    let mut skips = Vec::new();
+    let (sender, lines) = mpsc::channel();
     if let Some(output) = child.stdout.take() {
-        let mut reader = BufReader::new(output);
-        let mut bytes = Vec::new();
-        while reader.read_until(b'\n', &mut bytes).map_err(|error| error.to_string())? > 0 {
-            let text = String::from_utf8_lossy(&bytes);
-            let text = text.trim_end();
-            if text.contains("SKIP:") {
-                skips.push(text.to_owned());
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(output).split(b'\n').map_while(Result::ok);
+            lines.try_for_each(|line| sender.send(line))
+        });
+    }
+    let mut skips = Vec::new();
+    let mut heard = Instant::now();
+    let mut status = None;
+    loop {
+        match lines.recv_timeout(Duration::from_millis(100)) {
+            Ok(bytes) => {
+                heard = Instant::now();
+                let text = String::from_utf8_lossy(&bytes);
+                let text = text.trim_end();
+                if text.contains("SKIP:") {
+                    skips.push(text.to_owned());
+                }
+                if is_report(text) {
+                    println!("{text}");
+                }
             }
-            // What passing tests print is of interest only when it is a skip.
-            let is_report = [
-                "test ",
-                "running ",
-                "failures",
-                "error",
-                "thread",
-                "   Doc-tests",
-                "SKIP:",
-                "    ",
-            ];
-            if is_report.iter().any(|start| text.starts_with(start)) && !text.ends_with("... ok") {
-                println!("{text}");
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                status = child.try_wait().map_err(|error| error.to_string())?;
+                if status.is_some() && heard.elapsed() > Duration::from_secs(5) {
+                    return Err(format!(
+                        "a process outlives the tests that started it\n{}",
+                        processes()
+                    ));
+                }
+                if heard.elapsed() > SILENCE {
+                    let all = processes();
+                    child.kill().map_err(|error| error.to_string())?;
+                    let minutes = SILENCE.as_secs() / 60;
+                    return Err(format!("nothing was printed for {minutes} minutes\n{all}"));
+                }
             }
-            bytes.clear();
         }
     }
-    let status = child.wait().map_err(|error| error.to_string())?;
+    let status = match status {
+        Some(status) => status,
+        None => child.wait().map_err(|error| error.to_string())?,
+    };
     if status.success() { Ok(skips) } else { Err(format!("{} ended with {status}", line(command))) }
+}
+
+/// Whether a line of a test run is of interest: what passing tests print is only when it is a skip.
+fn is_report(text: &str) -> bool {
+    let starts =
+        ["test ", "running ", "failures", "error", "thread", "   Doc-tests", "SKIP:", "    "];
+    starts.iter().any(|start| text.starts_with(start)) && !text.ends_with("... ok")
+}
+
+/// What runs on the machine, as a tree.
+fn processes() -> String {
+    let output = Command::new("ps").args(["-eo", "pid,ppid,stat,etime,args", "--forest"]).output();
+    output.map_or_else(
+        |error| format!("ps: {error}"),
+        |output| String::from_utf8_lossy(&output.stdout).into_owned(),
+    )
 }
 
 /// Runs the shared cases; those that fail must be on the list of known failures.

@@ -1,7 +1,8 @@
 //! `ADD` of git refs.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::process::Command;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
@@ -351,6 +352,17 @@ fn servers_of_all_kinds_are_read() {
     }
 }
 
+/// A process and those that it started, which end with this value.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn the_protocol_of_git_itself_is_spoken() {
     let fixture = Fixture::new();
@@ -360,7 +372,8 @@ fn the_protocol_of_git_itself_is_spoken() {
     daemon.args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"]);
     daemon.arg(format!("--port={port}"));
     daemon.arg(format!("--base-path={}", fixture.place.path("repos").display()));
-    let mut daemon = daemon.spawn().unwrap();
+    // `git` only starts the daemon proper, which would outlive it, and with it all that waits for its output.
+    let daemon = Group(daemon.process_group(0).spawn().unwrap());
     let start = Instant::now();
     while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(start.elapsed() < Duration::from_secs(60), "the daemon does not listen");
@@ -369,8 +382,7 @@ fn the_protocol_of_git_itself_is_spoken() {
     let url = format!("git://127.0.0.1:{port}");
     let found = fixture.build(&format!("ADD {url}/r.git#main /s"), &[]);
     let missing = fixture.build(&format!("ADD {url}/none /s"), &[]);
-    daemon.kill().unwrap();
-    daemon.wait().unwrap();
+    drop(daemon);
     found.ok();
     let told = "access denied or repository not exported: /none";
     assert!(missing.code == Some(3) && missing.stderr.contains(told), "{}", missing.stderr);

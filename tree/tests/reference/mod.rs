@@ -128,10 +128,13 @@ pub(crate) fn read(text: &str) -> Option<Vec<Rule>> {
         if pattern.len() > 1 && pattern.starts_with('/') {
             pattern.remove(0);
         }
-        // Nothing is left of the root, so that the `!` stands alone.
-        if negated && pattern == "/" {
-            return None;
-        }
+        // The matcher cleans once more, now with the `!`: `!/` is a lone `!`, and `!..` a name that `..` removes.
+        let text = if negated { clean(&format!("!{pattern}")) } else { pattern };
+        let (negated, pattern) = match text.strip_prefix('!') {
+            Some("") => return None,
+            Some(rest) => (true, rest.to_owned()),
+            None => (false, text),
+        };
         terms(&pattern, true)?;
         rules.push(Rule { negated, pattern });
     }
