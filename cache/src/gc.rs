@@ -107,7 +107,7 @@ impl Store {
     /// When the file system or database fails.
     pub fn prune(&self, options: &PruneOptions) -> Result<Freed, CacheError> {
         let inner = &self.0;
-        let _turn = Lock::wait(&inner.lock_path("store", "prune"), Mode::Exclusive)?;
+        let _turn = Lock::wait(&inner.lock_place("store", "prune"), Mode::Exclusive)?;
         crate::process::sweep(&inner.root)?;
         let limits = Limits {
             excess: self.excess(options)?,

@@ -382,8 +382,8 @@ impl Layer {
     /// The right to make a form, in this process and among all.
     fn turn(&self) -> Result<(MutexGuard<'_, ()>, Lock), CacheError> {
         let here = self.0.making.lock().unwrap_or_else(PoisonError::into_inner);
-        let path = self.0.store.0.lock_path("layer", &self.0.id.to_string());
-        Ok((here, Lock::wait(&path, Mode::Exclusive)?))
+        let place = self.0.store.0.lock_place("layer", &self.0.id.to_string());
+        Ok((here, Lock::wait(&place, Mode::Exclusive)?))
     }
 
     /// Learns what another process has made meanwhile.
@@ -484,7 +484,7 @@ impl Layer {
         let store = &self.0.store;
         let digest = blob.descriptor.digest;
         // Layers that lie over different ones may share a blob.
-        let _turn = Lock::wait(&store.0.lock_path("blob", &digest.hex()), Mode::Exclusive)?;
+        let _turn = Lock::wait(&store.0.lock_place("blob", &digest.hex()), Mode::Exclusive)?;
         if let Some(file) = store.blob(&digest)? {
             return Ok(file);
         }

@@ -1,15 +1,17 @@
-//! Locks between processes: one file per name under `locks/`, held by `flock`.
+//! Locks between processes: ranges of one byte in one file, `locks/names`, which is always empty.
 //!
-//! The kernel releases a lock when its holder dies. A file is removed by its last holder, so a lock
-//! counts only when its file still has a name: whoever got hold of a removed file tries again.
+//! Where the byte of a name lies is a hash of it, so that taking a lock makes no file and leaves none. The locks are
+//! those of open file descriptions (`F_OFD_SETLK`): two threads exclude each other as two processes do, and the kernel
+//! releases a lock when its holder dies.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt;
-use rustix::fs::FlockOperation;
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 
 use crate::error::{At, CacheError};
 use crate::key::KeyBuilder;
@@ -24,41 +26,56 @@ pub(crate) enum Mode {
     Exclusive,
 }
 
+/// Where the lock of a name is.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    file: PathBuf,
+    byte: i64,
+}
+
+impl Place {
+    /// The lock of a name, apart from those of other kinds.
+    pub(crate) fn new(root: &Path, kind: &str, name: &str) -> Self {
+        let hash = KeyBuilder::new("lock.v2").str(kind).str(name).finish();
+        let start = hash.0.first_chunk().copied().unwrap_or_default();
+        // The byte after it must have a number too.
+        let byte = (u64::from_le_bytes(start) >> 2).cast_signed();
+        Self { file: root.join("locks/names"), byte }
+    }
+}
+
 /// A held lock; dropping it releases it.
 #[derive(Debug)]
 pub struct Lock {
     file: fs::File,
-    path: PathBuf,
 }
 
 impl Lock {
-    /// Waits for the lock with the file `path`.
-    pub(crate) fn wait(path: &Path, mode: Mode) -> Result<Self, CacheError> {
-        let operation = match mode {
-            Mode::Shared => FlockOperation::LockShared,
-            Mode::Exclusive => FlockOperation::LockExclusive,
-        };
+    /// Waits for the lock of a name.
+    pub(crate) fn wait(place: &Place, mode: Mode) -> Result<Self, CacheError> {
+        let file = open(&place.file)?;
+        let range = range(place, mode);
         loop {
-            let file = open(path)?;
-            rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation)).at(path)?;
-            if has_name(&file, path)? {
-                return Ok(Self { file, path: path.to_owned() });
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&range)) {
+                Ok(_) => return Ok(Self { file }),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(std::io::Error::from(errno)).at(&place.file),
             }
         }
     }
 
     /// Waits for the lock, asking `cancelled` again and again whether to give up.
     pub(crate) fn wait_unless(
-        path: &Path,
+        place: &Place,
         mode: Mode,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Self, CacheError> {
         loop {
-            if let Some(lock) = Self::attempt(path, mode)? {
+            if let Some(lock) = Self::attempt(place, mode)? {
                 return Ok(lock);
             }
             if cancelled() {
-                return Err(CacheError::Cancelled(path.display().to_string()));
+                return Err(CacheError::Cancelled(place.file.display().to_string()));
             }
             std::thread::sleep(POLL);
         }
@@ -66,52 +83,37 @@ impl Lock {
 
     /// A file that holds the lock too, as long as it is open anywhere.
     pub(crate) fn share(&self) -> Result<std::fs::File, CacheError> {
-        self.file.file().try_clone().at(&self.path)
+        self.file.file().try_clone().at(self.file.path())
     }
 
     /// Takes the lock if it is free.
-    pub(crate) fn attempt(path: &Path, mode: Mode) -> Result<Option<Self>, CacheError> {
-        let operation = match mode {
-            Mode::Shared => FlockOperation::NonBlockingLockShared,
-            Mode::Exclusive => FlockOperation::NonBlockingLockExclusive,
-        };
-        loop {
-            let file = open(path)?;
-            match rustix::io::retry_on_intr(|| rustix::fs::flock(&file, operation)) {
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-                other => other.at(path)?,
-            }
-            if has_name(&file, path)? {
-                return Ok(Some(Self { file, path: path.to_owned() }));
-            }
+    pub(crate) fn attempt(place: &Place, mode: Mode) -> Result<Option<Self>, CacheError> {
+        let file = open(&place.file)?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&range(place, mode))) {
+            Ok(_) => Ok(Some(Self { file })),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(errno) => Err(std::io::Error::from(errno)).at(&place.file),
         }
     }
 }
 
-impl Drop for Lock {
-    /// Removes the file if nobody else holds it; closing it releases the lock.
-    fn drop(&mut self) {
-        let alone = rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive).is_ok();
-        if alone && has_name(&self.file, &self.path).unwrap_or(false) {
-            let _ = fs::remove_file(&self.path);
-        }
+fn range(place: &Place, mode: Mode) -> libc::flock {
+    let kind = match mode {
+        Mode::Shared => libc::F_RDLCK,
+        Mode::Exclusive => libc::F_WRLCK,
+    };
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: place.byte,
+        l_len: 1,
+        l_pid: 0,
     }
 }
 
 fn open(path: &Path) -> Result<fs::File, CacheError> {
-    fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path).at(path)
-}
-
-/// Whether `path` still leads to the open file.
-fn has_name(file: &fs::File, path: &Path) -> Result<bool, CacheError> {
-    let held = file.metadata().at(path)?;
-    Ok(fs::symlink_metadata(path)
-        .is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())))
-}
-
-/// File name for a lock of any name.
-pub(crate) fn file_name(kind: &str, name: &str) -> String {
-    format!("{kind}-{}", KeyBuilder::new("lock.v1").str(name).finish())
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path).at(path)
 }
 
 #[cfg(test)]
@@ -121,20 +123,26 @@ mod tests {
     #[test]
     fn a_lock_excludes_others_until_it_is_dropped_and_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x");
-        let held = Lock::wait(&path, Mode::Exclusive).unwrap();
-        assert!(Lock::attempt(&path, Mode::Shared).unwrap().is_none());
+        fs::create_dir(folder.path().join("locks")).unwrap();
+        let place = Place::new(folder.path(), "test", "x");
+        let other = Place::new(folder.path(), "test", "y");
+        let held = Lock::wait(&place, Mode::Exclusive).unwrap();
+        assert!(Lock::attempt(&place, Mode::Shared).unwrap().is_none());
+        assert!(Lock::attempt(&other, Mode::Exclusive).unwrap().is_some());
         assert!(matches!(
-            Lock::wait_unless(&path, Mode::Shared, &|| true),
+            Lock::wait_unless(&place, Mode::Shared, &|| true),
             Err(CacheError::Cancelled(_))
         ));
+        let shared = held.share().unwrap();
         drop(held);
-        let one = Lock::attempt(&path, Mode::Shared).unwrap().unwrap();
-        let two = Lock::attempt(&path, Mode::Shared).unwrap().unwrap();
-        assert!(Lock::attempt(&path, Mode::Exclusive).unwrap().is_none());
-        drop(one);
-        assert!(path.exists());
-        drop(two);
-        assert!(!path.exists());
+        assert!(Lock::attempt(&place, Mode::Shared).unwrap().is_none());
+        drop(shared);
+        let one = Lock::attempt(&place, Mode::Shared).unwrap().unwrap();
+        let two = Lock::attempt(&place, Mode::Shared).unwrap().unwrap();
+        assert!(Lock::attempt(&place, Mode::Exclusive).unwrap().is_none());
+        drop((one, two));
+        assert!(Lock::attempt(&place, Mode::Exclusive).unwrap().is_some());
+        let files = fs::read_dir(folder.path().join("locks")).unwrap().count();
+        assert_eq!(files, 1);
     }
 }

@@ -10,7 +10,7 @@ use rusqlite::params;
 
 use crate::error::{At, CacheError};
 use crate::layer::{Aside, hex};
-use crate::lock::{Lock, Mode};
+use crate::lock::{Lock, Mode, Place};
 use crate::store::{Inner, Store, now, random_bytes};
 
 /// How steps share a cache mount.
@@ -79,7 +79,7 @@ impl Store {
             // Held while one is looked for and made, so that two steps do not both make one.
             let name = format!("{} {}", request.owners, request.identity);
             let turn = Lock::wait_unless(
-                &inner.lock_path("mounts", &name),
+                &inner.lock_place("mounts", &name),
                 Mode::Exclusive,
                 request.cancelled,
             )?;
@@ -134,8 +134,8 @@ impl Store {
 }
 
 impl Inner {
-    pub(crate) fn mount_lock(&self, id: &str) -> PathBuf {
-        self.lock_path("mount", id)
+    pub(crate) fn mount_lock(&self, id: &str) -> Place {
+        self.lock_place("mount", id)
     }
 
     fn mounts(&self, identity: &str, owners: &str) -> Result<Vec<String>, CacheError> {

@@ -1,25 +1,25 @@
 //! What a store is writing: one folder per open store under `ingest/`.
 //!
 //! ```text
-//! ingest/<process>.lock   held by flock for as long as the store is open
+//! ingest/<process>        its lock is held for as long as the store is open
 //! ingest/<process>/<n>    a blob, a layer or garbage: on its way in or out
 //! ```
 //!
 //! Invariants:
-//! - A folder exists only while its lock file does, so whoever can take the lock may remove both: the
-//!   owner is dead.
+//! - A folder is made by who holds its lock, so whoever can take the lock may remove it: the owner is dead.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
 
 use fs_err as fs;
 
 use crate::error::{At, CacheError};
-use crate::lock::{Lock, Mode};
+use crate::lock::{Lock, Mode, Place};
 use crate::removal::{remove_large_tree, remove_tree};
 use crate::store::random_bytes;
-
-const LOCK: &str = ".lock";
 
 /// An open store's own folder; removed when dropped.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(crate) struct Process {
     folder: PathBuf,
     name: String,
     next: AtomicU64,
+    garbage: OnceLock<Option<Garbage>>,
     _lock: Lock,
 }
 
@@ -34,9 +35,9 @@ impl Process {
     pub(crate) fn start(root: &Path) -> Result<Self, CacheError> {
         let name = crate::layer::hex(&random_bytes()?);
         let folder = root.join("ingest").join(&name);
-        let lock = Lock::wait(&lock_path(root, &name), Mode::Exclusive)?;
+        let lock = Lock::wait(&place(root, &name), Mode::Exclusive)?;
         fs::create_dir(&folder).at(&folder)?;
-        Ok(Self { folder, name, next: AtomicU64::new(0), _lock: lock })
+        Ok(Self { folder, name, next: AtomicU64::new(0), garbage: OnceLock::new(), _lock: lock })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -49,6 +50,14 @@ impl Process {
         let _ = remove_tree(&self.folder);
     }
 
+    /// Removes a folder of this process, later and on another thread.
+    pub(crate) fn remove_later(&self, path: PathBuf) {
+        // What cannot be removed now is removed with all the rest at the end.
+        if let Some(garbage) = self.garbage.get_or_init(Garbage::start) {
+            let _ = garbage.paths.send(path);
+        }
+    }
+
     /// A path in the folder that nothing has yet.
     pub(crate) fn fresh(&self) -> PathBuf {
         self.folder.join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
@@ -57,18 +66,37 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if let Some(Some(garbage)) = self.garbage.take() {
+            drop(garbage.paths);
+            let _ = garbage.thread.join();
+        }
         let _ = remove_large_tree(&self.folder);
     }
 }
 
-fn lock_path(root: &Path, name: &str) -> PathBuf {
-    root.join("ingest").join(format!("{name}{LOCK}"))
+/// A thread that removes small folders: a file system may be slow at it, and no step need wait.
+#[derive(Debug)]
+struct Garbage {
+    paths: Sender<PathBuf>,
+    thread: JoinHandle<()>,
+}
+
+impl Garbage {
+    fn start() -> Option<Self> {
+        let (paths, given) = channel::<PathBuf>();
+        let work = move || given.iter().for_each(|path| drop(remove_tree(&path)));
+        let thread = std::thread::Builder::new().name("garbage".to_owned()).spawn(work);
+        Some(Self { paths, thread: thread.ok()? })
+    }
+}
+
+fn place(root: &Path, name: &str) -> Place {
+    Place::new(root, "process", name)
 }
 
 /// Whether the store with this folder name is still open somewhere.
 pub(crate) fn is_alive(root: &Path, name: &str) -> Result<bool, CacheError> {
-    let path = lock_path(root, name);
-    Ok(path.exists() && Lock::attempt(&path, Mode::Exclusive)?.is_none())
+    Ok(Lock::attempt(&place(root, name), Mode::Exclusive)?.is_none())
 }
 
 /// Removes the folders of dead processes.
@@ -78,9 +106,8 @@ pub(crate) fn sweep(root: &Path) -> Result<(), CacheError> {
         let entry = entry.at(&ingest)?;
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        let name = name.strip_suffix(LOCK).unwrap_or(name);
-        if let Some(_dead) = Lock::attempt(&lock_path(root, name), Mode::Exclusive)? {
-            let folder = ingest.join(name);
+        if let Some(_dead) = Lock::attempt(&place(root, name), Mode::Exclusive)? {
+            let folder = entry.path();
             remove_large_tree(&folder).at(&folder)?;
         }
     }

@@ -68,11 +68,16 @@ impl Ref {
     /// # Errors
     /// When a layer's folder cannot be made.
     pub fn stack(&self) -> Result<Stack, CacheError> {
+        self.files().map(Stack::new)
+    }
+
+    /// The layers of [`stack`](Self::stack).
+    pub(crate) fn files(&self) -> Result<Vec<tree::stack::Layer>, CacheError> {
         let missing: Vec<&Layer> = self.0.iter().filter(|layer| !layer.is_readable()).collect();
         if missing.len() > 1 {
             unpack_all(&missing)?;
         }
-        Ok(Stack::new(self.0.iter().map(Layer::files).collect::<Result<Vec<_>, _>>()?))
+        self.0.iter().map(Layer::files).collect()
     }
 
     /// Digests of the uncompressed layers, lowest first; tars are written and hashed where none is known.

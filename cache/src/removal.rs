@@ -15,6 +15,9 @@ use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, un
 /// How many files are removed at once; the threads only wait.
 const THREADS: usize = 8;
 
+/// As many files are removed one after the other.
+const SMALL: usize = 16;
+
 /// How deep threads go down, as each level takes a descriptor and some stack. What lies deeper is moved up: steps
 /// can make trees of any depth.
 const DEEPEST: usize = 32;
@@ -40,6 +43,9 @@ pub(crate) fn remove_large_tree(path: &Path) -> std::io::Result<()> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         Err(_) => {}
     }
+    if is_small(path) {
+        return remove_tree(path);
+    }
     if let Ok(top) = openat(CWD, path, FOLDER, Mode::empty())
         && let Ok(pool) = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build()
     {
@@ -54,6 +60,25 @@ pub(crate) fn remove_large_tree(path: &Path) -> std::io::Result<()> {
     }
     // What is left by now is removed, or reported, here.
     remove_tree(path)
+}
+
+/// Whether there is too little in a folder to start threads for.
+fn is_small(path: &Path) -> bool {
+    let mut left = SMALL;
+    let mut folders = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(folder) else { return false };
+        for entry in entries.flatten() {
+            left -= 1;
+            if left == 0 {
+                return false;
+            }
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            }
+        }
+    }
+    true
 }
 
 const FOLDER: OFlags =

@@ -21,7 +21,7 @@ use tree::layer::{Encoding, Owners, Whiteouts};
 use crate::database::Database;
 use crate::error::{At, CacheError};
 use crate::layer::{LayerId, LayerInner, hex};
-use crate::lock::{self, Lock, Mode};
+use crate::lock::{Lock, Mode, Place};
 use crate::process::Process;
 use crate::workspace::WorkspaceKind;
 
@@ -75,6 +75,7 @@ pub(crate) struct Inner {
     database: Mutex<Option<Database>>,
     process: Mutex<Option<Arc<Process>>>,
     generation: OnceLock<i64>,
+    pub(crate) has_points: OnceLock<()>,
     pub(crate) layers: Mutex<HashMap<LayerId, Weak<LayerInner>>>,
 }
 
@@ -118,6 +119,7 @@ impl Store {
             database: Mutex::default(),
             process: Mutex::default(),
             generation: OnceLock::new(),
+            has_points: OnceLock::new(),
             layers: Mutex::default(),
         })))
     }
@@ -137,8 +139,8 @@ impl Store {
     /// # Errors
     /// When the file system fails, or [`CacheError::Cancelled`] once `cancelled` says so.
     pub fn lock(&self, name: &str, cancelled: &dyn Fn() -> bool) -> Result<Lock, CacheError> {
-        let path = self.0.lock_path("name", name);
-        Lock::wait_unless(&path, Mode::Exclusive, cancelled).map_err(|error| match error {
+        let place = self.0.lock_place("name", name);
+        Lock::wait_unless(&place, Mode::Exclusive, cancelled).map_err(|error| match error {
             CacheError::Cancelled(_) => CacheError::Cancelled(name.to_owned()),
             other => other,
         })
@@ -149,7 +151,7 @@ impl Store {
     /// # Errors
     /// When the file system fails.
     pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, CacheError> {
-        Lock::attempt(&self.0.lock_path("name", name), Mode::Exclusive)
+        Lock::attempt(&self.0.lock_place("name", name), Mode::Exclusive)
     }
 
     /// A handle on what this process is writing; it does not keep the store open.
@@ -164,7 +166,7 @@ impl Store {
     /// When the file system fails.
     pub fn sync(&self) -> Result<(), CacheError> {
         let inner = &self.0;
-        let _turn = Lock::wait(&inner.lock_path("store", "sync"), Mode::Exclusive)?;
+        let _turn = Lock::wait(&inner.lock_place("store", "sync"), Mode::Exclusive)?;
         // What is written or changed while the disk is busy stays doubtful: it leaves the middle state.
         let tables = ["blob", "layer", "result", "image"];
         let mark = |from: &str, to: u8| {
@@ -202,8 +204,8 @@ impl Inner {
         self.root.join(name)
     }
 
-    pub(crate) fn lock_path(&self, kind: &str, name: &str) -> PathBuf {
-        self.root.join("locks").join(lock::file_name(kind, name))
+    pub(crate) fn lock_place(&self, kind: &str, name: &str) -> Place {
+        Place::new(&self.root, kind, name)
     }
 
     pub(crate) fn layer_path(&self, id: &LayerId) -> PathBuf {
@@ -225,7 +227,7 @@ impl Inner {
         let mut guard = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if guard.is_none() {
             // A switch to WAL does not wait for others that open the file at the same time.
-            let _turn = Lock::wait(&self.lock_path("store", "database"), Mode::Exclusive)?;
+            let _turn = Lock::wait(&self.lock_place("store", "database"), Mode::Exclusive)?;
             *guard = Some(Database::open(&self.path("db.sqlite"), self.boot()?)?);
         }
         Ok(guard)

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! ingest/<process>/<n>/fs      what the step changes, in overlay form
-//! ingest/<process>/<n>/work    overlayfs's own
 //! ingest/<process>/<n>/tree    all that the step sees, where overlayfs cannot be used
+//! ingest/<process>/<m>         overlayfs's own
+//! points                       a layer with empty files where every step has something mounted
 //! ```
 //!
 //! There are two back ends, and which one is used shows only once a process needs the whole root: an
@@ -14,7 +15,7 @@
 //! [`Workspace::commit`] renames the folder to `layers/<id>`: the layer *is* `fs`.
 
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use fs_err as fs;
 use tree::draft::Draft;
@@ -23,6 +24,7 @@ use tree::stack::Stack;
 
 use crate::error::{At, CacheError};
 use crate::layer::{Aside, Layer, LayerMeta};
+use crate::process::Process;
 use crate::reference::Ref;
 use crate::store::Store;
 
@@ -35,6 +37,9 @@ pub enum WorkspaceKind {
     /// The layers are copied together into one folder, which the step changes in place.
     PlainTree,
 }
+
+/// Files that every step has something mounted over.
+const POINTS: [&str; 2] = ["etc/hosts", "etc/resolv.conf"];
 
 /// What a process is to be given as its root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +63,10 @@ pub struct Workspace {
     store: Store,
     parent: Ref,
     folder: Aside,
+    /// The folder that overlayfs needs beside it, once it was asked for.
+    work: Option<Work>,
+    /// Whether the root has places to mount on that no layer has.
+    has_mount_points: bool,
     /// Whether `tree` is there, and is what counts.
     copied: bool,
 }
@@ -68,17 +77,27 @@ impl Workspace {
         LayerDir::encoded(self.folder.0.join("fs"), self.store.encoding())
     }
 
-    /// The folder that overlayfs needs beside it.
-    pub fn work(&self) -> PathBuf {
-        self.folder.0.join("work")
+    /// Lays empty files under the layers, for what every step has mounted, so that none need be made in the layer.
+    /// With a plain tree they are not there.
+    #[must_use]
+    pub fn with_mount_points(self) -> Self {
+        Self { has_mount_points: true, ..self }
     }
 
     /// The folders below, lowest first, unpacked if need be.
-    ///
-    /// # Errors
-    /// When a layer's folder cannot be made.
-    pub fn lowers(&self) -> Result<Vec<LayerDir>, CacheError> {
-        self.parent.dirs()
+    fn lowers(&self) -> Result<Vec<PathBuf>, CacheError> {
+        let points = self.mount_points()?;
+        let layers = self.parent.dirs()?;
+        Ok(points.into_iter().chain(layers.iter().map(|layer| layer.path().to_owned())).collect())
+    }
+
+    fn mount_points(&self) -> Result<Option<PathBuf>, CacheError> {
+        let wanted = self.has_mount_points && self.is_overlay();
+        wanted.then(|| self.store.mount_points()).transpose()
+    }
+
+    fn is_overlay(&self) -> bool {
+        !self.copied && self.store.workspace_kind() == WorkspaceKind::Overlay
     }
 
     /// What it was made over.
@@ -99,11 +118,11 @@ impl Workspace {
     /// # Errors
     /// As [`root`](Self::root).
     pub fn root_with(&mut self, path: &Path) -> Result<WorkspaceRoot, CacheError> {
-        if !self.copied && self.store.workspace_kind() == WorkspaceKind::Overlay {
+        if self.is_overlay() {
             return Ok(WorkspaceRoot::Overlay {
-                lowers: self.lowers()?.iter().map(|lower| lower.path().to_owned()).collect(),
+                lowers: self.lowers()?,
                 upper: self.upper().path().to_owned(),
-                work: self.work(),
+                work: self.work()?,
             });
         }
         let tree = self.tree();
@@ -127,7 +146,9 @@ impl Workspace {
         let (lower, upper) = if self.copied {
             (Stack::empty(), self.tree())
         } else {
-            (self.parent.stack()?, self.upper())
+            let points = self.mount_points()?;
+            let points = points.map(|path| LayerDir::finished(path, self.store.encoding()).into());
+            (Stack::new(points.into_iter().chain(self.parent.files()?).collect()), self.upper())
         };
         Ok(Draft::new(lower, upper, self.store.encoding()))
     }
@@ -140,15 +161,27 @@ impl Workspace {
         if self.copied {
             self.extract()?;
         }
-        let work = self.work();
-        crate::removal::remove_tree(&work).at(&work)?;
         self.store.add_layer(&self.folder, self.parent.layers().to_vec(), meta)
     }
 
     /// Keeps the folder where it is, for a look at what a failed step left, until the store is closed.
-    pub fn keep(self) -> PathBuf {
-        let mut folder = self.folder;
-        std::mem::take(&mut folder.0)
+    pub fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.folder.0)
+    }
+
+    /// The folder that overlayfs needs beside it, made when first asked for; or a place for what is wanted only until
+    /// the layer is done.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn work(&mut self) -> Result<PathBuf, CacheError> {
+        if let Some(work) = &self.work {
+            return Ok(work.path.clone());
+        }
+        let process = self.store.0.process()?;
+        let path = process.fresh();
+        make_folder(&path)?;
+        Ok(self.work.insert(Work { path, process }).path.clone())
     }
 
     fn tree(&self) -> LayerDir {
@@ -167,6 +200,19 @@ impl Workspace {
     }
 }
 
+/// A folder of overlayfs, removed when nobody waits for it.
+#[derive(Debug)]
+struct Work {
+    path: PathBuf,
+    process: Arc<Process>,
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.process.remove_later(std::mem::take(&mut self.path));
+    }
+}
+
 impl Store {
     /// A place to make a layer over `parent`. Nothing of `parent` is unpacked yet.
     ///
@@ -174,10 +220,40 @@ impl Store {
     /// When the folder cannot be made.
     pub fn workspace(&self, parent: &Ref) -> Result<Workspace, CacheError> {
         let folder = Aside(self.0.process()?.fresh());
-        for name in ["", "fs", "work"] {
+        for name in ["", "fs"] {
             make_folder(&folder.0.join(name))?;
         }
-        Ok(Workspace { store: self.clone(), parent: parent.clone(), folder, copied: false })
+        Ok(Workspace {
+            store: self.clone(),
+            parent: parent.clone(),
+            folder,
+            work: None,
+            has_mount_points: false,
+            copied: false,
+        })
+    }
+
+    /// A layer folder with empty files where every step has something mounted.
+    fn mount_points(&self) -> Result<PathBuf, CacheError> {
+        let folder = self.0.path("points");
+        if self.0.has_points.get().is_none() {
+            if !POINTS.iter().all(|name| folder.join(name).is_file()) {
+                let aside = Aside(self.0.process()?.fresh());
+                make_folder(&aside.0)?;
+                make_folder(&aside.0.join("etc"))?;
+                for name in POINTS {
+                    let path = aside.0.join(name);
+                    fs::File::create(&path).at(&path)?;
+                }
+                match fs::rename(&aside.0, &folder) {
+                    // Another process was faster.
+                    Err(_) if POINTS.iter().all(|name| folder.join(name).is_file()) => {}
+                    other => other.at(&folder)?,
+                }
+            }
+            let _ = self.0.has_points.set(());
+        }
+        Ok(folder)
     }
 
     /// How steps see what they build upon.

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -61,7 +61,16 @@ impl Sandbox {
         thread::Builder::new()
             .name("sandbox-zygote".to_owned())
             .spawn(move || {
-                let spawned = Command::new("/proc/self/exe")
+                // From a read-only mount at once, where this process may make one.
+                let protected = zygote::protected_executable();
+                let mut command = Command::new(match &protected {
+                    Some(copy) => format!("/proc/self/fd/{}", copy.as_raw_fd()),
+                    None => "/proc/self/exe".to_owned(),
+                });
+                if protected.is_some() {
+                    command.arg(zygote::PROTECTED);
+                }
+                let spawned = command
                     .arg0(zygote::ARG0)
                     .env_clear()
                     .current_dir("/")

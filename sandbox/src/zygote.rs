@@ -35,6 +35,9 @@ use crate::wire::{self, Failure, FailureKind, Reply};
 /// The first argument that makes the executable a zygote.
 pub(crate) const ARG0: &str = "bricklayer-zygote";
 
+/// The second argument of what was started from a read-only mount.
+pub(crate) const PROTECTED: &str = "protected";
+
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// The signal by which the kernel tells that the builder is gone.
@@ -56,23 +59,26 @@ pub fn maybe_run_zygote() {
     }
 }
 
-/// Starts the executable once more from a read-only mount of it; returns if that cannot be.
+/// The executable as a read-only mount; `None` where the process may not make one.
 ///
 /// A step begins as this executable, and an image can arrange that its program is what
 /// `/proc/self/exe` names. Then not even root may open the file for writing.
+pub(crate) fn protected_executable() -> Option<OwnedFd> {
+    let file = rustix::fs::open("/proc/self/exe", PATH_ONLY, Mode::empty()).ok()?;
+    step::read_only_copy(&file).ok()
+}
+
+/// Starts the executable once more from a read-only mount of it; returns if that cannot be.
 fn protect_executable() {
-    let file = match rustix::fs::open("/proc/self/exe", PATH_ONLY, Mode::empty()) {
-        Ok(file) => file,
-        Err(_) => return,
-    };
-    let Ok(copy) = step::read_only_copy(&file) else { return };
-    let (Ok(path), Ok(arg)) =
-        (CString::new(format!("/proc/self/fd/{}", copy.as_raw_fd())), CString::new(ARG0))
-    else {
+    let Some(copy) = protected_executable() else { return };
+    let (Ok(path), Ok(arg), Ok(told)) = (
+        CString::new(format!("/proc/self/fd/{}", copy.as_raw_fd())),
+        CString::new(ARG0),
+        CString::new(PROTECTED),
+    ) else {
         return;
     };
-    // What is executed from there is told so by a second argument.
-    sys::execve(&path, &[arg, c"protected".to_owned()], &[]);
+    sys::execve(&path, &[arg, told], &[]);
 }
 
 /// A step's process.

@@ -1,12 +1,14 @@
 //! One solve: drives the [scheduler](crate::scheduler) with threads that do the work.
 //!
-//! Every action that is under way has a thread of its own, because a vertex may wait for a process, a
+//! Every action that is under way has a thread to itself, because a vertex may wait for a process, a
 //! network or a lock for any length of time; the one that called [`Solve::run`] only passes on what
-//! happened. Threads never outlive the solve.
+//! happened. A thread whose action is over takes the next; none outlives the solve.
 
 use std::collections::HashSet;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::Scope;
 use std::time::{Duration, Instant, SystemTime};
 
 use cache::{Key, KeyBuilder, NewResult, Records, StoredResult};
@@ -99,28 +101,41 @@ impl<'a> Solve<'a> {
         let (sender, receiver) = channel();
         std::thread::scope(|scope| {
             let solve = &self;
-            let spawn = |actions: Vec<Action>| {
+            let workers = Workers::new(scope, |action| {
+                let mut report = Report { sender: sender.clone(), input: failed(action) };
+                report.input = solve.perform(action);
+                report
+            });
+            let mut sandbox_is_wanted = false;
+            let mut begin = |actions: Vec<Action>, scheduler: &Scheduler| {
                 for action in actions {
                     if action == Action::Stop {
                         solve.job.stop();
                         continue;
                     }
-                    let sender: Sender<Input> = sender.clone();
-                    scope.spawn(move || {
-                        let mut report = Report { sender, input: failed(action) };
-                        report.input = solve.perform(action);
-                    });
+                    // What takes a moment to start is started beside the step before the first that needs it.
+                    if matches!(action, Action::Execute(_))
+                        && !sandbox_is_wanted
+                        && scheduler.limited_wait()
+                    {
+                        sandbox_is_wanted = true;
+                        // A failure is met again by the step.
+                        scope.spawn(|| drop(solve.job.engine.sandbox()));
+                    }
+                    workers.perform(action);
                 }
             };
             for target in targets {
-                spawn(scheduler.demand(target.vertex));
+                let actions = scheduler.demand(target.vertex);
+                begin(actions, &scheduler);
             }
             while !scheduler.is_over() {
                 let Ok(input) = receiver.recv() else { break };
                 if let Input::Hit(vertex) = input {
                     solve.announce(vertex, &scheduler);
                 }
-                spawn(scheduler.step(input));
+                let actions = scheduler.step(input);
+                begin(actions, &scheduler);
             }
         });
         let values: Option<Vec<Value>> = targets
@@ -477,6 +492,48 @@ fn hashed_key(reference: &cache::Ref, map: &InputMap) -> Key {
                 .strs(&selection.required)
         })
         .finish()
+}
+
+/// Threads that carry out actions, each one after the other; as many as there are actions at the same time.
+struct Workers<'scope, 'env, F> {
+    scope: &'scope Scope<'scope, 'env>,
+    perform: Arc<F>,
+    idle: Arc<AtomicUsize>,
+    next: Sender<Action>,
+    queue: Arc<Mutex<Receiver<Action>>>,
+}
+
+impl<'scope, 'env, F, R> Workers<'scope, 'env, F>
+where
+    F: Fn(Action) -> R + Send + Sync + 'scope,
+{
+    /// `perform` carries one action out; what it returns is dropped once its thread can take another.
+    fn new(scope: &'scope Scope<'scope, 'env>, perform: F) -> Self {
+        let (next, queue) = channel();
+        let (perform, queue) = (Arc::new(perform), Arc::new(Mutex::new(queue)));
+        Self { scope, perform, idle: Arc::default(), next, queue }
+    }
+
+    fn perform(&self, action: Action) {
+        let take = |idle: usize| idle.checked_sub(1);
+        if self.idle.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok() {
+            // The queue lives until all threads have ended.
+            let _ = self.next.send(action);
+            return;
+        }
+        let (perform, idle, queue) =
+            (Arc::clone(&self.perform), Arc::clone(&self.idle), Arc::clone(&self.queue));
+        self.scope.spawn(move || {
+            let mut next = Some(action);
+            while let Some(action) = next {
+                let done = perform(action);
+                idle.fetch_add(1, Ordering::AcqRel);
+                drop(done);
+                // One idle thread waits for the next action, the others for their turn to wait.
+                next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+            }
+        });
+    }
 }
 
 /// What an action that is under way will report, whatever becomes of its thread.

@@ -68,6 +68,8 @@ pub struct Stack {
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// What lies below the layers; what was found in it is found again at once.
+    base: Option<Stack>,
     layers: Vec<Layer>,
     recent: Recent<Merged>,
 }
@@ -76,11 +78,20 @@ struct Inner {
 #[derive(Debug)]
 pub(crate) struct Merged {
     dirs: Vec<Part>,
+    below: Option<Below>,
+}
+
+/// The same directory in the stack below.
+#[derive(Debug)]
+struct Below {
+    stack: Stack,
+    path: PathBuf,
+    merged: Arc<Merged>,
 }
 
 /// Where a name of a merged directory is.
-struct Found {
-    layer: usize,
+struct Found<'a> {
+    dir: &'a Part,
     metadata: Metadata,
 }
 
@@ -89,7 +100,7 @@ impl Stack {
     #[must_use]
     pub fn new<L: Into<Layer>>(layers: Vec<L>) -> Self {
         let layers = layers.into_iter().map(Into::into).collect();
-        Self { inner: Arc::new(Inner { layers, recent: Recent::default() }) }
+        Self { inner: Arc::new(Inner { base: None, layers, recent: Recent::default() }) }
     }
 
     /// A tree with nothing in it.
@@ -101,15 +112,8 @@ impl Stack {
     /// The same stack with one more layer on top.
     #[must_use]
     pub fn push(&self, layer: impl Into<Layer>) -> Self {
-        let mut layers = self.inner.layers.clone();
-        layers.push(layer.into());
-        Self::new(layers)
-    }
-
-    /// The layers, lowest first.
-    #[must_use]
-    pub fn layers(&self) -> &[Layer] {
-        &self.inner.layers
+        let (base, layers) = (Some(self.clone()), vec![layer.into()]);
+        Self { inner: Arc::new(Inner { base, layers, recent: Recent::default() }) }
     }
 
     /// The directory at `path`, or `None` when there is none.
@@ -137,10 +141,20 @@ impl Stack {
         for layer in self.inner.layers.iter().rev() {
             dirs.push(layer.root()?);
             if layer.is_opaque()? {
-                break;
+                return Ok(Merged { dirs, below: None });
             }
         }
-        Ok(Merged { dirs })
+        let below = match &self.inner.base {
+            Some(base) => base.below(Path::new(""))?,
+            None => None,
+        };
+        Ok(Merged { dirs, below })
+    }
+
+    /// A directory as something that others lie over.
+    fn below(&self, path: &Path) -> io::Result<Option<Below>> {
+        let merged = self.merged(path)?;
+        Ok(merged.map(|merged| Below { stack: self.clone(), path: path.to_owned(), merged }))
     }
 
     /// Runs `read` on the directory and name that a path really is.
@@ -155,20 +169,20 @@ impl Stack {
         };
         let merged = self.merged(parent)?.ok_or_else(missing).map_err(context)?;
         let found = merged.find(name)?.ok_or_else(missing).map_err(context)?;
-        read(&merged.dirs[found.layer], name).map_err(context)
+        read(found.dir, name).map_err(context)
     }
 }
 
 impl Merged {
     /// Finds a name: the topmost layer that says anything about it.
-    fn find(&self, name: &OsStr) -> io::Result<Option<Found>> {
-        for (layer, dir) in self.dirs.iter().enumerate() {
+    fn find(&self, name: &OsStr) -> io::Result<Option<Found<'_>>> {
+        for dir in &self.dirs {
             if let Some(metadata) = dir.metadata(name)? {
                 let gone = dir.is_whiteout(name, &metadata)?;
-                return Ok((!gone).then_some(Found { layer, metadata }));
+                return Ok((!gone).then_some(Found { dir, metadata }));
             }
         }
-        Ok(None)
+        self.below.as_ref().map_or(Ok(None), |below| below.merged.find(name))
     }
 
     /// Metadata of a name, or `None` when there is nothing.
@@ -176,14 +190,19 @@ impl Merged {
         Ok(self.find(name)?.map(|found| found.metadata))
     }
 
+    /// The topmost of the directories; none for the root of an empty stack.
+    fn topmost(&self) -> Option<&Part> {
+        self.dirs.first().or_else(|| self.below.as_ref()?.merged.topmost())
+    }
+
     /// Extended attributes of the directory itself.
     pub(crate) fn own_xattrs(&self) -> io::Result<Vec<(OsString, Vec<u8>)>> {
-        self.dirs.first().map_or(Ok(Vec::new()), Part::own_xattrs)
+        self.topmost().map_or(Ok(Vec::new()), Part::own_xattrs)
     }
 
     /// Metadata of the directory itself; `None` for the root of an empty stack.
     pub(crate) fn own_metadata(&self) -> io::Result<Option<Metadata>> {
-        self.dirs.first().map(Part::own_metadata).transpose()
+        self.topmost().map(Part::own_metadata).transpose()
     }
 
     /// The directory of a name, or `None` when the name is no directory.
@@ -192,31 +211,43 @@ impl Merged {
         for (layer, dir) in self.dirs.iter().enumerate() {
             let Some(child) = dir.dir(name)? else {
                 if dir.metadata(name)?.is_some() {
-                    break;
+                    return Ok((!dirs.is_empty()).then_some(Self { dirs, below: None }));
                 }
                 continue;
             };
             // Below the lowest there is nothing to hide.
-            let opaque = layer + 1 < self.dirs.len() && child.is_opaque()?;
+            let is_lowest = layer + 1 == self.dirs.len() && self.below.is_none();
+            let opaque = !is_lowest && child.is_opaque()?;
             dirs.push(child);
             if opaque {
-                break;
+                return Ok(Some(Self { dirs, below: None }));
             }
         }
-        Ok((!dirs.is_empty()).then_some(Self { dirs }))
+        let below = match &self.below {
+            Some(below) => below.stack.below(&below.path.join(name))?,
+            None => None,
+        };
+        Ok((!dirs.is_empty() || below.is_some()).then_some(Self { dirs, below }))
     }
 
     /// What is in the directory, in byte order.
     pub(crate) fn entries(&self) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
-        let mut seen = HashSet::new();
+        self.collect(&mut HashSet::new(), &mut entries)?;
+        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(entries)
+    }
+
+    /// Adds what is in the directory, except for the names that were `seen` above it.
+    fn collect(&self, seen: &mut HashSet<OsString>, entries: &mut Vec<DirEntry>) -> io::Result<()> {
         for (layer, dir) in self.dirs.iter().enumerate() {
+            let is_lowest = layer + 1 == self.dirs.len() && self.below.is_none();
             for name in dir.names()? {
                 if seen.contains(&name) {
                     continue;
                 }
                 let Some(metadata) = dir.metadata(&name)? else { continue };
-                if layer + 1 < self.dirs.len() {
+                if !is_lowest {
                     seen.insert(name.clone());
                 }
                 if !dir.is_whiteout(&name, &metadata)? {
@@ -224,8 +255,7 @@ impl Merged {
                 }
             }
         }
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
+        self.below.as_ref().map_or(Ok(()), |below| below.merged.collect(seen, entries))
     }
 }
 

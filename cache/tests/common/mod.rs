@@ -107,7 +107,7 @@ pub fn layer(store: &Store, parent: &Ref, name: &str, content: &str) -> Layer {
     workspace.commit(&LayerMeta::now(format!("write {name}"))).unwrap()
 }
 
-/// Every file below a folder, without its lock files.
+/// Every file below a folder, without that of its locks.
 pub fn files(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut open = vec![root.to_owned()];
@@ -120,7 +120,7 @@ pub fn files(root: &Path) -> Vec<String> {
             found.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
         }
     }
-    found.retain(|path| !path.ends_with(".lock"));
+    found.retain(|path| path != "locks/names");
     found.sort();
     found
 }

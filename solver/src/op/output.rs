@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
 use llb::event::Event;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use sandbox::{Exit, Spec};
 
@@ -38,31 +40,50 @@ pub(crate) fn run(
     };
     let ((out_read, out_write), (err_read, err_write)) = (pipe()?, pipe()?);
     let exit = std::thread::scope(|scope| {
-        for (stream, pipe) in [(1u8, out_read), (2, err_read)] {
-            let tail = &tail;
-            scope.spawn(move || {
-                let mut pipe = File::from(pipe);
-                let mut buffer = vec![0; 32 << 10];
-                while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                    let data = buffer[..count].to_vec();
-                    if let Ok(mut tail) = tail.lock() {
-                        tail.take(stream, &data);
-                    }
-                    solve.job.events.send(Event::Log {
-                        vertex: digest,
-                        stream,
-                        data,
-                        at: SystemTime::now(),
-                    });
+        let tail = &tail;
+        scope.spawn(move || {
+            read_both([File::from(out_read), File::from(err_read)], |stream, data| {
+                if let Ok(mut tail) = tail.lock() {
+                    tail.take(stream, &data);
                 }
+                let at = SystemTime::now();
+                solve.job.events.send(Event::Log { vertex: digest, stream, data, at });
             });
-        }
+        });
         sandbox.run(spec, out_write, err_write, &solve.job.cancel)
     });
     if let Ok(tail) = tail.into_inner() {
         log.extend(tail.into_lines());
     }
     Ok(exit?)
+}
+
+/// Reads both outputs of a step, 1 and 2, until both have ended.
+fn read_both(pipes: [File; 2], mut take: impl FnMut(u8, Vec<u8>)) {
+    let mut open: Vec<(u8, File)> = (1..).zip(pipes).collect();
+    let mut buffer = vec![0; 32 << 10];
+    while !open.is_empty() {
+        let mut ready: Vec<PollFd<'_>> =
+            open.iter().map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)).collect();
+        match poll(&mut ready, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(_) => return,
+        }
+        let ready: Vec<bool> = ready.iter().map(|pipe| !pipe.revents().is_empty()).collect();
+        let mut ready = ready.into_iter();
+        open.retain_mut(|(stream, pipe)| {
+            if ready.next() != Some(true) {
+                return true;
+            }
+            match pipe.read(&mut buffer) {
+                Ok(count @ 1..) => take(*stream, buffer[..count].to_vec()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => return false,
+            }
+            true
+        });
+    }
 }
 
 /// The last lines of both streams, in the order in which they came.

@@ -37,8 +37,8 @@ const MAX_DEPTH: usize = 32;
 pub(super) fn checkout(git: &Git<'_>, resolved: &Resolved) -> Result<Ref, OpError> {
     let request = git.request;
     let store = &git.job.engine.store;
-    let workspace = store.workspace(&Ref::scratch())?;
-    let (upper, work) = (workspace.upper(), workspace.work());
+    let mut workspace = store.workspace(&Ref::scratch())?;
+    let (upper, work) = (workspace.upper(), workspace.work()?);
     let checkout = Checkout { git, work: &work, next: Cell::new(0), top_time: Cell::new(None) };
     let wanted = Wanted {
         url: &request.url,
