@@ -79,6 +79,27 @@ fn second_build_runs_nothing() {
 }
 
 #[test]
+fn hashes_of_files_that_rested_are_kept_between_builds() {
+    let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY data /data\n"), ("data/a", "x")]);
+    let kept = || {
+        let folder = fs_err::read_dir(place.path("state/contexts")).unwrap();
+        let files = folder.map(|entry| entry.unwrap());
+        let mut files: Vec<_> = files
+            .map(|file| (file.file_name(), file.metadata().unwrap().modified().unwrap()))
+            .collect();
+        files.sort();
+        files
+    };
+    // What was changed a moment ago is hashed each time.
+    std::thread::sleep(Duration::from_millis(3100));
+    place.build(&[]).ok();
+    let first = kept();
+    assert_eq!(first.len(), 2, "of files and of folders: {first:?}");
+    place.build(&[]).ok();
+    assert_eq!(kept(), first, "nothing was hashed again");
+}
+
+#[test]
 fn stages_run_at_the_same_time() {
     if !can_run() {
         return;

@@ -209,7 +209,13 @@ pub(super) fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.{:016x}", std::process::id(), next_number()));
     let aside = PathBuf::from(name);
-    let result = fs_err::File::create_new(&aside)
+    let created = match (fs_err::File::create_new(&aside), path.parent()) {
+        (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+            fs_err::create_dir_all(folder).and_then(|()| fs_err::File::create_new(&aside))
+        }
+        (created, _) => created,
+    };
+    let result = created
         .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| fs_err::rename(&aside, path));
     if result.is_err() {
