@@ -162,9 +162,15 @@ struct KnownBlob {
     origin: Option<String>,
 }
 
+/// Stands where the name of a codec does, for a plain blob that nobody has asked for.
+const PACKED: &str = "packed";
+
 impl KnownBlob {
     /// Whether `codec` would make this, or, of a blob made elsewhere, something of its kind.
     fn is_made_by(&self, codec: Codec) -> bool {
+        if self.codec == PACKED {
+            return codec == Codec::Plain;
+        }
         if !self.codec.is_empty() {
             return self.codec == codec_name(codec);
         }
@@ -318,6 +324,9 @@ impl Layer {
                 self.fetch(&blob)?;
             }
             if self.0.store.blob(&blob.descriptor.digest)?.is_some() {
+                if blob.codec == PACKED {
+                    self.save_blob(&codec_name(codec), &blob.descriptor)?;
+                }
                 return Ok(blob.descriptor);
             }
         }
@@ -337,12 +346,14 @@ impl Layer {
         Ok(descriptor)
     }
 
-    /// Descriptors of all blobs of it that are known, in the store or elsewhere.
+    /// Descriptors of all blobs that it came with or that were asked for, in the store or elsewhere. The packed form
+    /// is the store's own affair and none of them.
     ///
     /// # Errors
     /// When the database fails.
     pub fn known_blobs(&self) -> Result<Vec<Descriptor>, CacheError> {
-        Ok(self.blobs()?.into_iter().map(|blob| blob.descriptor).collect())
+        let blobs = self.blobs()?.into_iter().filter(|blob| blob.codec != PACKED);
+        Ok(blobs.map(|blob| blob.descriptor).collect())
     }
 
     /// The packed form, opened once for all who read it in this process.

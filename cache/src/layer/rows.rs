@@ -270,8 +270,8 @@ impl Store {
             transaction.prepare_cached(sql).at(database)?.execute(values).at(database)?;
             let text = serde_json::to_string(&super::descriptor(media_type::OCI_LAYER, *digest, size.cast_unsigned()))
                 .map_err(|error| CacheError::io(&inner.root, error.into()))?;
-            let sql = "INSERT INTO layer_blob (layer, digest, codec, descriptor) VALUES (?1, ?2, 'plain', ?3)";
-            let values = params![id.0, digest.as_bytes(), text];
+            let sql = "INSERT INTO layer_blob (layer, digest, codec, descriptor) VALUES (?1, ?2, ?3, ?4)";
+            let values = params![id.0, digest.as_bytes(), super::PACKED, text];
             transaction.prepare_cached(sql).at(database)?.execute(values).at(database).map(drop)
         })?;
         let _ = size;
