@@ -28,7 +28,7 @@ use crate::pattern::{Inherited, Patterns};
 use crate::recent::Recent;
 use crate::{DirEntry, FileData, Kind, Metadata, Timestamp, TreeError, View, content, walk};
 use folder_cache::FolderCache;
-use stat_cache::{StatCache, has_rested};
+use stat_cache::{Clock, StatCache};
 
 /// Times a file is hashed again because it changed meanwhile.
 const ATTEMPTS: usize = 4;
@@ -37,6 +37,7 @@ const ATTEMPTS: usize = 4;
 #[derive(Debug)]
 pub struct Context {
     root: Arc<OwnedFd>,
+    clock: Clock,
     opened: Timestamp,
     ignore: Patterns,
     recent: Recent<OwnedFd>,
@@ -61,8 +62,10 @@ impl Context {
     /// # Errors
     /// When the folder cannot be opened.
     pub fn open(root: &Path, ignore: Patterns, stat_cache: Option<&Path>) -> io::Result<Self> {
+        let root = Arc::new(walk::open_root(root)?);
         Ok(Self {
-            root: Arc::new(walk::open_root(root)?),
+            clock: Clock::of(root.as_fd())?,
+            root,
             opened: now(),
             ignore,
             recent: Recent::default(),
@@ -344,8 +347,8 @@ impl View for Context {
         let started = now();
         let (metadata, hash, steady) =
             self.hash(path).map_err(|error| walk::with_path(error, "cannot read", path))?;
-        if steady {
-            self.stat_cache.add(path, &metadata, hash, started);
+        if steady && self.clock.has_rested(&metadata, started) {
+            self.stat_cache.add(path, &metadata, hash);
         }
         Ok(hash)
     }
@@ -364,7 +367,7 @@ impl View for Context {
         let hash = hash()?;
         let is_settled = |entry: &&DirEntry| {
             let path = directory.join(&entry.name);
-            has_rested(&entry.metadata, started)
+            self.clock.has_rested(&entry.metadata, started)
                 && (entry.metadata.kind != Kind::File
                     || self.stat_cache.find(&path, &entry.metadata).is_some())
         };

@@ -11,26 +11,59 @@
 //! Numbers are little-endian.
 //!
 //! Invariants:
-//! - An entry was made from a file that had rested for [`RESTED`] seconds when it was hashed: a later
-//!   change must show in its times, however coarse the file system's clock is.
+//! - An entry was made from a file that had rested for long enough when it was hashed: a later change must
+//!   show in its times, however coarse the file system's clock is.
 //! - The file is written aside and renamed into place; a damaged one counts as empty.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use crate::{Metadata, Timestamp};
+use crate::{Metadata, Timestamp, walk};
 
 const MAGIC: &[u8; 8] = b"BLstat\x00\x01";
 
 /// Bytes of an entry before its path.
 const FIXED: usize = 4 + 8 + 12 + 12 + 8 + 1 + 32;
 
-/// Seconds for which a file must have been left alone to be trusted by its times.
-const RESTED: i64 = 2;
+/// For how long a file must have been left alone to be trusted by its times, in nanoseconds.
+const RESTED: i128 = 3_000_000_000;
+
+/// The same on a file system whose clock ticks with the kernel's, every 10 ms or oftener.
+const RESTED_FINE: i128 = 100_000_000;
+
+/// File systems with such a clock, by the magic number that `statfs` tells: tmpfs, ext4, xfs, btrfs and f2fs.
+const FINE: [u64; 5] = [0x0102_1994, 0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010];
+
+/// How fine the clock of the file system is that a context is on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Clock {
+    device: u64,
+    is_fine: bool,
+}
+
+impl Clock {
+    pub(super) fn of(root: BorrowedFd<'_>) -> io::Result<Self> {
+        let kind = rustix::fs::fstatfs(root)?.f_type.cast_unsigned();
+        Ok(Self { device: walk::metadata_of(root)?.inode.0, is_fine: FINE.contains(&kind) })
+    }
+
+    /// Whether a path had been left alone for long enough at `started` to be trusted by its times.
+    pub(super) fn has_rested(self, metadata: &Metadata, started: Timestamp) -> bool {
+        let nanoseconds = |time: Timestamp| {
+            i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds)
+        };
+        // Inodes of an old size keep only seconds.
+        if self.is_fine && metadata.inode.0 == self.device && metadata.ctime.nanoseconds != 0 {
+            return nanoseconds(metadata.ctime) + RESTED_FINE < nanoseconds(started);
+        }
+        nanoseconds(metadata.mtime.max(metadata.ctime)) + RESTED < nanoseconds(started)
+    }
+}
 
 /// Times an entry may be written again without having been asked for.
 const MAX_AGE: u8 = 16;
@@ -106,10 +139,7 @@ impl StatCache {
     }
 
     /// Notes the hash of a file that was read from `started` on and did not change meanwhile.
-    pub(super) fn add(&self, path: &Path, metadata: &Metadata, hash: [u8; 32], started: Timestamp) {
-        if !has_rested(metadata, started) {
-            return;
-        }
+    pub(super) fn add(&self, path: &Path, metadata: &Metadata, hash: [u8; 32]) {
         let stamp = Stamp::of(metadata);
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
         fresh.insert(path.to_owned(), Entry { stamp, age: 0, hash });
@@ -151,11 +181,6 @@ impl Known {
     fn path(&self, start: usize) -> &[u8] {
         entry_path(&self.bytes, start).unwrap_or_default()
     }
-}
-
-/// Whether a path had been left alone for long enough at `started` to be trusted by its times.
-pub(super) fn has_rested(metadata: &Metadata, started: Timestamp) -> bool {
-    metadata.mtime.max(metadata.ctime).seconds.saturating_add(RESTED) < started.seconds
 }
 
 fn entry_path(bytes: &[u8], start: usize) -> Option<&[u8]> {
@@ -270,23 +295,37 @@ mod tests {
     }
 
     #[test]
+    fn only_what_has_rested_is_trusted() {
+        let started = Timestamp { seconds: 100, nanoseconds: 50_000_000 };
+        let rested = |is_fine, seconds, nanoseconds, device| {
+            let time = Timestamp { seconds, nanoseconds };
+            let metadata =
+                Metadata { mtime: time, ctime: time, inode: (device, 2), ..metadata(0, 2) };
+            Clock { device: 1, is_fine }.has_rested(&metadata, started)
+        };
+        assert!(rested(true, 99, 949_000_000, 1));
+        assert!(!rested(true, 99, 951_000_000, 1));
+        assert!(!rested(true, 99, 0, 1), "times of whole seconds");
+        assert!(!rested(true, 99, 1, 2), "another file system");
+        assert!(!rested(false, 97, 51_000_000, 1));
+        assert!(rested(false, 97, 49_000_000, 1));
+    }
+
+    #[test]
     fn what_is_saved_is_found_until_the_file_changes() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("stat");
-        let started = Timestamp { seconds: 100, nanoseconds: 0 };
         let cache = StatCache::load(Some(&file));
         for (index, path) in ["b", "a/c", "a"].iter().enumerate() {
             let inode = index as u64;
-            cache.add(Path::new(path), &metadata(90, inode), [index as u8; 32], started);
+            cache.add(Path::new(path), &metadata(90, inode), [index as u8; 32]);
         }
-        cache.add(Path::new("racy"), &metadata(99, 9), [9; 32], started);
         cache.save().unwrap();
         let cache = StatCache::load(Some(&file));
         assert_eq!(cache.find(Path::new("a/c"), &metadata(90, 1)), Some([1; 32]));
         assert_eq!(cache.find(Path::new("b"), &metadata(90, 0)), Some([0; 32]));
         assert_eq!(cache.find(Path::new("b"), &metadata(91, 0)), None);
         assert_eq!(cache.find(Path::new("b"), &metadata(90, 5)), None);
-        assert_eq!(cache.find(Path::new("racy"), &metadata(99, 9)), None);
         let bytes = fs_err::read(&file).unwrap();
         for damaged in [&bytes[..bytes.len() - 1], &bytes[1..], b""] {
             assert!(index(damaged).is_none());
