@@ -138,11 +138,14 @@ impl Walk<'_> {
         if relative.iter().count() > MAX_DEPTH {
             return Err(TreeError::TooDeep { path: crate::path::absolute(&path) });
         }
-        let entries = self.view.read_dir(&path).map_err(TreeError::io("read", &path))?;
+        let entries = self.view.list(&path).map_err(TreeError::io("read", &path))?;
         let (mut leaves, mut folders) = (Vec::new(), Vec::new());
-        for entry in &entries {
+        for entry in entries.iter() {
             let kind = entry.metadata.kind;
-            let (verdict, state) = self.filter.step(&relative.join(&entry.name), kind, state);
+            let (verdict, state) = match self.filter.takes_all() {
+                true => (Verdict::Selected, FilterState::default()),
+                false => self.filter.step(&relative.join(&entry.name), kind, state),
+            };
             match (verdict, kind) {
                 (Verdict::Skipped, _) => {}
                 (_, Kind::Dir) => folders.push((entry, verdict, state)),

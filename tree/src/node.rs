@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::{FileData, TreeError};
 
@@ -88,6 +89,14 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When `path` is no directory or the file system fails.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
+
+    /// As [`read_dir`](Self::read_dir), for a view that keeps what it has listed.
+    ///
+    /// # Errors
+    /// As [`read_dir`](Self::read_dir).
+    fn list(&self, path: &Path) -> io::Result<Arc<Vec<DirEntry>>> {
+        self.read_dir(path).map(Arc::new)
+    }
 
     /// Opens a regular file for reading.
     ///

@@ -161,6 +161,11 @@ impl Filter {
         Ok(Self { include, exclude: Patterns::new(exclude)? })
     }
 
+    /// Whether there are no patterns.
+    pub(crate) fn takes_all(&self) -> bool {
+        self.include.is_none() && self.exclude.is_empty()
+    }
+
     /// Whether there are include patterns.
     pub(crate) fn has_includes(&self) -> bool {
         self.include.is_some()

@@ -94,11 +94,11 @@ impl Context {
         self.listed.lock().unwrap_or_else(PoisonError::into_inner).0.get(path).cloned()
     }
 
-    fn remember(&self, path: &Path, entries: &[DirEntry]) {
+    fn remember(&self, path: &Path, entries: &Arc<Vec<DirEntry>>) {
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         if listed.1 + entries.len() < MOST_LISTED {
             listed.1 += entries.len();
-            listed.0.insert(path.to_owned(), Arc::new(entries.to_vec()));
+            listed.0.insert(path.to_owned(), Arc::clone(entries));
         } else {
             self.forgetful.store(true, Ordering::Relaxed);
         }
@@ -283,8 +283,12 @@ impl View for Context {
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        self.list(path).map(Arc::unwrap_or_clone)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Arc<Vec<DirEntry>>> {
         if let Some(listed) = self.listing(path) {
-            return Ok(listed.to_vec());
+            return Ok(listed);
         }
         let list = || {
             let dir =
@@ -313,6 +317,7 @@ impl View for Context {
                 entries.push(DirEntry { name, metadata: owned(metadata) });
             }
             entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            let entries = Arc::new(entries);
             self.remember(path, &entries);
             Ok(entries)
         };
