@@ -5,7 +5,7 @@
 //! caller, who also knows how to take it away again.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use rustix::thread::CapabilitySet;
 
@@ -71,9 +71,30 @@ pub struct Spec {
     pub hosts: Vec<u8>,
     /// Content of `/etc/resolv.conf`.
     pub resolv_conf: Vec<u8>,
+    /// Whether another step is to come, so that it is worth while to prepare for it.
+    pub another: bool,
 }
 
 impl Spec {
+    /// Whether the step differs from others only in what can be set up last: it is confined, has the machine's
+    /// network, and no mount of it is near those that every step has.
+    pub(crate) fn is_ordinary(&self) -> bool {
+        let is_apart = |mount: &Mount| {
+            let mut target = PathBuf::new();
+            for part in mount.target.components() {
+                match part {
+                    Component::Normal(name) => target.push(name),
+                    Component::ParentDir => drop(target.pop()),
+                    _ => {}
+                }
+            }
+            !["proc", "dev", "sys"].iter().any(|top| target.starts_with(top))
+        };
+        self.security == Security::Sandbox
+            && self.network == Network::Host
+            && self.mounts.iter().all(is_apart)
+    }
+
     /// Returns a step that runs `args` as root in `root`, with defaults everywhere else.
     pub fn new(root: Root, args: Vec<String>) -> Self {
         Self {
@@ -91,6 +112,7 @@ impl Spec {
             shm_size: DEFAULT_SHM_SIZE,
             hosts: Vec::new(),
             resolv_conf: Vec::new(),
+            another: false,
         }
     }
 }

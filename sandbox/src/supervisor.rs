@@ -73,7 +73,6 @@ impl Sandbox {
                 let spawned = command
                     .arg0(zygote::ARG0)
                     .env_clear()
-                    .current_dir("/")
                     .stdin(theirs)
                     .stdout(Stdio::null())
                     .spawn();
@@ -92,6 +91,8 @@ impl Sandbox {
         match receive(control.as_fd()) {
             Ok(Some((bytes, _))) if bytes == [wire::READY] => {
                 restore_descriptor_limit(zygote);
+                send(control.as_fd(), &[wire::PREPARE], &[])
+                    .map_err(|errno| SandboxError::Start(errno.into()))?;
                 Ok(Self { control, zygote })
             }
             Ok(_) => Err(SandboxError::Start(io::Error::other(
@@ -129,14 +130,15 @@ impl Sandbox {
         let sealed = sealed(&wire::encode_spec(spec)).map_err(supervise("pass the description"))?;
         let (reply, theirs) = seqpacket_pair().map_err(supervise("make a socket"))?;
         {
-            let own_network = u8::from(spec.network == Network::None);
+            let flag = |flag: u8, is_set: bool| if is_set { flag } else { 0 };
+            let flags = flag(wire::OWN_NETWORK, spec.network == Network::None)
+                | flag(wire::ORDINARY, spec.is_ordinary())
+                | flag(wire::ANOTHER, spec.another);
             let fds = [sealed.as_fd(), stdout.as_fd(), stderr.as_fd(), theirs.as_fd()];
-            send(self.control.as_fd(), &[wire::RUN, own_network], &fds).map_err(
-                |errno| match errno {
-                    Errno::PIPE | Errno::CONNRESET => SandboxError::HelperLost,
-                    errno => supervise("reach the helper process")(errno),
-                },
-            )?;
+            send(self.control.as_fd(), &[wire::RUN, flags], &fds).map_err(|errno| match errno {
+                Errno::PIPE | Errno::CONNRESET => SandboxError::HelperLost,
+                errno => supervise("reach the helper process")(errno),
+            })?;
         }
         drop((sealed, stdout, stderr, theirs));
         let mut watch = Watch { reply, step: None, failure: None, spec };
@@ -315,7 +317,7 @@ fn sealed(bytes: &[u8]) -> rustix::io::Result<OwnedFd> {
     Ok(file)
 }
 
-fn seqpacket_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn seqpacket_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
 }
 

@@ -4,7 +4,7 @@
 //! texts and lists are preceded by their length as a `u32`.
 //!
 //! ```text
-//! control socket   supervisor -> zygote   RUN, 1 for a network namespace, and [spec, stdout, stderr, reply]
+//! control socket   supervisor -> zygote   PREPARE, once; RUN, flags, and [spec, stdout, stderr, reply]
 //!                  zygote -> supervisor   READY, once
 //! reply socket     zygote -> supervisor   STARTED, with the pidfd of the step
 //!                  step   -> supervisor   FAILED and a Failure: the program did not begin
@@ -26,6 +26,14 @@ use crate::spec::{
 pub(crate) const READY: u8 = b'R';
 /// A step is asked for.
 pub(crate) const RUN: u8 = b'X';
+/// A step is to be asked for.
+pub(crate) const PREPARE: u8 = b'P';
+/// Flag of [`RUN`]: the step gets a network namespace.
+pub(crate) const OWN_NETWORK: u8 = 1;
+/// Flag of [`RUN`]: the step is an [ordinary](Spec::is_ordinary) one.
+pub(crate) const ORDINARY: u8 = 2;
+/// Flag of [`RUN`]: another step is to be asked for.
+pub(crate) const ANOTHER: u8 = 4;
 /// The step's process exists.
 pub(crate) const STARTED: u8 = b'S';
 /// The step could not be run.
@@ -285,6 +293,8 @@ pub(crate) fn decode_spec(bytes: &[u8]) -> Decoded<Spec> {
         shm_size: from.u64()?,
         hosts: from.bytes()?,
         resolv_conf: from.bytes()?,
+        // Of this only the zygote has to know.
+        another: false,
     };
     if from.0.is_empty() { Ok(spec) } else { Err(Malformed) }
 }
@@ -401,6 +411,7 @@ mod tests {
             rlimits: vec![Rlimit { resource: Resource::Nofile, soft: Some(64), hard: None }],
             hosts: b"h".to_vec(),
             resolv_conf: b"r".to_vec(),
+            another: false,
             ..Spec::new(
                 Root::Overlay { lowers: vec!["/l".into()], upper: "/u".into(), work: "/w".into() },
                 vec!["sh".into(), "-c".into(), "true".into()],

@@ -4,6 +4,8 @@
 //! builder ── control socket ──▶ zygote ── clone3 ──▶ step (PID 1 of its own namespace)
 //! ```
 //!
+//! While a step runs, the process of the next one is made and prepared as far as it can be.
+//!
 //! It is the running executable, started again with a private first argument and the control
 //! socket as its standard input. It copies nothing of the builder's memory, so making a child of it
 //! is cheap, and having one thread it may allocate after the clone.
@@ -23,12 +25,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{
-    PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, pidfd_send_signal,
+    PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid, pidfd_open, pidfd_send_signal,
     set_parent_process_death_signal, waitid,
 };
 
 use crate::step;
-use crate::supervisor::{receive_all, send};
+use crate::supervisor::{receive_all, send, seqpacket_pair};
 use crate::sys::{self, Cloned};
 use crate::wire::{self, Failure, FailureKind, Reply};
 
@@ -96,6 +98,7 @@ fn run() -> io::Result<()> {
     sys::reset_signals(&[DEATH_SIGNAL])?;
     let death = sys::signal_fd(&[DEATH_SIGNAL])?;
     set_parent_process_death_signal(Some(Signal::TERM))?;
+    rustix::process::chdir("/")?;
     // A session of its own: no controlling terminal, and no signals from the keyboard.
     rustix::process::setsid()?;
     // This fails for no reason but a bad pointer.
@@ -105,13 +108,50 @@ fn run() -> io::Result<()> {
     send(control.as_fd(), &[wire::READY], &[])?;
 
     let mut children: Vec<Child> = Vec::new();
-    let result = serve(&control, &death, &surroundings, &mut children);
-    for child in &children {
-        // A child that is gone already needs no signal.
-        let _ = pidfd_send_signal(&child.process, Signal::KILL);
+    let mut spare = None;
+    let result = serve(&control, &death, &surroundings, &mut children, &mut spare);
+    // What is gone already needs no signal.
+    let processes = children.iter().map(|child| &child.process);
+    for process in processes.chain(spare.iter().map(|spare| &spare.process)) {
+        let _ = pidfd_send_signal(process, Signal::KILL);
     }
     result
 }
+
+/// A process that is ready for the next step, and waits for it.
+struct Spare {
+    process: OwnedFd,
+    /// Takes the descriptors of [`Request`].
+    socket: OwnedFd,
+}
+
+impl Spare {
+    /// Makes one; `None` if that cannot be: then the step's own process finds out why.
+    fn start(surroundings: &step::Surroundings) -> Option<Self> {
+        let (socket, theirs) = seqpacket_pair().ok()?;
+        match sys::clone3(surroundings.namespaces(false)).ok()? {
+            Cloned::Parent(process) => Some(Self { process, socket }),
+            Cloned::Child => {
+                drop(socket);
+                let ready = step::make_ready(surroundings);
+                let fds = receive_all(theirs.as_fd()).ok().and_then(|(_, fds)| fds.try_into().ok());
+                let Some([spec, stdout, stderr, reply]): Option<Request> = fds else {
+                    sys::exit_now(1)
+                };
+                drop(theirs);
+                let failure = match ready {
+                    Ok(ready) => step::run(&spec, surroundings, stdout, stderr, Some(ready)),
+                    Err(failure) => failure,
+                };
+                tell(&reply, &Reply::Failed(failure), None);
+                sys::exit_now(1)
+            }
+        }
+    }
+}
+
+/// The descriptors of a step: its description, its outputs, and where to reply.
+type Request = [OwnedFd; 4];
 
 /// Closes all descriptors that the builder's own parent leaked to it, but not `control`.
 fn keep_only(control: &OwnedFd) -> io::Result<()> {
@@ -128,6 +168,7 @@ fn serve(
     death: &OwnedFd,
     surroundings: &step::Surroundings,
     children: &mut Vec<Child>,
+    spare: &mut Option<Spare>,
 ) -> io::Result<()> {
     loop {
         let mut fds = vec![PollFd::new(control, PollFlags::IN), PollFd::new(death, PollFlags::IN)];
@@ -158,25 +199,51 @@ fn serve(
             if bytes.is_empty() {
                 return Ok(());
             }
-            if let (Ok(fds), &[wire::RUN, own_network]) =
-                (<[OwnedFd; 4]>::try_from(fds), &bytes[..])
-            {
-                start(fds, own_network != 0, surroundings, children);
+            if bytes == [wire::PREPARE] && spare.is_none() {
+                *spare = Spare::start(surroundings);
+            }
+            if let (Ok(fds), &[wire::RUN, flags]) = (Request::try_from(fds), &bytes[..]) {
+                let taken = if flags & wire::ORDINARY != 0 { spare.take() } else { None };
+                match taken {
+                    Some(ready) => hand_over(ready, fds, surroundings, children),
+                    None => start(fds, flags & wire::OWN_NETWORK != 0, surroundings, children),
+                }
+                if flags & wire::ANOTHER != 0 && spare.is_none() {
+                    *spare = Spare::start(surroundings);
+                }
             }
         }
     }
 }
 
+/// Gives a step to the process that is ready, and tells who asked for it.
+fn hand_over(
+    Spare { process, socket }: Spare,
+    fds: Request,
+    surroundings: &step::Surroundings,
+    children: &mut Vec<Child>,
+) {
+    let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    if send(socket.as_fd(), &[wire::RUN], &borrowed).is_err() {
+        // It has died.
+        wait_for(&process);
+        return start(fds, false, surroundings, children);
+    }
+    let [_, _, _, reply] = fds;
+    tell(&reply, &Reply::Started, Some(&process));
+    children.push(Child { process, reply });
+}
+
 /// Makes the process of one step, and tells who asked for it.
 fn start(
-    [spec, stdout, stderr, reply]: [OwnedFd; 4],
+    [spec, stdout, stderr, reply]: Request,
     own_network: bool,
     surroundings: &step::Surroundings,
     children: &mut Vec<Child>,
 ) {
     match sys::clone3(surroundings.namespaces(own_network)) {
         Ok(Cloned::Child) => {
-            let failure = step::run(&spec, surroundings, stdout, stderr);
+            let failure = step::run(&spec, surroundings, stdout, stderr, None);
             tell(&reply, &Reply::Failed(failure), None);
             sys::exit_now(1)
         }
@@ -195,16 +262,19 @@ fn start(
 
 /// Takes the status of a child that has ended.
 fn reap(child: &Child) {
-    let status = loop {
-        match waitid(WaitId::PidFd(child.process.as_fd()), WaitIdOptions::EXITED) {
-            Err(Errno::INTR) => {}
-            other => break other,
-        }
-    };
-    let Ok(Some(status)) = status else { return };
+    let Some(status) = wait_for(&child.process) else { return };
     let code = status.exit_status().unwrap_or(0);
     let signal = status.terminating_signal().unwrap_or(0);
     tell(&child.reply, &Reply::Ended { code, signal }, None);
+}
+
+fn wait_for(process: &OwnedFd) -> Option<WaitIdStatus> {
+    loop {
+        match waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED) {
+            Err(Errno::INTR) => {}
+            other => return other.ok().flatten(),
+        }
+    }
 }
 
 /// Sends a reply. Whoever waited for it may be gone, which is then no matter.

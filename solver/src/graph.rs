@@ -64,3 +64,16 @@ pub(crate) fn ancestors(definition: &Definition, vertex: usize) -> Vec<usize> {
     }
     (0..vertex).filter(|&index| seen[index]).collect()
 }
+/// For each vertex whether a RUN step builds upon it.
+pub(crate) fn below_steps(definition: &Definition) -> Vec<bool> {
+    let mut below = vec![false; definition.vertices().len()];
+    let steps = definition.vertices().iter().filter(|vertex| matches!(vertex.op, Op::Exec(_)));
+    let mut open: Vec<usize> =
+        steps.flat_map(|step| step.inputs.iter().map(|edge| edge.vertex)).collect();
+    while let Some(vertex) = open.pop() {
+        if !std::mem::replace(&mut below[vertex], true) {
+            open.extend(definition.vertex(vertex).inputs.iter().map(|edge| edge.vertex));
+        }
+    }
+    below
+}

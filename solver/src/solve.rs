@@ -43,6 +43,8 @@ pub(crate) struct Solve<'a> {
     told_before: HashSet<Digest>,
     /// Vertices whose files no step needs in folders.
     streamed: Vec<bool>,
+    /// Vertices that RUN steps build upon.
+    leads_to_step: Vec<bool>,
     /// Vertices for which a folder of the user's changed while they read it.
     unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
@@ -83,6 +85,7 @@ impl<'a> Solve<'a> {
             ended: (0..count).map(|_| OnceLock::new()).collect(),
             told_before: job.told.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             streamed: graph::in_folders(definition).into_iter().map(|needed| !needed).collect(),
+            leads_to_step: graph::below_steps(definition),
             unsteady: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
         }
@@ -160,6 +163,11 @@ impl<'a> Solve<'a> {
             .get()
             .and_then(|values| values.get(edge.output))
             .ok_or_else(|| OpError::Invalid("an output that its vertex does not make".to_owned()))
+    }
+
+    /// Whether a RUN step builds upon what the vertex makes.
+    pub(crate) fn leads_to_step(&self, vertex: usize) -> bool {
+        self.leads_to_step[vertex]
     }
 
     fn perform(&self, action: Action) -> Input {

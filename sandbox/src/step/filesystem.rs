@@ -94,6 +94,15 @@ pub(super) fn copy_of(at: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     open_tree(at, "", flags)
 }
 
+/// Returns a detached copy of the mount that `at` is in, with what is mounted below it.
+pub(super) fn tree_of(at: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    open_tree(at, "", flags)
+}
+
 /// Adds attributes to a mount; those it has, locked ones included, stay.
 pub(super) fn restrict(mount: &OwnedFd, attributes: MountAttrFlags) -> std::io::Result<()> {
     sys::mount_setattr(mount.as_fd(), attributes, 0, false)

@@ -109,17 +109,34 @@ pub(crate) fn read_only_copy(file: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(copy)
 }
 
+/// A process that is ready to become the program of an ordinary step.
+pub(crate) struct Ready(mounts::Ready);
+
+/// Prepares what can be before the step is known.
+pub(crate) fn make_ready(surroundings: &Surroundings) -> Result<Ready, Failure> {
+    begin(surroundings)?;
+    mounts::Ready::make(surroundings).map(Ready)
+}
+
 /// Becomes the program of the step; returns only when that fails.
 pub(crate) fn run(
     spec: &OwnedFd,
     surroundings: &Surroundings,
     stdout: OwnedFd,
     stderr: OwnedFd,
+    ready: Option<Ready>,
 ) -> Failure {
-    match prepare(spec, surroundings, stdout, stderr) {
+    match prepare(spec, surroundings, stdout, stderr, ready) {
         Ok(program) => program.execute(),
         Err(failure) => failure,
     }
+}
+
+fn begin(surroundings: &Surroundings) -> Outcome<()> {
+    end_with_parent(surroundings)?;
+    rustix::process::setsid().during(|| "begin a session")?;
+    rustix::process::umask(Mode::empty());
+    Ok(())
 }
 
 fn prepare(
@@ -127,12 +144,13 @@ fn prepare(
     surroundings: &Surroundings,
     stdout: OwnedFd,
     stderr: OwnedFd,
+    ready: Option<Ready>,
 ) -> Outcome<program::Program> {
-    end_with_parent(surroundings)?;
-    rustix::process::setsid().during(|| "begin a session")?;
-    rustix::process::umask(Mode::empty());
+    if ready.is_none() {
+        begin(surroundings)?;
+    }
     let spec = read_spec(spec)?;
-    let null = mounts::set_up(&spec, surroundings)?;
+    let null = mounts::set_up(&spec, surroundings, ready.map(|Ready(mounts)| mounts))?;
     name_machine(&spec)?;
     if spec.network == Network::None {
         sys::loopback_up().during(|| "bring the loopback interface up")?;

@@ -59,19 +59,67 @@ struct Planned {
     standard: bool,
 }
 
-/// Sets the mounts of a step up and changes the root; returns the step's `/dev/null`, opened.
-pub(super) fn set_up(spec: &Spec, surroundings: &Surroundings) -> Outcome<OwnedFd> {
-    let machine = open("/", PATH_ONLY | OFlags::DIRECTORY, Mode::empty()).during(|| "open `/`")?;
-    sys::mount_setattr(machine.as_fd(), MountAttrFlags::empty(), libc::MS_PRIVATE, true)
-        .during(|| "make all mounts private")?;
-    drop(machine);
+/// What can be set up before anything is known of the step but that it is an [ordinary](Spec::is_ordinary) one.
+pub(super) struct Ready {
+    scratch: OwnedFd,
+    /// `/proc`, `/dev` and `/sys` with all that is mounted in them, masks included.
+    planned: Vec<Planned>,
+    null: OwnedFd,
+}
 
-    let sources = Sources { scratch: scratch()?, spec, surroundings };
-    let root = sources.root()?;
-    let mut planned = sources.standard()?;
-    let mask = sources.file_mask()?;
-    let spare_null = sources.open_null()?;
-    place_user_mounts(&mut planned, sources.user()?);
+impl Ready {
+    /// Sets it up, in the mount namespace of the step that is to come.
+    pub(super) fn make(surroundings: &Surroundings) -> Outcome<Self> {
+        make_private()?;
+        let sources = Sources { scratch: scratch()?, security: Security::Sandbox, surroundings };
+        let scratch = &sources.scratch;
+        // Masks can only be attached to what is attached itself, so the trees are made in the scratch file system
+        // and copied from there.
+        let standard = sources.standard()?;
+        let tops = standard.iter().filter(|entry| entry.standard).map(|entry| entry.target.clone());
+        let tops: Vec<PathBuf> = tops.collect();
+        for entry in &standard {
+            put(scratch, entry)?;
+        }
+        mask_paths(scratch, sources.file_mask()?)?;
+        protect_paths(scratch)?;
+        let mut planned = Vec::new();
+        for target in tops {
+            let action = || format!("copy `{}`", target.display());
+            let top = standard_target(scratch, &target).during(action)?;
+            let mount = filesystem::tree_of(top.as_fd()).during(action)?;
+            filesystem::detach(&top).during(action)?;
+            planned.push(Planned { target, mount, standard: true });
+        }
+        let null = sources.open_null()?;
+        Ok(Self { scratch: sources.scratch, planned, null })
+    }
+}
+
+/// Sets the mounts of a step up and changes the root; returns the step's `/dev/null`, opened.
+pub(super) fn set_up(
+    spec: &Spec,
+    surroundings: &Surroundings,
+    ready: Option<Ready>,
+) -> Outcome<OwnedFd> {
+    let is_ready = ready.is_some();
+    let security = spec.security;
+    let (sources, mut planned, spare_null) = match ready {
+        Some(Ready { scratch, planned, null }) => {
+            (Sources { scratch, security, surroundings }, planned, null)
+        }
+        None => {
+            make_private()?;
+            let sources = Sources { scratch: scratch()?, security, surroundings };
+            let planned = sources.standard()?;
+            let null = sources.open_null()?;
+            (sources, planned, null)
+        }
+    };
+    let root = sources.root(spec)?;
+    planned.extend(sources.of_spec(spec)?);
+    let mask = if is_ready { None } else { Some(sources.file_mask()?) };
+    place_user_mounts(&mut planned, sources.user(spec)?);
     let Sources { scratch, .. } = sources;
     filesystem::detach(&scratch).during(|| "detach the scratch file system")?;
     drop(scratch);
@@ -81,12 +129,19 @@ pub(super) fn set_up(spec: &Spec, surroundings: &Surroundings) -> Outcome<OwnedF
         put(&root, &entry)?;
     }
     let null = open_null(&root)?.unwrap_or(spare_null);
-    if spec.security == Security::Sandbox {
+    if let (Some(mask), Security::Sandbox) = (mask, security) {
         mask_paths(&root, mask)?;
         protect_paths(&root)?;
     }
     enter(&root)?;
     Ok(null)
+}
+
+/// Keeps what is mounted from now on to this mount namespace.
+fn make_private() -> Outcome<()> {
+    let machine = open("/", PATH_ONLY | OFlags::DIRECTORY, Mode::empty()).during(|| "open `/`")?;
+    sys::mount_setattr(machine.as_fd(), MountAttrFlags::empty(), libc::MS_PRIVATE, true)
+        .during(|| "make all mounts private")
 }
 
 /// Makes a file system in memory and attaches it over the machine's root.
@@ -125,13 +180,13 @@ fn place_user_mounts(planned: &mut Vec<Planned>, mut user: Vec<Planned>) {
 /// Makes the detached mounts of a step.
 struct Sources<'a> {
     scratch: OwnedFd,
-    spec: &'a Spec,
+    security: Security,
     surroundings: &'a Surroundings,
 }
 
 impl Sources<'_> {
-    fn root(&self) -> Outcome<OwnedFd> {
-        let root = match &self.spec.root {
+    fn root(&self, spec: &Spec) -> Outcome<OwnedFd> {
+        let root = match &spec.root {
             Root::Overlay { lowers, upper, work } => {
                 Overlay { lowers, writable: Some((upper, work)) }.mount(&self.scratch)?
             }
@@ -143,7 +198,7 @@ impl Sources<'_> {
 
     /// What keeps a confined step from the machine's devices, whose nodes it may make.
     fn no_devices(&self) -> MountAttrFlags {
-        match self.spec.security {
+        match self.security {
             Security::Sandbox => MountAttrFlags::MOUNT_ATTR_NODEV,
             Security::Insecure => MountAttrFlags::empty(),
         }
@@ -151,7 +206,7 @@ impl Sources<'_> {
 
     /// The mounts that every step has, in their order.
     fn standard(&self) -> Outcome<Vec<Planned>> {
-        let insecure = self.spec.security == Security::Insecure;
+        let insecure = self.security == Security::Insecure;
         let kernel = if insecure { HARMLESS } else { HARMLESS | READ_ONLY };
         let mut planned = Vec::new();
         let mut add = |target: &str, mount: OwnedFd, standard: bool| {
@@ -166,9 +221,6 @@ impl Sources<'_> {
         let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let terminals = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
         add("/dev/pts", filesystem::make("devpts", &terminals, no_suid)?, false);
-        let size = self.spec.shm_size.to_string();
-        let shared = [("mode", "1777"), ("size", &*size)];
-        add("/dev/shm", filesystem::make("tmpfs", &shared, HARMLESS)?, false);
         // Not every kernel is built with message queues.
         if let Ok(queues) = filesystem::make("mqueue", &[], HARMLESS) {
             add("/dev/mqueue", queues, false);
@@ -177,18 +229,32 @@ impl Sources<'_> {
         if self.surroundings.unified_cgroups {
             add("/sys/fs/cgroup", filesystem::make("cgroup2", &[], kernel)?, false);
         }
-        let (resolv, hosts) = (&self.spec.resolv_conf, &self.spec.hosts);
-        for (target, name, contents) in
-            [("/etc/resolv.conf", "resolv", resolv), ("/etc/hosts", "hosts", hosts)]
-        {
-            add(target, self.file(name, contents, 0o644, (0, 0), HARMLESS | READ_ONLY)?, false);
-        }
         Ok(planned)
     }
 
+    /// The mounts that every step has, but with contents of its own.
+    fn of_spec(&self, spec: &Spec) -> Outcome<Vec<Planned>> {
+        let planned = |target: &str, mount: OwnedFd| Planned {
+            target: target.into(),
+            mount,
+            standard: false,
+        };
+        let size = spec.shm_size.to_string();
+        let shared = [("mode", "1777"), ("size", &*size)];
+        let mut all = vec![planned("/dev/shm", filesystem::make("tmpfs", &shared, HARMLESS)?)];
+        for (target, name, contents) in [
+            ("/etc/resolv.conf", "resolv", &spec.resolv_conf),
+            ("/etc/hosts", "hosts", &spec.hosts),
+        ] {
+            let file = self.file(name, contents, 0o644, (0, 0), HARMLESS | READ_ONLY)?;
+            all.push(planned(target, file));
+        }
+        Ok(all)
+    }
+
     /// The mounts of the spec.
-    fn user(&self) -> Outcome<Vec<Planned>> {
-        let mounts = self.spec.mounts.iter().enumerate();
+    fn user(&self, spec: &Spec) -> Outcome<Vec<Planned>> {
+        let mounts = spec.mounts.iter().enumerate();
         mounts
             .map(|(number, mount)| {
                 let target = clean(&mount.target)?;

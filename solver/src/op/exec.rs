@@ -135,6 +135,7 @@ impl Step {
             shm_size: shm_size(exec),
             hosts: hosts(exec)?,
             resolv_conf: resolv_conf(exec.network == NetworkMode::Host)?,
+            another: solve.leads_to_step(vertex),
         })
     }
 }
