@@ -103,6 +103,9 @@ pub(crate) struct BuildArgs {
     /// Network of RUN steps that ask for none themselves: default, none, host
     #[arg(long, value_name = "MODE")]
     pub(crate) network: Option<String>,
+    /// Let RUN use an ssh agent, `default|ID[=SOCKET]`
+    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    pub(crate) ssh: Vec<String>,
     /// Grant a right to the build: network.host, security.insecure, device[=NAME]
     #[arg(long = "allow", value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
@@ -151,8 +154,6 @@ pub(crate) struct LaterArgs {
     policy: Vec<String>,
     #[arg(long = "resource", hide = true, action = ArgAction::Append)]
     resource: Vec<String>,
-    #[arg(long = "ssh", hide = true, action = ArgAction::Append)]
-    ssh: Vec<String>,
     #[arg(short = 'm', long = "memory", hide = true)]
     memory: Option<String>,
     #[arg(long = "memory-swap", hide = true)]
@@ -212,7 +213,7 @@ impl BuildArgs {
         let isolation = later.isolation.as_deref().is_some_and(|value| {
             !matches!(value, "auto" | "root" | "default" | "process" | "hyperv")
         });
-        let table: [(&str, bool); 23] = [
+        let table: [(&str, bool); 22] = [
             ("--attest", list(&later.attest)),
             ("--provenance", !is_off(&self.provenance)),
             ("--sbom", !is_off(&self.sbom)),
@@ -222,7 +223,6 @@ impl BuildArgs {
             ("--load", later.load),
             ("--policy", list(&later.policy)),
             ("--resource", list(&later.resource)),
-            ("--ssh", list(&later.ssh)),
             ("--memory", later.memory.is_some()),
             ("--memory-swap", later.memory_swap.is_some()),
             ("--cpu-shares", later.cpu_shares.is_some()),

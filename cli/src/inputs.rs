@@ -154,16 +154,71 @@ pub(crate) fn secret(
     Ok((id, found))
 }
 
+/// Parses each `--ssh default|ID[=SOCKET]` (`spec/cli-and-outputs.md` §5); `own` is the socket of the user's agent.
+pub(crate) fn agents(
+    given: &[String],
+    own: Option<PathBuf>,
+) -> Result<BTreeMap<String, PathBuf>, Failure> {
+    let usage = |message: String, hint: &str| Failure::new(Exit::Usage, message).hint(hint);
+    let own = own.filter(|path| !path.as_os_str().is_empty());
+    let mut agents = BTreeMap::new();
+    for spec in given {
+        let (id, path) = match spec.split_once('=') {
+            Some((id, path)) => (id, Some(path)),
+            None => (spec.as_str(), None),
+        };
+        let id = if id.is_empty() { "default" } else { id };
+        let socket = match (path.filter(|path| !path.is_empty()), &own) {
+            (Some(path), _) => PathBuf::from(path),
+            (None, Some(own)) => own.clone(),
+            (None, None) => {
+                return Err(usage(
+                    "invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set".to_owned(),
+                    "start an agent and give it a key: eval \"$(ssh-agent)\" && ssh-add",
+                ));
+            }
+        };
+        let is_socket = match fs::metadata(&socket) {
+            Ok(metadata) => metadata.file_type().is_socket(),
+            Err(_) if path.is_some_and(|path| path.contains(',')) => false,
+            Err(error) => {
+                return Err(usage(
+                    format!("failed to stat `{}` of ssh agent `{id}`: {error}", socket.display()),
+                    "want --ssh default|ID[=SOCKET]",
+                ));
+            }
+        };
+        if !is_socket {
+            return Err(usage(
+                format!(
+                    "`{}` of ssh agent `{id}` is no socket, and key files are not supported",
+                    socket.display()
+                ),
+                "put the key into an agent and forward that: eval \"$(ssh-agent)\" && ssh-add KEY, then \
+                 --ssh ID",
+            ));
+        }
+        if agents.insert(id.to_owned(), socket).is_some() {
+            return Err(usage(format!("duplicate ssh ID `{id}`"), "give each ID once"));
+        }
+    }
+    Ok(agents)
+}
+
 /// What a build may ask the user's side for.
 pub(crate) struct Given {
     contexts: BTreeMap<String, (Arc<Context>, PathBuf)>,
     secrets: BTreeMap<String, SecretSource>,
+    agents: BTreeMap<String, PathBuf>,
 }
 
 impl Given {
     /// Opens nothing yet.
-    pub(crate) fn new(secrets: BTreeMap<String, SecretSource>) -> Self {
-        Self { contexts: BTreeMap::new(), secrets }
+    pub(crate) fn new(
+        secrets: BTreeMap<String, SecretSource>,
+        agents: BTreeMap<String, PathBuf>,
+    ) -> Self {
+        Self { contexts: BTreeMap::new(), secrets, agents }
     }
 
     /// Adds a folder with its ignore file; `cache` is where hashes of its files are kept.
@@ -216,6 +271,10 @@ impl solver::Session for Given {
         self.contexts.get(name).is_some_and(|(_, folder)| {
             folder.join(path.trim_start_matches('/')).symlink_metadata().is_ok()
         })
+    }
+
+    fn forwarded_agent(&self, id: &str) -> Option<PathBuf> {
+        self.agents.get(id).cloned()
     }
 
     fn ssh_agent(&self, id: &str) -> Option<PathBuf> {

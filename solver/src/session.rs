@@ -20,6 +20,9 @@ pub trait Session: Send + Sync {
     /// When it was given and cannot be read.
     fn secret(&self, id: &str) -> io::Result<Option<Vec<u8>>>;
 
-    /// The socket of an ssh agent (`default` is the user's own); `None` when there is none.
+    /// The socket of an ssh agent that steps may use; `None` when it was not given.
+    fn forwarded_agent(&self, id: &str) -> Option<PathBuf>;
+
+    /// The socket of an ssh agent for git (`default` is the user's own); `None` when there is none.
     fn ssh_agent(&self, id: &str) -> Option<PathBuf>;
 }

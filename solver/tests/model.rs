@@ -176,6 +176,10 @@ impl Session for Folder {
         Ok(None)
     }
 
+    fn forwarded_agent(&self, _id: &str) -> Option<PathBuf> {
+        None
+    }
+
     fn ssh_agent(&self, _id: &str) -> Option<PathBuf> {
         None
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::shell::{as_root, has, is_root, line, run};
 
 /// Programs that tests use, with the Debian packages that have them.
-const NEEDED: [(&str, &str); 14] = [
+const NEEDED: [(&str, &str); 15] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
@@ -27,6 +27,7 @@ const NEEDED: [(&str, &str); 14] = [
     ("cc", "build-essential"),
     ("qemu-aarch64-static", "qemu-user-static"),
     ("script", "bsdutils"),
+    ("ssh-agent", "openssh-client"),
 ];
 
 /// A test run that prints nothing for so long hangs: no test takes a tenth of it, and building prints nothing

@@ -67,7 +67,9 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     let mut root = engine_options(args.root.as_deref(), args.jobs);
     root.registry.hosts = outputs.hosts();
     let hashes = root.root.join("contexts");
-    let mut given = Given::new(secrets);
+    let agents =
+        crate::inputs::agents(&args.ssh, std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from))?;
+    let mut given = Given::new(secrets, agents);
     if let Some(folder) = origin.folder() {
         let path = source.as_ref().and_then(|source| source.path.as_deref());
         let ignore = ignore_file(folder, path)?;

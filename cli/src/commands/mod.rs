@@ -112,6 +112,8 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         OpError::OtherPlatform { .. } => Failure::new(Exit::Build, message).hint(OTHER_PLATFORM),
         OpError::Device { .. } => Failure::new(Exit::Build, message)
             .hint("a device that is not required is left out: is the step of use without it?"),
+        OpError::SshNotFound { id } => Failure::new(Exit::Build, message)
+            .hint(format!("give it with `--ssh {id}`, or `--ssh {id}=SOCKET` for another agent than yours")),
         OpError::SecretNotFound { id } => Failure::new(Exit::Build, message).hint(format!(
             "give it with --secret id={id},src=PATH or --secret id={id},env=VARIABLE"
         )),

@@ -86,6 +86,11 @@ impl Place {
 
     /// Runs `build words… ctx` with the base images of the conformance kit.
     pub(crate) fn build(&self, words: &[&str]) -> Ran {
+        self.build_with(words, &[])
+    }
+
+    /// The same with further environment variables.
+    pub(crate) fn build_with(&self, words: &[&str], env: &[(&str, &str)]) -> Ran {
         let images = repository().join("testdata/conformance/images");
         let contexts: Vec<String> = ["busybox", "onbuild", "nosh"]
             .iter()
@@ -94,7 +99,7 @@ impl Place {
             })
             .collect();
         let mut command = self.command(words);
-        command.args(contexts).arg("ctx");
+        command.args(contexts).arg("ctx").envs(env.iter().copied());
         let ran = self.ran(command.output().unwrap());
         let half = fs_err::read_dir(self.path("state/ingest")).map_or(0, Iterator::count);
         assert_eq!(half, 0, "half-written entries are left:\n{}", ran.stderr);

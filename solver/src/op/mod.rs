@@ -1,6 +1,7 @@
 //! What each kind of op does. A new op is a new file here and an arm in [`execute`].
 
-pub(crate) mod exec;
+pub(crate) mod agent;
+mod exec;
 pub(crate) mod file;
 mod foreign;
 pub(crate) mod missing;

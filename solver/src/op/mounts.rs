@@ -12,14 +12,16 @@ use tree::node::Kind;
 use tree::stack::Stack;
 
 use crate::error::OpError;
+use crate::op::agent::Agent;
 use crate::op::exec::{input_edge, secret_value};
 use crate::op::source;
 use crate::solve::Solve;
 use crate::value::Value;
 
-/// What must outlive the process: locks of cache mounts, scratch layers of merged and writable binds.
+/// What must outlive the process: ssh agents, locks of cache mounts, scratch layers of merged and writable binds.
 #[derive(Default)]
 pub(crate) struct Held {
+    agents: Vec<Agent>,
     caches: BTreeMap<String, CacheMount>,
     scratch: Vec<Workspace>,
 }
@@ -64,8 +66,27 @@ pub(crate) fn prepare(
             };
             ready(kind, true, true)
         }
-        MountKind::Ssh(ssh) if ssh.optional => Ok(None),
-        MountKind::Ssh(ssh) => Err(OpError::SshNotFound { id: ssh.id.clone() }),
+        MountKind::Ssh(ssh) => {
+            let Some(upstream) = solve.job.session.forwarded_agent(&ssh.id) else {
+                return match ssh.optional {
+                    true => Ok(None),
+                    false => Err(OpError::SshNotFound { id: ssh.id.clone() }),
+                };
+            };
+            let mut workspace = solve.job.engine.store.workspace(&Ref::scratch())?;
+            let folder = workspace.work()?;
+            let agent = Agent::start(upstream, &folder, (ssh.uid, ssh.gid), ssh.mode);
+            let agent = agent.map_err(|source| OpError::Io {
+                action: "forward the ssh agent at",
+                path: folder,
+                source,
+            })?;
+            let source = agent.path().to_owned();
+            // The agent before its folder: fields are dropped in this order.
+            held.agents.push(agent);
+            held.scratch.push(workspace);
+            ready(sandbox::MountKind::Bind { source, sub: PathBuf::new() }, false, true)
+        }
         MountKind::Cache(cache) => {
             let identity = cache_identity(solve, vertex, mount, cache)?;
             let taken = held.caches.get(&identity);
