@@ -1,6 +1,8 @@
 //! Content hashes of files that have not changed since they were hashed.
 //!
-//! One flat file per context, sorted by path, read whole and searched in place:
+//! One flat file per context, sorted by path, read whole and searched in place, and a small one of the same form
+//! beside it, `.recent`, with what was hashed since that was written: a build that hashes a few files writes only
+//! those again.
 //!
 //! ```text
 //! magic (8) · entries (u32) · entry… · BLAKE3 of all before (32)
@@ -65,6 +67,9 @@ impl Clock {
     }
 }
 
+/// The file of recent entries is at most this part of the other.
+const RECENT_SHARE: u64 = 8;
+
 /// Times an entry may be written again without having been asked for.
 const MAX_AGE: u8 = 16;
 
@@ -73,6 +78,7 @@ pub(super) struct StatCache {
     file: Option<PathBuf>,
     /// Read when first asked for: directories that have not changed are known without.
     known: OnceLock<Known>,
+    recent: OnceLock<Known>,
     fresh: Mutex<HashMap<PathBuf, Entry>>,
 }
 
@@ -113,29 +119,22 @@ impl StatCache {
     }
 
     fn known(&self) -> &Known {
-        self.known.get_or_init(|| {
-            let bytes = self.file.as_ref().and_then(|file| fs_err::read(file).ok());
-            let bytes = bytes.unwrap_or_default();
-            let starts = index(&bytes).unwrap_or_default();
-            let used = starts.iter().map(|_| AtomicBool::new(false)).collect();
-            Known { bytes, starts, used }
-        })
+        self.known.get_or_init(|| Known::read(self.file.as_deref()))
+    }
+
+    fn recent(&self) -> &Known {
+        self.recent.get_or_init(|| Known::read(self.file.as_deref().map(recent).as_deref()))
     }
 
     /// The hash of a file, if it is known and the file has not changed.
     pub(super) fn find(&self, path: &Path, metadata: &Metadata) -> Option<[u8; 32]> {
         let stamp = Stamp::of(metadata);
-        let wanted = path.as_os_str().as_bytes();
-        let known = self.known();
-        if let Ok(found) = known.starts.binary_search_by(|&start| known.path(start).cmp(wanted)) {
-            let entry = known.entry(known.starts[found])?;
-            if entry.stamp == stamp {
-                known.used[found].store(true, Ordering::Relaxed);
-                return Some(entry.hash);
-            }
-        }
-        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        fresh.get(path).filter(|entry| entry.stamp == stamp).map(|entry| entry.hash)
+        let fresh = || {
+            let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+            fresh.get(path).filter(|entry| entry.stamp == stamp).map(|entry| entry.hash)
+        };
+        let known = || self.known().find(path, stamp);
+        self.recent().find(path, stamp).or_else(known).or_else(fresh)
     }
 
     /// Notes the hash of a file that was read from `started` on and did not change meanwhile.
@@ -151,21 +150,53 @@ impl StatCache {
         if fresh.is_empty() {
             return Ok(());
         }
-        let mut all = BTreeMap::new();
+        let fresh = fresh.iter().map(|(path, entry)| (path.as_os_str().as_bytes(), *entry));
+        let mut all: BTreeMap<&[u8], Entry> = self.recent().entries().chain(fresh).collect();
+        let size = |count: usize| (count * FIXED) as u64;
+        if fs_err::metadata(file).is_ok_and(|it| size(all.len()) <= it.len() / RECENT_SHARE) {
+            return write(&recent(file), &encode(&all));
+        }
         let known = self.known();
         for (&start, used) in known.starts.iter().zip(&known.used) {
             let Some(mut entry) = known.entry(start) else { continue };
             entry.age = if used.load(Ordering::Relaxed) { 0 } else { entry.age.saturating_add(1) };
             if entry.age <= MAX_AGE {
-                all.insert(known.path(start), entry);
+                all.entry(known.path(start)).or_insert(entry);
             }
         }
-        all.extend(fresh.iter().map(|(path, entry)| (path.as_os_str().as_bytes(), *entry)));
-        write(file, &encode(&all))
+        write(file, &encode(&all))?;
+        match fs_err::remove_file(recent(file)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
+/// Where the entries are that are newer than those of `file`.
+fn recent(file: &Path) -> PathBuf {
+    file.with_extension("recent")
+}
+
 impl Known {
+    fn read(file: Option<&Path>) -> Self {
+        let bytes = file.and_then(|file| fs_err::read(file).ok()).unwrap_or_default();
+        let starts = index(&bytes).unwrap_or_default();
+        let used = starts.iter().map(|_| AtomicBool::new(false)).collect();
+        Self { bytes, starts, used }
+    }
+
+    fn find(&self, path: &Path, stamp: Stamp) -> Option<[u8; 32]> {
+        let wanted = path.as_os_str().as_bytes();
+        let found = self.starts.binary_search_by(|&start| self.path(start).cmp(wanted)).ok()?;
+        let entry = self.entry(self.starts[found]).filter(|entry| entry.stamp == stamp)?;
+        self.used[found].store(true, Ordering::Relaxed);
+        Some(entry.hash)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (&[u8], Entry)> {
+        self.starts.iter().filter_map(|&start| Some((self.path(start), self.entry(start)?)))
+    }
+
     fn entry(&self, start: usize) -> Option<Entry> {
         let mut fields = Fields(self.bytes.get(start + 4..)?);
         let stamp = Stamp {
@@ -326,6 +357,30 @@ mod tests {
         assert_eq!(cache.find(Path::new("b"), &metadata(90, 0)), Some([0; 32]));
         assert_eq!(cache.find(Path::new("b"), &metadata(91, 0)), None);
         assert_eq!(cache.find(Path::new("b"), &metadata(90, 5)), None);
+        // A few new entries go beside the file, until they are many.
+        let before = fs_err::read(&file).unwrap();
+        let many = StatCache::load(Some(&file));
+        for number in 0..64 {
+            many.add(Path::new(&format!("many/{number}")), &metadata(90, number), [7; 32]);
+        }
+        many.save().unwrap();
+        assert!(!recent(&file).exists());
+        let base = fs_err::read(&file).unwrap();
+        assert!(base.len() > before.len());
+        for (number, is_beside) in (0..12).map(|number| (number, number < 8)) {
+            let cache = StatCache::load(Some(&file));
+            cache.add(Path::new("b"), &metadata(95, number), [8; 32]);
+            cache.add(Path::new(&format!("new{number}")), &metadata(95, 70), [9; 32]);
+            cache.save().unwrap();
+            assert_eq!(recent(&file).exists() && fs_err::read(&file).unwrap() == base, is_beside);
+            let cache = StatCache::load(Some(&file));
+            assert_eq!(cache.find(Path::new("b"), &metadata(95, number)), Some([8; 32]));
+            assert_eq!(cache.find(Path::new("new0"), &metadata(95, 70)), Some([9; 32]));
+            assert_eq!(cache.find(Path::new("many/9"), &metadata(90, 9)), Some([7; 32]));
+            if !is_beside {
+                break;
+            }
+        }
         let bytes = fs_err::read(&file).unwrap();
         for damaged in [&bytes[..bytes.len() - 1], &bytes[1..], b""] {
             assert!(index(damaged).is_none());
