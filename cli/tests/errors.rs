@@ -606,7 +606,6 @@ fn full_disk_is_reported_and_the_store_survives() {
 fn flags_to_come_are_refused_by_name() {
     let place = Place::new(&[("Dockerfile", "FROM scratch\n")]);
     for words in [
-        "--ssh=default",
         "--attest=type=sbom",
         "--provenance=mode=max",
         "--provenance",
