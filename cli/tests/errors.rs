@@ -141,6 +141,14 @@ ERROR: failed to solve: process "/bin/sh -c (echo first; echo second) >&2; exit 
 }
 
 #[test]
+fn a_flag_in_the_wrong_place_is_told_from_a_file() {
+    let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY a --chmod=600 /\n"), ("a", "")]);
+    let told = place.build(&[]).stderr;
+    let hint = "`--chmod=600` is taken for a file: flags come right after the instruction, before all paths";
+    assert!(told.contains(hint), "{told}");
+}
+
+#[test]
 fn missing_program_is_named() {
     if !can_run() {
         return;

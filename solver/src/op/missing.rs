@@ -50,6 +50,12 @@ fn in_context(job: &JobInner, name: &str, context: &dyn View, error: TreeError) 
         None if is_ignored(path) => {
             format!("`{shown}` is in {place}, but its .dockerignore file excludes it")
         }
+        None if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"--")) => {
+            format!(
+                "`{}` is taken for a file: flags come right after the instruction, before all paths",
+                path.file_name().unwrap_or_default().display()
+            )
+        }
         None => format!("there is no `{shown}` in {place}; paths are relative to its root"),
     };
     OpError::Checksum {
