@@ -205,6 +205,7 @@ impl<'d> Plan<'d> {
         let platform = from
             .platform
             .as_ref()
+            .filter(|word| !word.text.is_empty())
             .map(|word| base_platform(cx, word, name.as_deref(), place, &mut args));
         let platform = platform.transpose();
         // The stage is added even if its FROM is wrong, so that later stages find it.
@@ -330,7 +331,7 @@ impl<'d> Plan<'d> {
 
     /// Finds what the instructions of a stage read, and adds hidden stages where needed.
     ///
-    /// Returns the mistakes: each `--from=N` that has no such stage.
+    /// Returns the mistakes: each `--from=N` that has no such stage, and each with a variable in it.
     pub(crate) fn find_sources(&mut self, id: StageId) -> Vec<FrontendError> {
         let mut steps = std::mem::take(&mut self.stages[id].steps);
         let mut errors = Vec::new();
@@ -374,7 +375,10 @@ impl<'d> Plan<'d> {
     /// The stage of `COPY --from`.
     fn copy_source(&mut self, from: &Word, user: User<'d>) -> Result<StageId, FrontendError> {
         let Ok(index) = from.text.parse::<i64>() else {
-            return self.named_source(&from.text, user, from.span);
+            return match from.text.contains('$') {
+                true => Err(user.0.error_at(from.span, ErrorKind::VariableInFrom)),
+                false => self.named_source(&from.text, user, from.span),
+            };
         };
         let count = self.stages.iter().filter(|stage| !stage.is_hidden).count();
         usize::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {

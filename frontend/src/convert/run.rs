@@ -291,7 +291,7 @@ fn is_foreign_script(body: &str) -> bool {
 /// First line of a heredoc body, with dots when there are more.
 fn summary(body: &str) -> String {
     match body.trim().split_once('\n') {
-        Some((first, _)) => format!("{first}..."),
+        Some((first, _)) => format!("{}...", first.trim_end_matches('\r')),
         None => body.trim().to_owned(),
     }
 }
