@@ -111,6 +111,8 @@ pub(crate) struct Plan<'d> {
     pub(crate) stages: Vec<Stage<'d>>,
     /// Stages by name; the last one of a name counts.
     names: BTreeMap<String, StageId>,
+    /// Hidden stages that stand for images and named contexts, by name.
+    hidden: BTreeMap<String, StageId>,
     /// The stage to build.
     pub(crate) target: StageId,
     /// Whether step names leave the stage out.
@@ -167,6 +169,7 @@ impl<'d> Plan<'d> {
         let mut plan = Self {
             stages: Vec::new(),
             names: BTreeMap::new(),
+            hidden: BTreeMap::new(),
             target: 0,
             is_single: false,
             options: cx.options,
@@ -380,8 +383,8 @@ impl<'d> Plan<'d> {
                 false => self.named_source(&from.text, user, from.span),
             };
         };
-        let count = self.stages.iter().filter(|stage| !stage.is_hidden).count();
-        usize::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {
+        let is_in_file = |&index: &usize| self.stages.get(index).is_some_and(|it| !it.is_hidden);
+        usize::try_from(index).ok().filter(is_in_file).ok_or_else(|| {
             user.0.error_at(from.span, ErrorKind::InvalidStageIndex { index: from.text.clone() })
         })
     }
@@ -402,8 +405,12 @@ impl<'d> Plan<'d> {
             None if name == "scratch" => Base::Scratch,
             None => Base::Named(name.to_owned()),
         };
-        let same = self.stages.iter().position(|stage| stage.is_hidden && stage.base == base);
+        let same = match &base {
+            Base::Named(name) => self.hidden.get(name).copied(),
+            _ => self.stages.iter().position(|stage| stage.is_hidden && stage.base == base),
+        };
         Ok(same.unwrap_or_else(|| {
+            self.hidden.insert(name.to_owned(), self.stages.len());
             self.stages.push(Stage {
                 name: None,
                 shown: name.to_owned(),
