@@ -103,6 +103,9 @@ pub enum ErrorKind {
          from global scope as a workaround"
     )]
     VariableInFrom,
+    /// The file comes to more than one that somebody has written.
+    #[error("what all instructions come to together is too large")]
+    TooLarge,
     /// A word that can not be expanded.
     #[error("failed to process {}: {reason}", crate::go_text::quote(.word))]
     Expansion {
@@ -289,6 +292,7 @@ impl ErrorKind {
                 "neither a stage nor a valid image name"
             }
             Self::VariableInFrom => "has a variable in it",
+            Self::TooLarge => "from here on",
             Self::Expansion { .. } => "cannot be expanded",
             Self::InvalidStageIndex { .. } => "no stage has this number",
             Self::CopyFromLaterStage { .. } | Self::MountFromLaterStage { .. } => "a later stage",
@@ -328,6 +332,7 @@ impl ErrorKind {
             Self::EmptyPlatform { .. } => {
                 "declare the ARG before the first FROM, and give it a default"
             }
+            Self::TooLarge => "large values are repeated by every step and stage that uses them",
             Self::InvalidStageIndex { .. } => {
                 "stages are numbered from 0 in the order of their FROM; a name says more"
             }

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use llb::Platform;
-use parser::word::Expanded;
+use parser::word::{self, Expanded};
 use parser::{Comment, FromInstruction, Instruction, InstructionKind, Span, Word};
 
 use crate::context::Context;
@@ -21,6 +21,9 @@ use crate::named_context;
 use crate::options::{NamedContext, Options};
 use crate::place::{Place, Triggers};
 use crate::{expand, go_text};
+
+/// Bytes that an instruction takes besides its text, roughly.
+const STEP_SIZE: usize = 1 << 10;
 
 /// Index of a stage in its [`Plan`].
 pub(crate) type StageId = usize;
@@ -118,6 +121,8 @@ pub(crate) struct Plan<'d> {
     /// Whether step names leave the stage out.
     pub(crate) is_single: bool,
     options: &'d Options,
+    /// What the words of the file, and what is made of them, may still cost.
+    pub(crate) budget: &'d word::Budget,
     target_platform: Platform,
     /// The triggers among the steps.
     pub(crate) triggers: Triggers,
@@ -173,6 +178,7 @@ impl<'d> Plan<'d> {
             target: 0,
             is_single: false,
             options: cx.options,
+            budget: cx.budget,
             target_platform: cx.target_platform.clone(),
             triggers: Triggers::default(),
             errors: Vec::new(),
@@ -184,6 +190,9 @@ impl<'d> Plan<'d> {
             if let InstructionKind::From(from) = &instruction.kind {
                 cx.enter(instruction);
                 errors.extend(plan.add_stage(cx, from, place, &instruction.comments));
+                if cx.budget.is_used_up() {
+                    break;
+                }
             } else if let Some(stage) = plan.stages.last_mut() {
                 stage.steps.push(Step::new(Cow::Borrowed(instruction), place));
             }
@@ -298,6 +307,9 @@ impl<'d> Plan<'d> {
             let triggers: Vec<String> = base.steps.iter().filter_map(trigger_of).collect();
             let base = format!("stage `{}`", base.shown);
             errors.extend(self.add_triggers(id, &triggers, &base));
+            if self.budget.is_used_up() {
+                break;
+            }
         }
         errors
     }
@@ -313,6 +325,10 @@ impl<'d> Plan<'d> {
     ) -> Vec<FrontendError> {
         let stage = &mut self.stages[id];
         stage.has_triggers = true;
+        let size = triggers.iter().map(|trigger| trigger.len() + STEP_SIZE).sum();
+        if self.budget.keep(size).is_err() {
+            return vec![stage.place.error(ErrorKind::TooLarge)];
+        }
         let (mut steps, mut errors) = (Vec::new(), Vec::new());
         for trigger in triggers {
             let place = stage.place.for_trigger(self.triggers.add(base, trigger));
@@ -592,7 +608,7 @@ fn base_name(
 ) -> Result<Expanded, FrontendError> {
     let written = &from.image;
     if let Some(defaults) = &cx.globals.defaults
-        && let Ok(default) = expand::single(&written.text, cx.escape(), defaults)
+        && let Ok(default) = expand::single(&written.text, cx.escape(), defaults, cx.budget)
         && !(default.used.is_empty() && default.unset.is_empty())
         && (default.text.is_empty() || llb::Reference::parse(&default.text).is_err())
     {
@@ -603,7 +619,7 @@ fn base_name(
             )
         });
     }
-    let expanded = expand::single(&written.text, cx.escape(), &cx.globals.scope)
+    let expanded = expand::single(&written.text, cx.escape(), &cx.globals.scope, cx.budget)
         .map_err(|error| place.error_at(written.span, error.into()))?;
     cx.report_unknown_in_from(&expanded.unset, place);
     args.extend(expanded.used.iter().cloned());
@@ -633,7 +649,7 @@ fn base_platform(
     args: &mut Vec<String>,
 ) -> Result<Platform, FrontendError> {
     let globals = &cx.globals.scope;
-    let expanded = expand::single(&word.text, cx.escape(), globals)
+    let expanded = expand::single(&word.text, cx.escape(), globals, cx.budget)
         .map_err(|error| place.error_at(word.span, error.into()))?;
     cx.report_unknown_in_from(&expanded.unset, place);
     args.extend(expanded.used.iter().cloned());
