@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use llb::{Platform, SourceInfo};
-use parser::word::WordError;
+use parser::word::{self, WordError};
 use parser::{ArgItem, Dockerfile, Instruction, InstructionKind, Span};
 use tree::pattern::Patterns;
 
@@ -38,6 +38,8 @@ pub(crate) struct Context<'a> {
     pub(crate) notes: &'a Notes,
     /// The platform to build for.
     pub(crate) target_platform: Platform,
+    /// What the words of the file, and what is made of them, may still cost.
+    pub(crate) budget: &'a word::Budget,
     /// The global scope.
     pub(crate) globals: Globals,
     /// Patterns of the ignore file, once they are asked for; `None` when there are none.
@@ -129,6 +131,7 @@ pub(crate) fn globals(
     options: &Options,
     target_platform: &Platform,
     linter: &Linter,
+    budget: &word::Budget,
 ) -> Result<Globals, Vec<FrontendError>> {
     let target_stage = target_stage_name(dockerfile, options);
     let scope = platform_args::global_scope(
@@ -142,10 +145,13 @@ pub(crate) fn globals(
     let mut errors = Vec::new();
     for instruction in &dockerfile.instructions {
         let InstructionKind::Arg(arg) = &instruction.kind else { break };
+        if budget.is_used_up() && !errors.is_empty() {
+            break;
+        }
         linter.enter(&instruction.comments);
         for item in &arg.args {
             let place = Place::of(instruction);
-            let declared = globals.declare(instruction, item, options, escape);
+            let declared = globals.declare(instruction, item, options, escape, budget);
             errors.extend(declared.map_err(|error| place.error_at(error.0, error.1.into())).err());
             let value = globals.args.get(&item.name.text).and_then(|arg| arg.value.as_deref());
             report_secret_value("ARG", &item.name.text, value, place, linter);
@@ -162,6 +168,7 @@ impl Globals {
         item: &ArgItem,
         options: &Options,
         escape: char,
+        budget: &word::Budget,
     ) -> Result<(), (Span, WordError)> {
         let name = &item.name.text;
         // What it names has been asked.
@@ -170,7 +177,7 @@ impl Globals {
             item.default
                 .as_ref()
                 .filter(|_| !is_answered)
-                .map(|default| expand::single(&default.text, escape, scope))
+                .map(|default| expand::single(&default.text, escape, scope, budget))
                 .transpose()
         };
         self.defaults = self.defaults.take().and_then(|mut defaults| {

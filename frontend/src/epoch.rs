@@ -19,7 +19,7 @@ use crate::options::{MainContext, NamedContext, Options};
 use crate::outcome::{Outcome, ResolvedImages};
 use crate::place::Place;
 use crate::scope::Variables;
-use crate::{main_context, remote};
+use crate::{expand, main_context, remote};
 
 /// Name of the argument.
 pub(crate) const NAME: &str = "SOURCE_DATE_EPOCH";
@@ -48,7 +48,9 @@ pub fn epoch_source(
         return Ok(EpochSource::Given);
     }
     let platform = options.platforms.first().unwrap_or(&options.build_platform);
-    let Ok(globals) = context::globals(dockerfile, options, platform, &Linter::silent()) else {
+    let Ok(globals) =
+        context::globals(dockerfile, options, platform, &Linter::silent(), &expand::budget())
+    else {
         // The conversion tells of it.
         return Ok(EpochSource::Given);
     };

@@ -86,6 +86,26 @@ pub enum ErrorKind {
         #[source]
         source: InvalidReference,
     },
+    /// The same for upper-case letters.
+    #[error(
+        "failed to parse stage name \"{name}\": invalid reference format: repository name \
+         ({repository}) must be lowercase"
+    )]
+    UppercaseImageName {
+        /// The name.
+        name: String,
+        /// Its path, with `library/` where that is implied.
+        repository: String,
+    },
+    /// A variable in `--from`.
+    #[error(
+        "variable expansion is not supported for --from, define a new stage with FROM using ARG \
+         from global scope as a workaround"
+    )]
+    VariableInFrom,
+    /// The file comes to more than one that somebody has written.
+    #[error("what all instructions come to together is too large")]
+    TooLarge,
     /// A word that can not be expanded.
     #[error("failed to process {}: {reason}", crate::go_text::quote(.word))]
     Expansion {
@@ -268,7 +288,11 @@ impl ErrorKind {
             | Self::EmptyVolume
             | Self::BlankName { .. } => "empty once variables are replaced",
             Self::InvalidPlatform { .. } => "not a platform",
-            Self::InvalidImageName { .. } => "neither a stage nor a valid image name",
+            Self::InvalidImageName { .. } | Self::UppercaseImageName { .. } => {
+                "neither a stage nor a valid image name"
+            }
+            Self::VariableInFrom => "has a variable in it",
+            Self::TooLarge => "from here on",
             Self::Expansion { .. } => "cannot be expanded",
             Self::InvalidStageIndex { .. } => "no stage has this number",
             Self::CopyFromLaterStage { .. } | Self::MountFromLaterStage { .. } => "a later stage",
@@ -308,6 +332,7 @@ impl ErrorKind {
             Self::EmptyPlatform { .. } => {
                 "declare the ARG before the first FROM, and give it a default"
             }
+            Self::TooLarge => "large values are repeated by every step and stage that uses them",
             Self::InvalidStageIndex { .. } => {
                 "stages are numbered from 0 in the order of their FROM; a name says more"
             }

@@ -93,17 +93,26 @@ pub fn convert(
     }
     let locals = Locals::collecting();
     let (silent, notes) = (Linter::silent(), Notes::default());
-    let collectors =
-        Collectors { locals: &locals, linter: &silent, notes: &notes, wants_definition: true };
-    let collected = convert_platforms(dockerfile, options, images, &collectors)?;
-    if let Converted::Needs(needs) = collected {
+    let collectors = Collectors {
+        locals: &locals,
+        linter: &silent,
+        notes: &notes,
+        budget: &expand::budget(),
+        wants_definition: true,
+    };
+    if let Converted::Needs(needs) = convert_platforms(dockerfile, options, images, &collectors)? {
         return Ok(Outcome::Needs(needs));
     }
     let linter = Linter::new(lint);
     lint::file::check(dockerfile, &linter);
     let locals = locals.known();
-    let collectors =
-        Collectors { locals: &locals, linter: &linter, notes: &notes, wants_definition: true };
+    let collectors = Collectors {
+        locals: &locals,
+        linter: &linter,
+        notes: &notes,
+        budget: &expand::budget(),
+        wants_definition: true,
+    };
     let converted = convert_platforms(dockerfile, options, images, &collectors)?;
     let (warnings, violation) = linter.finish();
     if let Some(violation) = violation {
@@ -131,6 +140,8 @@ struct Collectors<'a> {
     locals: &'a Locals,
     linter: &'a Linter,
     notes: &'a Notes,
+    /// What this pass may still cost.
+    budget: &'a parser::word::Budget,
     wants_definition: bool,
 }
 
@@ -192,7 +203,8 @@ fn context<'a>(
     platform: &Platform,
 ) -> Result<Context<'a>, Vec<FrontendError>> {
     let info = SourceInfo { filename: options.filename.clone(), text: dockerfile.text.clone() };
-    let globals = context::globals(dockerfile, options, platform, collectors.linter)?;
+    let globals =
+        context::globals(dockerfile, options, platform, collectors.linter, collectors.budget)?;
     let epoch = match epoch::epoch(dockerfile, options, &globals.scope) {
         // What is said of the file does not depend on the time, so that nobody has asked for it.
         Err(_) if !collectors.wants_definition && epoch::is_named(dockerfile, options) => None,
@@ -207,6 +219,7 @@ fn context<'a>(
         locals: collectors.locals,
         notes: collectors.notes,
         target_platform: platform.clone(),
+        budget: collectors.budget,
         globals,
         ignored: OnceCell::new(),
         suggestions: Budget::new(),
@@ -241,7 +254,7 @@ fn convert_platform<'a>(
     }
     let mut done: convert::Done = vec![None; plan.stages.len()];
     for id in plan.order() {
-        if let Some(start) = &starts[id] {
+        if let Some(start) = starts[id].as_ref().filter(|_| !cx.budget.is_used_up()) {
             let (state, found) = convert::stage(cx, &plan, &done, definition, id, start);
             done[id] = Some(state);
             errors.extend(found);

@@ -1,6 +1,7 @@
 //! Named contexts and what the names in a Dockerfile refer to (`spec/instructions.md` §3-4).
 
 use llb::op::SourceOp;
+use llb::reference::InvalidReference;
 use llb::{Platform, Reference};
 use parser::Span;
 
@@ -136,6 +137,10 @@ pub(crate) fn locate_context(
 fn registry_image(name: &str, at: NamePlace) -> Result<ImageLocation, FrontendError> {
     match Reference::parse(name) {
         Ok(reference) => Ok(ImageLocation::Registry(reference.to_string())),
+        Err(InvalidReference::Uppercase { repository }) => {
+            let name = name.to_owned();
+            Err(at.error(ErrorKind::UppercaseImageName { name, repository }))
+        }
         Err(source) => Err(at.error(ErrorKind::InvalidImageName { name: name.to_owned(), source })),
     }
 }

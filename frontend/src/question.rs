@@ -14,7 +14,7 @@ use crate::options::Options;
 use crate::outcome::{ImageRequest, ResolvedImages, StageInfo, Warning};
 use crate::outline::{Notes, Outline};
 use crate::place::Place;
-use crate::{Collectors, Converted, convert_platforms, lint_options, violation_error};
+use crate::{Collectors, Converted, convert_platforms, expand, lint_options, violation_error};
 
 /// An answer, or what is needed for it.
 #[derive(Debug)]
@@ -54,6 +54,7 @@ pub fn check(
         locals: &Locals::collecting(),
         linter: &linter,
         notes: &Notes::default(),
+        budget: &expand::budget(),
         wants_definition: false,
     };
     let mut errors = match convert_platforms(dockerfile, &options, images, &collectors) {
@@ -84,6 +85,7 @@ pub fn outline(
         locals: &Locals::collecting(),
         linter: &linter,
         notes: &Notes::kept(),
+        budget: &expand::budget(),
         wants_definition: false,
     };
     let platform = &crate::platforms(options)[0];

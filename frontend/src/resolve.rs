@@ -220,6 +220,9 @@ fn add_image_triggers(
             found if found.is_empty() => errors.extend(plan.find_sources(id)),
             found => errors.extend(found),
         }
+        if plan.budget.is_used_up() {
+            break;
+        }
     }
     if errors.is_empty() && added {
         errors.extend(plan.check_circles().err());

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use llb::Platform;
-use parser::word::Expanded;
+use parser::word::{self, Expanded};
 use parser::{Comment, FromInstruction, Instruction, InstructionKind, Span, Word};
 
 use crate::context::Context;
@@ -21,6 +21,9 @@ use crate::named_context;
 use crate::options::{NamedContext, Options};
 use crate::place::{Place, Triggers};
 use crate::{expand, go_text};
+
+/// Bytes that an instruction takes besides its text, roughly.
+const STEP_SIZE: usize = 1 << 10;
 
 /// Index of a stage in its [`Plan`].
 pub(crate) type StageId = usize;
@@ -111,11 +114,15 @@ pub(crate) struct Plan<'d> {
     pub(crate) stages: Vec<Stage<'d>>,
     /// Stages by name; the last one of a name counts.
     names: BTreeMap<String, StageId>,
+    /// Hidden stages that stand for images and named contexts, by name.
+    hidden: BTreeMap<String, StageId>,
     /// The stage to build.
     pub(crate) target: StageId,
     /// Whether step names leave the stage out.
     pub(crate) is_single: bool,
     options: &'d Options,
+    /// What the words of the file, and what is made of them, may still cost.
+    pub(crate) budget: &'d word::Budget,
     target_platform: Platform,
     /// The triggers among the steps.
     pub(crate) triggers: Triggers,
@@ -167,9 +174,11 @@ impl<'d> Plan<'d> {
         let mut plan = Self {
             stages: Vec::new(),
             names: BTreeMap::new(),
+            hidden: BTreeMap::new(),
             target: 0,
             is_single: false,
             options: cx.options,
+            budget: cx.budget,
             target_platform: cx.target_platform.clone(),
             triggers: Triggers::default(),
             errors: Vec::new(),
@@ -181,6 +190,9 @@ impl<'d> Plan<'d> {
             if let InstructionKind::From(from) = &instruction.kind {
                 cx.enter(instruction);
                 errors.extend(plan.add_stage(cx, from, place, &instruction.comments));
+                if cx.budget.is_used_up() {
+                    break;
+                }
             } else if let Some(stage) = plan.stages.last_mut() {
                 stage.steps.push(Step::new(Cow::Borrowed(instruction), place));
             }
@@ -205,6 +217,7 @@ impl<'d> Plan<'d> {
         let platform = from
             .platform
             .as_ref()
+            .filter(|word| !word.text.is_empty())
             .map(|word| base_platform(cx, word, name.as_deref(), place, &mut args));
         let platform = platform.transpose();
         // The stage is added even if its FROM is wrong, so that later stages find it.
@@ -294,6 +307,9 @@ impl<'d> Plan<'d> {
             let triggers: Vec<String> = base.steps.iter().filter_map(trigger_of).collect();
             let base = format!("stage `{}`", base.shown);
             errors.extend(self.add_triggers(id, &triggers, &base));
+            if self.budget.is_used_up() {
+                break;
+            }
         }
         errors
     }
@@ -309,6 +325,10 @@ impl<'d> Plan<'d> {
     ) -> Vec<FrontendError> {
         let stage = &mut self.stages[id];
         stage.has_triggers = true;
+        let size = triggers.iter().map(|trigger| trigger.len() + STEP_SIZE).sum();
+        if self.budget.keep(size).is_err() {
+            return vec![stage.place.error(ErrorKind::TooLarge)];
+        }
         let (mut steps, mut errors) = (Vec::new(), Vec::new());
         for trigger in triggers {
             let place = stage.place.for_trigger(self.triggers.add(base, trigger));
@@ -330,7 +350,7 @@ impl<'d> Plan<'d> {
 
     /// Finds what the instructions of a stage read, and adds hidden stages where needed.
     ///
-    /// Returns the mistakes: each `--from=N` that has no such stage.
+    /// Returns the mistakes: each `--from=N` that has no such stage, and each with a variable in it.
     pub(crate) fn find_sources(&mut self, id: StageId) -> Vec<FrontendError> {
         let mut steps = std::mem::take(&mut self.stages[id].steps);
         let mut errors = Vec::new();
@@ -374,10 +394,13 @@ impl<'d> Plan<'d> {
     /// The stage of `COPY --from`.
     fn copy_source(&mut self, from: &Word, user: User<'d>) -> Result<StageId, FrontendError> {
         let Ok(index) = from.text.parse::<i64>() else {
-            return self.named_source(&from.text, user, from.span);
+            return match from.text.contains('$') {
+                true => Err(user.0.error_at(from.span, ErrorKind::VariableInFrom)),
+                false => self.named_source(&from.text, user, from.span),
+            };
         };
-        let count = self.stages.iter().filter(|stage| !stage.is_hidden).count();
-        usize::try_from(index).ok().filter(|&index| index < count).ok_or_else(|| {
+        let is_in_file = |&index: &usize| self.stages.get(index).is_some_and(|it| !it.is_hidden);
+        usize::try_from(index).ok().filter(is_in_file).ok_or_else(|| {
             user.0.error_at(from.span, ErrorKind::InvalidStageIndex { index: from.text.clone() })
         })
     }
@@ -398,8 +421,12 @@ impl<'d> Plan<'d> {
             None if name == "scratch" => Base::Scratch,
             None => Base::Named(name.to_owned()),
         };
-        let same = self.stages.iter().position(|stage| stage.is_hidden && stage.base == base);
+        let same = match &base {
+            Base::Named(name) => self.hidden.get(name).copied(),
+            _ => self.stages.iter().position(|stage| stage.is_hidden && stage.base == base),
+        };
         Ok(same.unwrap_or_else(|| {
+            self.hidden.insert(name.to_owned(), self.stages.len());
             self.stages.push(Stage {
                 name: None,
                 shown: name.to_owned(),
@@ -581,7 +608,7 @@ fn base_name(
 ) -> Result<Expanded, FrontendError> {
     let written = &from.image;
     if let Some(defaults) = &cx.globals.defaults
-        && let Ok(default) = expand::single(&written.text, cx.escape(), defaults)
+        && let Ok(default) = expand::single(&written.text, cx.escape(), defaults, cx.budget)
         && !(default.used.is_empty() && default.unset.is_empty())
         && (default.text.is_empty() || llb::Reference::parse(&default.text).is_err())
     {
@@ -592,7 +619,7 @@ fn base_name(
             )
         });
     }
-    let expanded = expand::single(&written.text, cx.escape(), &cx.globals.scope)
+    let expanded = expand::single(&written.text, cx.escape(), &cx.globals.scope, cx.budget)
         .map_err(|error| place.error_at(written.span, error.into()))?;
     cx.report_unknown_in_from(&expanded.unset, place);
     args.extend(expanded.used.iter().cloned());
@@ -622,7 +649,7 @@ fn base_platform(
     args: &mut Vec<String>,
 ) -> Result<Platform, FrontendError> {
     let globals = &cx.globals.scope;
-    let expanded = expand::single(&word.text, cx.escape(), globals)
+    let expanded = expand::single(&word.text, cx.escape(), globals, cx.budget)
         .map_err(|error| place.error_at(word.span, error.into()))?;
     cx.report_unknown_in_from(&expanded.unset, place);
     args.extend(expanded.used.iter().cloned());

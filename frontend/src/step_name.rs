@@ -104,8 +104,6 @@ fn target_suffix(own: &Platform, scope: &Variables) -> String {
 
 /// The text with its first word in capital letters.
 fn upper_first_word(text: &str) -> String {
-    match text.split_once(' ') {
-        Some((word, rest)) => format!("{} {rest}", word.to_uppercase()),
-        None => text.to_uppercase(),
-    }
+    let (word, rest) = text.split_at(text.find(char::is_whitespace).unwrap_or(text.len()));
+    word.to_uppercase() + rest
 }

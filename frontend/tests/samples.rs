@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use llb::op::{FileActionKind, FileInput, MountKind, Op, Owner, UserId};
@@ -22,15 +23,33 @@ fn every_sample_converts_as_recorded() {
     });
 }
 
-fn dump(text: &[u8]) -> String {
+/// A sample whose name begins with `broken-` or `error-` cannot be converted, and every other one can.
+#[test]
+fn names_say_which_samples_are_broken() {
+    let (mut broken, mut fine) = (BTreeSet::new(), BTreeSet::new());
+    insta::glob!("../../testdata", "{parser,frontend}/*.Dockerfile", |path| {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let text = fs_err::read(path).unwrap();
+        let is_broken = support::convert(&text, &options_of(&text)).is_err();
+        assert_eq!(name.starts_with("broken-") || name.starts_with("error-"), is_broken, "{name}");
+        let is_new =
+            if is_broken { broken.insert(name.clone()) } else { fine.insert(name.clone()) };
+        assert!(is_new, "{name} is there twice");
+    });
+    assert!(broken.len() >= 60, "only {} are broken", broken.len());
+    assert!(broken.len() + fine.len() >= 150, "only {} and {}", broken.len(), fine.len());
+}
+
+/// The options on the last line of a sample.
+fn options_of(text: &[u8]) -> frontend::Options {
     let shown = String::from_utf8_lossy(text);
-    let args: Vec<String> = shown
-        .lines()
-        .filter_map(|line| line.strip_prefix("#: "))
-        .flat_map(|line| line.split(' ').map(str::to_owned))
-        .collect();
-    let options = support::options(&args, "/ctx");
-    match support::convert(text, &options) {
+    let lines = shown.lines().filter_map(|line| line.strip_prefix("#: "));
+    let args: Vec<String> = lines.flat_map(|line| line.split(' ').map(str::to_owned)).collect();
+    support::options(&args, "/ctx")
+}
+
+fn dump(text: &[u8]) -> String {
+    match support::convert(text, &options_of(text)) {
         Err(errors) => errors.join("\n"),
         Ok(Err(requests)) => requests
             .iter()

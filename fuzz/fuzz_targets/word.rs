@@ -5,7 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use parser::mount::{self, MountError};
-use parser::word::{MAX_SIZE, Mode, expand, expand_heredoc, expand_words};
+use parser::word::{Budget, MAX_SIZE, Mode, expand, expand_heredoc, expand_words};
 
 /// A few variables with troublesome values.
 fn lookup(name: &str) -> Option<String> {
@@ -18,6 +18,10 @@ fn lookup(name: &str) -> Option<String> {
     }
 }
 
+fn budget() -> Budget {
+    Budget::new(1 << 25, MAX_SIZE)
+}
+
 fuzz_target!(|text: &str| {
     let raw = Mode { raw_quotes: true, raw_escapes: true, skip_unset: true, ..Mode::default() };
     for escape in ['\\', '`'] {
@@ -25,12 +29,12 @@ fuzz_target!(|text: &str| {
             check_words(text, escape, mode);
         }
         check_quoting(text, escape);
-        if let Ok(expanded) = expand(text, escape, &|_| None, Mode::default()) {
+        if let Ok(expanded) = expand(text, escape, &|_| None, Mode::default(), &budget()) {
             assert!(expanded.text.len() <= text.len(), "it grows: {:?}", expanded.text);
             assert!(expanded.used.is_empty());
         }
     }
-    if let Ok(expanded) = expand_heredoc(text, &lookup) {
+    if let Ok(expanded) = expand_heredoc(text, &lookup, &budget()) {
         assert!(expanded.text.len() <= MAX_SIZE);
         if !text.contains(['$', '\\']) {
             assert_eq!(expanded.text, text);
@@ -41,14 +45,16 @@ fuzz_target!(|text: &str| {
 
 /// Words are parts of the text, in order, and blanks are all that is between them.
 fn check_words(text: &str, escape: char, mode: Mode) {
-    let (whole, words) =
-        match (expand(text, escape, &lookup, mode), expand_words(text, escape, &lookup, mode)) {
-            (Ok(whole), Ok(words)) => (whole, words),
-            (whole, words) => {
-                assert_eq!(whole.err().map(|it| it.cause), words.err().map(|it| it.cause));
-                return;
-            }
-        };
+    let (whole, words) = match (
+        expand(text, escape, &lookup, mode, &budget()),
+        expand_words(text, escape, &lookup, mode, &budget()),
+    ) {
+        (Ok(whole), Ok(words)) => (whole, words),
+        (whole, words) => {
+            assert_eq!(whole.err().map(|it| it.cause), words.err().map(|it| it.cause));
+            return;
+        }
+    };
     assert!(whole.text.len() <= MAX_SIZE);
     assert_eq!((&whole.used, &whole.unset), (&words.used, &words.unset));
     assert!(whole.used.iter().chain(&whole.unset).all(|name| text.contains(name.as_str())));
@@ -64,7 +70,8 @@ fn check_words(text: &str, escape: char, mode: Mode) {
 
 /// What is quoted or escaped as a whole is what it was.
 fn check_quoting(text: &str, escape: char) {
-    let read = |text: &str| expand(text, escape, &lookup, Mode::default()).map(|it| it.text);
+    let read =
+        |text: &str| expand(text, escape, &lookup, Mode::default(), &budget()).map(|it| it.text);
     let escaped: String = text.chars().flat_map(|c| [escape, c]).collect();
     assert_eq!(read(&escaped).as_deref(), Ok(text));
     if !text.contains('\'') {

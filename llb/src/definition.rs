@@ -44,6 +44,14 @@ pub struct VertexMetadata {
     pub sources: Vec<SourceRange>,
 }
 
+impl VertexMetadata {
+    /// Bytes of all texts but the source files, which vertices share.
+    fn size(&self) -> usize {
+        let described = self.description.iter().map(|(key, text)| key.len() + text.len());
+        self.name.len() + self.stage.as_ref().map_or(0, String::len) + described.sum::<usize>()
+    }
+}
+
 /// Lines of a source file, 1-based and inclusive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceRange {
@@ -74,6 +82,8 @@ pub struct SourceInfo {
 pub struct Definition {
     vertices: Vec<Vertex>,
     known: BTreeMap<(Digest, bool, Vec<Edge>), usize>,
+    /// Bytes of all ops and what is said about them.
+    size: usize,
     /// The output that is wanted; `None` is an empty file tree.
     pub result: Option<Edge>,
 }
@@ -99,15 +109,22 @@ impl Definition {
         }
         let digests: Vec<(Digest, usize)> =
             inputs.iter().map(|edge| (self.vertices[edge.vertex].digest, edge.output)).collect();
-        let digest = Digest::of(&crate::pb::encode_op(&op, &digests, platform.as_ref()));
+        let encoded = crate::pb::encode_op(&op, &digests, platform.as_ref());
+        let digest = Digest::of(&encoded);
         let key = (digest, metadata.ignore_cache, inputs.clone());
         if let Some(&index) = self.known.get(&key) {
             return index;
         }
         let index = self.vertices.len();
         self.known.insert(key, index);
+        self.size += encoded.len() + metadata.size();
         self.vertices.push(Vertex { op, inputs, platform, digest, metadata });
         index
+    }
+
+    /// Bytes of all ops and what is said about them, as a measure of the memory it takes.
+    pub fn size(&self) -> usize {
+        self.size
     }
 
     /// All vertices, inputs before users.

@@ -115,9 +115,15 @@ fn nested_variables(bencher: Bencher<'_, '_>) {
     let depth = (1 << 20) / "${a:-}".len();
     let text = format!("{}x{}", "${a:-".repeat(depth), "}".repeat(depth));
     let mode = parser::word::Mode::default();
-    bencher
-        .counter(BytesCount::of_str(&text))
-        .bench(|| parser::word::expand(divan::black_box(&text), '\\', &|_| None, mode));
+    bencher.counter(BytesCount::of_str(&text)).bench(|| {
+        parser::word::expand(
+            divan::black_box(&text),
+            '\\',
+            &|_| None,
+            mode,
+            &parser::word::Budget::new(1 << 25, parser::word::MAX_SIZE),
+        )
+    });
 }
 
 /// Printing of what was parsed.

@@ -10,7 +10,7 @@ use nom::{IResult, Parser};
 use crate::ast::Heredoc;
 use crate::ast::Span;
 use crate::text::PhysicalLines;
-use crate::word::{Mode, expand_words};
+use crate::word::{Budget, Mode, expand_words};
 
 /// Everything stays as it is; only words are split.
 const RAW: Mode =
@@ -49,8 +49,13 @@ pub(crate) fn parse_word(word: &str) -> Option<Head> {
 }
 
 fn sole_word(text: &str, mode: Mode) -> Option<String> {
-    let mut words = expand_words(text, '\\', &|_| None, mode).ok()?.words;
+    let mut words = expand_words(text, '\\', &|_| None, mode, &budget(text)).ok()?.words;
     if words.len() == 1 { words.pop() } else { None }
+}
+
+/// Enough for any text without variables, which costs little and does not grow.
+fn budget(text: &str) -> Budget {
+    Budget::new(1 << 25, text.len())
 }
 
 /// Returns whether the text is one heredoc word, such as `<<-EOF`.
@@ -63,7 +68,7 @@ pub(crate) fn find_words(line: &str) -> Vec<Head> {
     if !line.contains("<<") {
         return Vec::new();
     }
-    match expand_words(line, '\\', &|_| None, RAW) {
+    match expand_words(line, '\\', &|_| None, RAW, &budget(line)) {
         Ok(expanded) => expanded.words.iter().filter_map(|word| parse_word(word)).collect(),
         Err(_) => Vec::new(),
     }

@@ -6,6 +6,8 @@
 //! A match is found by running all states of the pattern side by side, so that no pattern makes it
 //! exponential, and no text quadratic. What is left, text times pattern, is bounded by a [`Budget`].
 
+use std::cell::Cell;
+
 /// One element of a pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Token {
@@ -22,31 +24,60 @@ pub(crate) struct Pattern {
     tokens: Vec<Token>,
 }
 
-/// Steps that may still be spent on matching.
-pub(crate) struct Budget(u64);
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self(1 << 25)
-    }
+/// What the expansion of words may still cost: shared by all words of a file, it bounds what the file costs.
+///
+/// Once it is used up nothing more is granted, however little it is.
+#[derive(Debug)]
+pub struct Budget {
+    steps: Cell<u64>,
+    bytes: Cell<usize>,
+    is_used_up: Cell<bool>,
 }
 
 impl Budget {
+    /// A budget of so many steps of matching, a small part of a microsecond each, and for so many bytes of
+    /// results.
+    pub fn new(steps: u64, bytes: usize) -> Self {
+        Self { steps: Cell::new(steps), bytes: Cell::new(bytes), is_used_up: Cell::new(false) }
+    }
+
+    /// Whether something was asked for that was not left.
+    pub fn is_used_up(&self) -> bool {
+        self.is_used_up.get()
+    }
+
     /// Pays for this many steps.
-    pub(crate) fn spend(&mut self, steps: usize) -> Result<(), OutOfBudget> {
-        self.0 = self.0.checked_sub(steps as u64).ok_or(OutOfBudget)?;
+    pub(crate) fn spend(&self, steps: usize) -> Result<(), OutOfBudget> {
+        let left = self.granted(self.steps.get().checked_sub(steps as u64))?;
+        self.steps.set(left);
         Ok(())
     }
 
     /// Pays for copying this many bytes, of which many are as good as one step.
-    pub(crate) fn spend_on_copy(&mut self, bytes: usize) -> Result<(), OutOfBudget> {
+    pub(crate) fn spend_on_copy(&self, bytes: usize) -> Result<(), OutOfBudget> {
         self.spend(1 + bytes / 16)
+    }
+
+    /// Pays for a result of this many bytes, or for something else that is kept of what words expand to.
+    ///
+    /// # Errors
+    /// All that was paid for together is too large.
+    pub fn keep(&self, bytes: usize) -> Result<(), OutOfBudget> {
+        let left = self.granted(self.bytes.get().checked_sub(bytes))?;
+        self.bytes.set(left);
+        Ok(())
+    }
+
+    /// What is left, if it was enough and has been so far.
+    fn granted<T>(&self, left: Option<T>) -> Result<T, OutOfBudget> {
+        self.is_used_up.set(self.is_used_up.get() || left.is_none());
+        left.filter(|_| !self.is_used_up.get()).ok_or(OutOfBudget)
     }
 }
 
-/// Matching took too many steps.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct OutOfBudget;
+/// A [`Budget`] is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfBudget;
 
 /// A backslash before a character that cannot be escaped; none at the end of the pattern.
 #[derive(Debug, PartialEq, Eq)]
@@ -85,7 +116,7 @@ impl Pattern {
         &self,
         value: &'v str,
         take: Take,
-        budget: &mut Budget,
+        budget: &Budget,
     ) -> Result<&'v str, OutOfBudget> {
         let length = matched(&self.tokens, value.chars(), take, budget)?;
         Ok(&value[length.unwrap_or(0)..])
@@ -96,7 +127,7 @@ impl Pattern {
         &self,
         value: &'v str,
         take: Take,
-        budget: &mut Budget,
+        budget: &Budget,
     ) -> Result<&'v str, OutOfBudget> {
         let tokens: Vec<Token> = self.tokens.iter().rev().copied().collect();
         let length = matched(&tokens, value.chars().rev(), take, budget)?;
@@ -110,7 +141,7 @@ impl Pattern {
         &self,
         value: &str,
         from: usize,
-        budget: &mut Budget,
+        budget: &Budget,
     ) -> Result<Option<(usize, usize)>, OutOfBudget> {
         let (mut states, mut next) = (Vec::new(), Vec::new());
         let mut found: Option<(usize, usize)> = None;
@@ -145,7 +176,7 @@ fn matched(
     tokens: &[Token],
     text: impl Iterator<Item = char>,
     take: Take,
-    budget: &mut Budget,
+    budget: &Budget,
 ) -> Result<Option<usize>, OutOfBudget> {
     let mut states = Vec::new();
     enter(tokens, 0, &mut states);
@@ -218,12 +249,12 @@ mod tests {
     #[track_caller]
     fn check(pattern: &str, value: &str, expect: [&str; 4]) {
         let pattern = Pattern::new(pattern).unwrap();
-        let mut budget = Budget::default();
+        let budget = Budget::new(1 << 25, 0);
         let actual = [
-            pattern.strip_prefix(value, Take::Shortest, &mut budget).unwrap(),
-            pattern.strip_prefix(value, Take::Longest, &mut budget).unwrap(),
-            pattern.strip_suffix(value, Take::Shortest, &mut budget).unwrap(),
-            pattern.strip_suffix(value, Take::Longest, &mut budget).unwrap(),
+            pattern.strip_prefix(value, Take::Shortest, &budget).unwrap(),
+            pattern.strip_prefix(value, Take::Longest, &budget).unwrap(),
+            pattern.strip_suffix(value, Take::Shortest, &budget).unwrap(),
+            pattern.strip_suffix(value, Take::Longest, &budget).unwrap(),
         ];
         assert_eq!(actual, expect);
     }
@@ -250,7 +281,7 @@ mod tests {
         let value = "a".repeat(1 << 20);
         let find = |pattern: &str| {
             let pattern = Pattern::new(pattern).unwrap();
-            pattern.find(&value, 0, &mut Budget::default())
+            pattern.find(&value, 0, &Budget::new(1 << 25, 0))
         };
         assert_eq!(find("*a*a*a*b"), Ok(None));
         assert_eq!(find(&"a*".repeat(100_000)), Err(OutOfBudget));
@@ -277,7 +308,7 @@ mod tests {
             let chars: Vec<char> = value.chars().collect();
             let fits: Vec<usize> =
                 (0..=chars.len()).filter(|n| matches(&compiled.tokens, &chars[..*n])).collect();
-            let run = |take| matched(&compiled.tokens, value.chars(), take, &mut Budget::default());
+            let run = |take| matched(&compiled.tokens, value.chars(), take, &Budget::new(1 << 25, 0));
             prop_assert_eq!(run(Take::Shortest).unwrap(), fits.first().copied());
             prop_assert_eq!(run(Take::Longest).unwrap(), fits.last().copied());
         }
@@ -289,12 +320,12 @@ mod tests {
             let compiled = Pattern::new(&pattern).unwrap();
             let from = from.min(value.len());
             let longest = |start| {
-                matched(&compiled.tokens, value[start..].chars(), Take::Longest, &mut Budget::default())
+                matched(&compiled.tokens, value[start..].chars(), Take::Longest, &Budget::new(1 << 25, 0))
                     .unwrap()
             };
             let mut starts = from..=value.len();
             let expect = starts.find_map(|start| Some((start, start + longest(start)?)));
-            prop_assert_eq!(compiled.find(&value, from, &mut Budget::default()).unwrap(), expect);
+            prop_assert_eq!(compiled.find(&value, from, &Budget::new(1 << 25, 0)).unwrap(), expect);
         }
     }
 }

@@ -10,15 +10,16 @@
 //! Invariants:
 //! - `${}` forms nest to any depth: those that are open are a list, not a recursion.
 //! - All results grow in one buffer, in which a form's word becomes its result, so that nesting does
-//!   not copy: linear in the text and what it expands to. Matching of patterns and values that are
-//!   dropped again are bounded by a budget, and nothing expands to more than [`MAX_SIZE`].
+//!   not copy: linear in the text and what it expands to. Matching of patterns, values that are dropped
+//!   again and results are bounded by a [`Budget`], and nothing expands to more than [`MAX_SIZE`].
 
 use std::collections::BTreeSet;
 
-use crate::pattern::{BadEscape, Budget, OutOfBudget, Pattern, Take};
+use crate::pattern::{BadEscape, Pattern, Take};
 
 mod error;
 
+pub use crate::pattern::{Budget, OutOfBudget};
 pub use error::{QuoteKind, WordError, WordErrorKind};
 
 /// Size of a result, in bytes, that is accepted.
@@ -66,14 +67,15 @@ pub struct ExpandedWords {
 /// Processes a text as a single word.
 ///
 /// # Errors
-/// Unbalanced quotes, a bad `${}` form, or a `${v:?}` whose variable is missing.
+/// Unbalanced quotes, a bad `${}` form, a `${v:?}` whose variable is missing, or a budget that is used up.
 pub fn expand(
     text: &str,
     escape: char,
     lookup: Lookup<'_>,
     mode: Mode,
+    budget: &Budget,
 ) -> Result<Expanded, WordError> {
-    let scanner = Scanner::new(text, escape, lookup, mode).run()?;
+    let scanner = Scanner::new(text, escape, lookup, mode, budget).run()?;
     let (used, unset) = (scanner.used.names(), scanner.unset.names());
     Ok(Expanded { text: scanner.out, used, unset })
 }
@@ -88,8 +90,9 @@ pub fn expand_words(
     escape: char,
     lookup: Lookup<'_>,
     mode: Mode,
+    budget: &Budget,
 ) -> Result<ExpandedWords, WordError> {
-    let scanner = Scanner::new(text, escape, lookup, mode).run()?;
+    let scanner = Scanner::new(text, escape, lookup, mode, budget).run()?;
     let (used, unset) = (scanner.used.names(), scanner.unset.names());
     Ok(ExpandedWords { words: scanner.words(), used, unset })
 }
@@ -97,10 +100,14 @@ pub fn expand_words(
 /// Expands the body of a heredoc: quotes are ordinary characters, the escape is always `\`.
 ///
 /// # Errors
-/// A bad `${}` form, or a `${v:?}` whose variable is missing.
-pub fn expand_heredoc(body: &str, lookup: Lookup<'_>) -> Result<Expanded, WordError> {
+/// A bad `${}` form, a `${v:?}` whose variable is missing, or a budget that is used up.
+pub fn expand_heredoc(
+    body: &str,
+    lookup: Lookup<'_>,
+    budget: &Budget,
+) -> Result<Expanded, WordError> {
     let mode = Mode { ignore_quotes: true, ..Mode::default() };
-    expand(body, '\\', lookup, mode)
+    expand(body, '\\', lookup, mode, budget)
 }
 
 /// Names in order of first use.
@@ -185,13 +192,19 @@ struct Scanner<'a> {
     out: String,
     /// Offsets of the blanks in the result that separate words, ascending.
     blanks: Vec<usize>,
-    budget: Budget,
+    budget: &'a Budget,
     used: Names<'a>,
     unset: Names<'a>,
 }
 
 impl<'a> Scanner<'a> {
-    fn new(text: &'a str, escape: char, lookup: Lookup<'a>, mode: Mode) -> Self {
+    fn new(
+        text: &'a str,
+        escape: char,
+        lookup: Lookup<'a>,
+        mode: Mode,
+        budget: &'a Budget,
+    ) -> Self {
         Self {
             text,
             at: 0,
@@ -202,7 +215,7 @@ impl<'a> Scanner<'a> {
             open: Vec::new(),
             out: String::with_capacity(text.len()),
             blanks: Vec::new(),
-            budget: Budget::default(),
+            budget,
             used: Names::default(),
             unset: Names::default(),
         }
@@ -227,7 +240,10 @@ impl<'a> Scanner<'a> {
         if self.level.in_quotes {
             return Err(WordErrorKind::Unterminated(QuoteKind::Double));
         }
-        self.open.last().map_or(Ok(()), |form| Err(form.missing()))
+        if let Some(form) = self.open.last() {
+            return Err(form.missing());
+        }
+        self.budget.keep(self.out.len()).map_err(|OutOfBudget| WordErrorKind::TooLargeTogether)
     }
 
     /// Reads up to and with the next character that means something, outside of double quotes.
@@ -390,7 +406,11 @@ impl<'a> Scanner<'a> {
 
     /// Returns whether a form stays as it is, as its variable is not set.
     fn is_kept(&mut self, name: &str) -> Result<bool, WordErrorKind> {
-        let value = if self.mode.skip_unset { (self.lookup)(name) } else { return Ok(false) };
+        if !self.mode.skip_unset {
+            return Ok(false);
+        }
+        self.budget.spend(1)?;
+        let value = (self.lookup)(name);
         self.budget.spend_on_copy(value.as_deref().map_or(0, str::len))?;
         Ok(value.is_none())
     }
@@ -431,7 +451,7 @@ impl<'a> Scanner<'a> {
                 }
             }
             Part::Word { has_colon: false, operator: Some(operator @ ('#' | '%')) } => {
-                let left = strip(&value, operator, &self.out[form.word..], &mut self.budget)?;
+                let left = strip(&value, operator, &self.out[form.word..], self.budget)?;
                 self.replace_from(form.word, left)
             }
             Part::Word { has_colon, operator } => Err(unsupported(has_colon, operator)),
@@ -439,8 +459,8 @@ impl<'a> Scanner<'a> {
                 let pattern_end = pattern_end.unwrap_or(self.out.len());
                 let pattern = &self.out[form.word..pattern_end];
                 let replacement = &self.out[pattern_end..];
-                let compiled = compile(pattern, &mut self.budget)?;
-                let result = replace(&value, &compiled, replacement, all, &mut self.budget)?;
+                let compiled = compile(pattern, self.budget)?;
+                let result = replace(&value, &compiled, replacement, all, self.budget)?;
                 self.replace_from(form.word, &result)
             }
         }
@@ -461,6 +481,8 @@ impl<'a> Scanner<'a> {
 
     /// Looks up a variable and notes its use.
     fn get(&mut self, name: &'a str) -> Result<Option<String>, WordErrorKind> {
+        // Values are copied, so that there is no more of that when nothing is left.
+        self.budget.spend(1)?;
         let value = (self.lookup)(name);
         match &value {
             Some(value) => {
@@ -564,7 +586,7 @@ fn required(name: &str, message: &str, is_set: bool) -> WordErrorKind {
     WordErrorKind::Required { name: name.to_owned(), message: message.to_owned() }
 }
 
-fn compile(pattern: &str, budget: &mut Budget) -> Result<Pattern, WordErrorKind> {
+fn compile(pattern: &str, budget: &Budget) -> Result<Pattern, WordErrorKind> {
     budget.spend_on_copy(pattern.len())?;
     Pattern::new(pattern).map_err(|BadEscape(escaped)| {
         let escaped = escaped.unwrap_or(char::REPLACEMENT_CHARACTER);
@@ -584,7 +606,7 @@ fn strip<'v>(
     value: &'v str,
     operator: char,
     pattern: &str,
-    budget: &mut Budget,
+    budget: &Budget,
 ) -> Result<&'v str, WordErrorKind> {
     let (take, pattern) = match pattern.strip_prefix(operator) {
         Some(pattern) => (Take::Longest, pattern),
@@ -604,10 +626,10 @@ fn replace(
     pattern: &Pattern,
     replacement: &str,
     all: bool,
-    budget: &mut Budget,
+    budget: &Budget,
 ) -> Result<String, WordErrorKind> {
     let mut out = String::new();
-    let mut add = |text: &str, budget: &mut Budget| {
+    let mut add = |text: &str, budget: &Budget| {
         budget.spend_on_copy(text.len())?;
         if out.len() + text.len() > MAX_SIZE {
             return Err(WordErrorKind::TooLarge);

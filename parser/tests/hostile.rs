@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use parser::word::{self, Mode};
+use parser::word::{self, Budget, MAX_SIZE, Mode};
 use parser::{Dockerfile, ParseErrors, mount};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -26,6 +26,10 @@ fn limited<T: Send>(what: &str, run: impl FnOnce() -> T + Send) -> T {
     });
     assert!(seconds < LONGEST, "{what} takes {seconds} s");
     result
+}
+
+fn budget() -> Budget {
+    Budget::new(1 << 25, MAX_SIZE)
 }
 
 /// A file of `head`, as many pieces as fit, and `tail`.
@@ -221,10 +225,10 @@ fn words() {
         ] {
             limited(&text[..20], || {
                 for mode in [Mode::default(), raw] {
-                    let _ = word::expand(&text, '\\', &lookup, mode);
-                    let _ = word::expand_words(&text, '`', &lookup, mode);
+                    let _ = word::expand(&text, '\\', &lookup, mode, &budget());
+                    let _ = word::expand_words(&text, '`', &lookup, mode, &budget());
                 }
-                let _ = word::expand_heredoc(&text, &lookup);
+                let _ = word::expand_heredoc(&text, &lookup, &budget());
             });
         }
     }
@@ -251,4 +255,26 @@ fn mounts() {
             let _ = mount::parse(&text, &mut |value| Ok::<_, mount::MountError>(value.to_owned()));
         });
     }
+}
+
+#[test]
+fn a_budget_that_is_used_up_grants_nothing() {
+    let value = "x".repeat(1 << 20);
+    let lookup = |_: &str| Some(value.clone());
+    let results = limited("words that share a budget", || {
+        let shared = Budget::new(1 << 25, 3 << 20);
+        let expand = |_| word::expand("$v", '\\', &lookup, Mode::default(), &shared);
+        let results = (0..1 << 17).map(expand).map(|result| match result {
+            Ok(expanded) => expanded.text.len().to_string(),
+            Err(error) => error.cause.to_string(),
+        });
+        let results: Vec<String> = results.collect();
+        assert!(shared.is_used_up());
+        results
+    });
+    let large = (1 << 20).to_string();
+    let together = "what all words expand to together is too large";
+    let steps = "the substitutions take too many steps";
+    assert_eq!(results[..5], [&large, &large, &large, together, steps]);
+    assert!(results[4..].iter().all(|result| result == steps));
 }

@@ -3,4 +3,9 @@ COPY
 COPY a
 ADD a
 COPY ["a"]
+ADD []
 COPY --from=b
+ADD --chown=1 a
+COPY <<X
+x
+X

@@ -325,7 +325,7 @@ impl Converter<'_, '_> {
     ) -> Result<Part, FrontendError> {
         let mut content = file.heredoc.content().into_owned();
         if file.heredoc.expand {
-            let expanded = expand::heredoc(&content, &self.state.env)
+            let expanded = expand::heredoc(&content, &self.state.env, self.cx.budget)
                 .map_err(|error| step.place.error_at(file.span, error.into()))?;
             self.report_unset(step.place, &expanded.unset);
             content = expanded.text;

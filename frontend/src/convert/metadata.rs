@@ -3,7 +3,7 @@
 use llb::image::Empty;
 use parser::Word;
 
-use super::Converter;
+use super::{Converter, ENTRY_SIZE};
 use crate::error::{ErrorKind, FrontendError};
 use crate::lint::Rule;
 use crate::lint::image::UserInstruction;
@@ -25,8 +25,9 @@ impl Converter<'_, '_> {
 
     /// The ports of one word.
     fn ports(&self, place: Place, word: &Word) -> Result<Vec<String>, FrontendError> {
-        let expanded = expand::several(&word.text, self.cx.escape(), &self.state.env)
-            .map_err(|error| place.error_at(word.span, error.into()))?;
+        let expanded =
+            expand::several(&word.text, self.cx.escape(), &self.state.env, self.cx.budget)
+                .map_err(|error| place.error_at(word.span, error.into()))?;
         self.report_unset(place, &expanded.unset);
         let mut exposed = Vec::new();
         for spec in expanded.words {
@@ -41,6 +42,10 @@ impl Converter<'_, '_> {
                 self.cx.linter.report(Rule::ExposeProtoCasing, place.lines, || {
                     format!("Defined protocol '{spec}' in EXPOSE instruction should be lowercase")
                 });
+            }
+            let size = ports.ports.iter().map(|port| port.len() + ENTRY_SIZE).sum();
+            if self.cx.budget.keep(size).is_err() {
+                return Err(place.error_at(word.span, ErrorKind::TooLarge));
             }
             exposed.extend(ports.ports);
         }

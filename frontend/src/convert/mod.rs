@@ -26,6 +26,9 @@ use crate::stage::{Plan, StageId, Step};
 use crate::step_name::StepNames;
 use crate::{expand, image, local, main_context, platform_args};
 
+/// Bytes that an entry of a list or map takes besides its text, roughly.
+const ENTRY_SIZE: usize = 64;
+
 /// What a stage has come to.
 #[derive(Debug, Clone)]
 pub(crate) struct StageState {
@@ -58,6 +61,22 @@ pub(crate) struct StageState {
 }
 
 impl StageState {
+    /// Bytes that it takes, roughly.
+    fn size(&self) -> usize {
+        let config = &self.image.config;
+        let variables = self.env.iter().chain(self.declared.iter());
+        let labels = config.labels.iter().map(|(name, value)| name.len() + value.len());
+        let history = self.image.history.iter().flatten().map(|entry| entry.created_by.len());
+        let texts = config.exposed_ports.keys().chain(config.volumes.keys());
+        let texts = texts.chain([&config.user, &config.working_dir, &config.stop_signal]);
+        let test = config.healthcheck.as_ref().map(|healthcheck| &healthcheck.test);
+        let lists = [&config.env, &config.on_build, &config.shell, &config.cmd, &config.entrypoint];
+        let lists = lists.into_iter().chain(test).flatten();
+        let sizes = texts.chain([&self.image.author]).chain(lists).map(String::len);
+        let sizes = sizes.chain(variables.map(|(name, value)| 2 * name.len() + value.len()));
+        sizes.chain(labels).chain(history).map(|size| size + ENTRY_SIZE).sum()
+    }
+
     /// Notes that all files of the state are used.
     pub(crate) fn note_result(&self, cx: &Context<'_>) {
         if let Some(local) = &self.local {
@@ -102,6 +121,9 @@ pub(crate) fn stage<'a>(
     let mut names = StepNames::new(cx, plan, id, &platform);
     let state = start::state(cx, plan, done, definition, id, start, &mut names);
     let stage = &plan.stages[id];
+    if cx.budget.keep(state.size()).is_err() {
+        return (state, vec![stage.place.error(ErrorKind::TooLarge)]);
+    }
     let ignore_cache = match &cx.options.no_cache {
         NoCache::None => false,
         NoCache::All => true,
@@ -128,7 +150,14 @@ pub(crate) fn stage<'a>(
     if !stage.is_hidden && !is_replaced {
         for step in stage.steps.iter().filter(|step| !step.is_broken) {
             cx.enter(&step.instruction);
-            errors.extend(converter.step(step).err());
+            let before = converter.definition.size();
+            let result = converter.step(step);
+            let _ = cx.budget.keep(converter.definition.size() - before);
+            if cx.budget.is_used_up() {
+                errors.push(result.err().unwrap_or_else(|| step.place.error(ErrorKind::TooLarge)));
+                break;
+            }
+            errors.extend(result.err());
             errors.append(&mut converter.further);
         }
     }
@@ -145,7 +174,7 @@ pub(crate) fn add_source<'a>(
 ) {
     let done = Vec::new();
     let mut names = StepNames::new(cx, plan, id, &start::platform(cx, plan, &done, id, start));
-    start::state(cx, plan, &done, definition, id, start, &mut names);
+    start::edge(cx, plan, definition, id, start, &mut names);
 }
 
 impl Converter<'_, '_> {
@@ -202,8 +231,9 @@ impl Converter<'_, '_> {
 
     /// Processes quotes, escapes and variables of a word.
     fn expand(&self, place: Place, word: &Word) -> Result<String, FrontendError> {
-        let expanded = expand::single(&word.text, self.cx.escape(), &self.state.env)
-            .map_err(|error| place.error_at(word.span, error.into()))?;
+        let expanded =
+            expand::single(&word.text, self.cx.escape(), &self.state.env, self.cx.budget)
+                .map_err(|error| place.error_at(word.span, error.into()))?;
         self.report_unset(place, &expanded.unset);
         Ok(expanded.text)
     }
@@ -246,6 +276,8 @@ impl Converter<'_, '_> {
 
     /// Adds a history entry.
     fn history(&mut self, created_by: String, layer: bool) {
+        // That nothing is left is noticed after the step.
+        let _ = self.cx.budget.keep(created_by.len());
         image::add_history(&mut self.state.image, created_by, layer);
     }
 

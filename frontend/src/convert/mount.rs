@@ -89,7 +89,7 @@ impl Converter<'_, '_> {
 
     fn mount_options(&self, place: Place, flag: &MountFlag) -> Result<mount::Mount, FrontendError> {
         let mut expand = |text: &str| -> Result<String, ErrorKind> {
-            let expanded = expand::single(text, self.cx.escape(), &self.state.env)?;
+            let expanded = expand::single(text, self.cx.escape(), &self.state.env, self.cx.budget)?;
             self.report_unset(place, &expanded.unset);
             Ok(expanded.text)
         };

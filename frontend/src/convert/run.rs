@@ -8,8 +8,8 @@ use llb::op::{
 use llb::{Edge, Op};
 use parser::{Command, Heredoc, Run, Security, ShellCommand, Word};
 
-use super::Converter;
 use super::mount::{Mounts, PlacedMount, plain};
+use super::{Converter, ENTRY_SIZE};
 use crate::error::{ErrorKind, FrontendError};
 use crate::lint::{self, Rule};
 use crate::paths;
@@ -63,6 +63,8 @@ impl Converter<'_, '_> {
         let name = self.step_name(step, &suffix, &hidden);
         let history = self.run_history(&args);
         let mut meta = self.exec_meta(args);
+        // The texts are paid for with the vertex.
+        let _ = self.cx.budget.keep(meta.env.len() * ENTRY_SIZE);
         if let Some(socket) = mounts.ssh_sockets.first()
             && self.state.env.get("SSH_AUTH_SOCK").is_none()
         {
@@ -291,7 +293,7 @@ fn is_foreign_script(body: &str) -> bool {
 /// First line of a heredoc body, with dots when there are more.
 fn summary(body: &str) -> String {
     match body.trim().split_once('\n') {
-        Some((first, _)) => format!("{first}..."),
+        Some((first, _)) => format!("{}...", first.trim_end_matches('\r')),
         None => body.trim().to_owned(),
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn state(
         base_layers: Vec::new(),
         base_image: None,
     };
+    state.edge = edge(cx, plan, definition, id, start, names);
     match start {
         Start::Stage(base) => {
             if let Some(base) = done.get(*base).and_then(Option::as_ref) {
@@ -47,23 +48,10 @@ pub(super) fn state(
                 state.image.config.on_build.clear();
             }
         }
-        Start::Scratch => {}
+        Start::Scratch | Start::Source { .. } => {}
         Start::Unknown => state.base_is_unknown = true,
-        Start::Local { context, source } => {
-            state.edge = Some(local_source(cx, definition, source, context));
-            state.local = Some(source.clone());
-        }
-        Start::Source { context, url, source } => {
-            let name = match source.identifier.starts_with("git://") {
-                true => format!("[internal] load git source {}", redacted(url)),
-                false => format!("[context {context}] {}", redacted(url)),
-            };
-            let sources = plan.stages[id].place.sources(&cx.info, &plan.triggers);
-            let metadata = VertexMetadata { name, sources, ..VertexMetadata::default() };
-            let vertex = definition.add(Op::Source(source.clone()), Vec::new(), None, metadata);
-            state.edge = Some(Edge { vertex, output: 0 });
-        }
-        Start::Image(start) => set_image(&mut state, cx, plan, definition, id, start, names),
+        Start::Local { source, .. } => state.local = Some(source.clone()),
+        Start::Image(start) => set_image(&mut state, plan, id, start),
     }
     image::ensure_path(&mut state.image, &state.platform.os);
     for (name, value) in Variables::from_lines(&state.image.config.env).iter() {
@@ -73,30 +61,60 @@ pub(super) fn state(
     state
 }
 
+/// Adds the source that stage `id` starts from, if it is one.
+pub(super) fn edge(
+    cx: &Context<'_>,
+    plan: &Plan<'_>,
+    definition: &mut Definition,
+    id: StageId,
+    start: &Start<'_>,
+    names: &mut StepNames,
+) -> Option<Edge> {
+    match start {
+        Start::Stage(_) | Start::Scratch | Start::Unknown => None,
+        Start::Local { context, source } => Some(local_source(cx, definition, source, context)),
+        Start::Image(start) => image_edge(cx, plan, definition, id, start, names),
+        Start::Source { context, url, source } => {
+            let name = match source.identifier.starts_with("git://") {
+                true => format!("[internal] load git source {}", redacted(url)),
+                false => format!("[context {context}] {}", redacted(url)),
+            };
+            let sources = plan.stages[id].place.sources(&cx.info, &plan.triggers);
+            let metadata = VertexMetadata { name, sources, ..VertexMetadata::default() };
+            let vertex = definition.add(Op::Source(source.clone()), Vec::new(), None, metadata);
+            Some(Edge { vertex, output: 0 })
+        }
+    }
+}
+
 /// Puts an image into an empty state.
-fn set_image(
-    state: &mut StageState,
+fn set_image(state: &mut StageState, plan: &Plan<'_>, id: StageId, start: &ImageStart<'_>) {
+    let image = start.image;
+    state.image = image::on_top_of(&image.config);
+    if plan.stages[id].has_triggers {
+        state.image.config.on_build.clear();
+    }
+    state.base_history_len = image.config.history.as_ref().map_or(0, Vec::len);
+    state.base_layers = resolve::layers(image);
+    state.base_image = Some(format!("{}@{}", image.reference, image.digest));
+}
+
+/// Adds the vertex of an image; one without layers has none.
+fn image_edge(
     cx: &Context<'_>,
     plan: &Plan<'_>,
     definition: &mut Definition,
     id: StageId,
     start: &ImageStart<'_>,
     names: &mut StepNames,
-) {
+) -> Option<Edge> {
     let stage = &plan.stages[id];
     let image = start.image;
     if start.context.is_none() {
         report_foreign_platform(cx, plan, id, image);
     }
-    state.image = image::on_top_of(&image.config);
-    if stage.has_triggers {
-        state.image.config.on_build.clear();
-    }
-    state.base_history_len = image.config.history.as_ref().map_or(0, Vec::len);
-    state.base_layers = resolve::layers(image);
-    state.base_image = Some(format!("{}@{}", image.reference, image.digest));
-    if state.base_layers.is_empty() {
-        return;
+    if resolve::layers(image).is_empty() {
+        return None;
     }
     let metadata = VertexMetadata {
         name: image_name(start.context.as_deref(), image, names),
@@ -106,7 +124,7 @@ fn set_image(
     };
     let op = Op::Source(image_source(&start.location, image));
     let vertex = definition.add(op, Vec::new(), Some(start.platform.clone()), metadata);
-    state.edge = Some(Edge { vertex, output: 0 });
+    Some(Edge { vertex, output: 0 })
 }
 
 /// Platform of the steps of stage `id`: its base stage's, its image's, else the one asked for.

@@ -66,8 +66,8 @@ impl Converter<'_, '_> {
     /// Name of a step: its text with variables replaced, `hidden` ones by stars, and `suffix`.
     pub(super) fn step_name(&mut self, step: &Step<'_>, suffix: &str, hidden: &[String]) -> String {
         let escape = self.cx.escape();
-        let shown =
-            crate::expand::for_display(&step.instruction.text, escape, &self.state.env, hidden);
+        let (text, env) = (&step.instruction.text, &self.state.env);
+        let shown = crate::expand::for_display(text, escape, env, hidden, self.cx.budget);
         self.names.next(&format!("{shown}{suffix}"), step.place.is_trigger(), Some(&self.state.env))
     }
 }

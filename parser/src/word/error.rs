@@ -55,6 +55,9 @@ pub enum WordErrorKind {
     /// A result larger than [`MAX_SIZE`].
     #[error("the result is larger than {} MiB", MAX_SIZE >> 20)]
     TooLarge,
+    /// Results that are too large together.
+    #[error("what all words expand to together is too large")]
+    TooLargeTogether,
     /// Patterns that take too long, or large values in too many forms.
     #[error("the substitutions take too many steps")]
     TooExpensive,

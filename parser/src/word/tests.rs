@@ -16,9 +16,13 @@ fn variables(name: &str) -> Option<String> {
     Some(value.to_owned())
 }
 
+fn budget() -> Budget {
+    Budget::new(1 << 25, MAX_SIZE)
+}
+
 #[track_caller]
 fn check(text: &str, expect: &str) {
-    let actual = match expand(text, '\\', &variables, Mode::default()) {
+    let actual = match expand(text, '\\', &variables, Mode::default(), &budget()) {
         Ok(expanded) => expanded.text,
         Err(error) => format!("error: {}", error.cause),
     };
@@ -101,21 +105,21 @@ fn bad_forms() {
 
 #[test]
 fn the_error_names_the_whole_word() {
-    let error = expand("a\"${}\"", '\\', &variables, Mode::default()).unwrap_err();
+    let error = expand("a\"${}\"", '\\', &variables, Mode::default(), &budget()).unwrap_err();
     let expect = r#"failed to process "a\"${}\"": syntax error: bad substitution"#;
     assert_eq!(error.to_string(), expect);
 }
 
 #[test]
 fn a_backtick_can_be_the_escape() {
-    let expanded = expand(r"c:\dir\`$v", '`', &variables, Mode::default()).unwrap();
+    let expanded = expand(r"c:\dir\`$v", '`', &variables, Mode::default(), &budget()).unwrap();
     assert_eq!(expanded.text, r"c:\dir\$v");
 }
 
 #[test]
 fn names_are_told_once_in_order_of_use() {
     let text = "$b $v ${a:-$b} $a ${v+x}";
-    let expanded = expand(text, '\\', &variables, Mode::default()).unwrap();
+    let expanded = expand(text, '\\', &variables, Mode::default(), &budget()).unwrap();
     assert_eq!(expanded.used, ["v"]);
     assert_eq!(expanded.unset, ["b", "a"]);
 }
@@ -123,7 +127,7 @@ fn names_are_told_once_in_order_of_use() {
 #[test]
 fn words_split_at_blanks_outside_quotes() {
     let words = |text: &str| {
-        expand_words(text, '\\', &variables, Mode::default()).map(|it| it.words).unwrap()
+        expand_words(text, '\\', &variables, Mode::default(), &budget()).map(|it| it.words).unwrap()
     };
     assert_eq!(words("$ports"), ["80", "443/udp"]);
     assert_eq!(words("8$ports '1 2'\\ 3 $none"), ["880", "443/udp", "1 2 3"]);
@@ -134,7 +138,7 @@ fn words_split_at_blanks_outside_quotes() {
 #[test]
 fn raw_modes_keep_what_they_say() {
     let all = Mode { raw_quotes: true, raw_escapes: true, skip_unset: true, ignore_quotes: false };
-    let keep = |text: &str| expand(text, '\\', &|_| None, all).unwrap().text;
+    let keep = |text: &str| expand(text, '\\', &|_| None, all, &budget()).unwrap().text;
     let text = r#"'a' "b \" $c" \d $e ${f} ${g:-h} ${i//j/k} ${l#m\*}"#;
     assert_eq!(keep(text), text);
 }
@@ -142,7 +146,7 @@ fn raw_modes_keep_what_they_say() {
 #[test]
 fn heredoc_bodies_keep_quotes() {
     let body = "it's \"$v\" \\$v \\\\ \\n ${none:-'x'}\n";
-    let expanded = expand_heredoc(body, &variables).unwrap();
+    let expanded = expand_heredoc(body, &variables, &budget()).unwrap();
     assert_eq!(expanded.text, "it's \"value\" $v \\ n 'x'\n");
 }
 
@@ -164,7 +168,7 @@ fn forms_nest_to_any_depth() {
     let depth = 1 << 17;
     let nest = |open: &str, close: &str| format!("{}x{}", open.repeat(depth), close.repeat(depth));
     let check = |text: &str, expect: Result<&str, WordErrorKind>| {
-        let actual = expand(text, '\\', &variables, Mode::default());
+        let actual = expand(text, '\\', &variables, Mode::default(), &budget());
         let actual = actual.map(|it| it.text).map_err(|error| error.cause);
         // The texts are too long to be shown.
         assert!(actual.as_deref() == expect.as_ref().map(|it| *it), "{}", &text[..10]);
@@ -180,14 +184,15 @@ fn forms_nest_to_any_depth() {
     check(&"${n/".repeat(depth), Err(WordErrorKind::MissingSlash));
     let kept = nest("${n:-", "}");
     let skip = Mode { skip_unset: true, ..Mode::default() };
-    assert!(expand(&kept, '\\', &variables, skip).unwrap().text == kept);
+    assert!(expand(&kept, '\\', &variables, skip, &budget()).unwrap().text == kept);
 }
 
 #[test]
 fn work_is_bounded_whatever_is_nested() {
     let large = "x".repeat(1 << 20);
     let lookup = |name: &str| Some(if name == "v" { large.clone() } else { "x".to_owned() });
-    let cause = |text: &str| expand(text, '\\', &lookup, Mode::default()).unwrap_err().cause;
+    let cause =
+        |text: &str| expand(text, '\\', &lookup, Mode::default(), &budget()).unwrap_err().cause;
     assert_eq!(cause(&"${v#$v}".repeat(1 << 16)), WordErrorKind::TooExpensive);
     let depth = 1 << 13;
     let deep = format!("{}$v{}", "${x/x/".repeat(depth), "}".repeat(depth));
@@ -198,7 +203,7 @@ fn work_is_bounded_whatever_is_nested() {
 fn size_is_bounded() {
     let large = "x".repeat(MAX_SIZE / 2 + 1);
     let lookup = |_: &str| Some(large.clone());
-    let cause = |text| expand(text, '\\', &lookup, Mode::default()).unwrap_err().cause;
+    let cause = |text| expand(text, '\\', &lookup, Mode::default(), &budget()).unwrap_err().cause;
     assert_eq!(cause("$a$a"), WordErrorKind::TooLarge);
     assert_eq!(cause("${a//x/$a}"), WordErrorKind::TooLarge);
     assert_eq!(cause(&format!("${{a//{}y/}}", "*x".repeat(50))), WordErrorKind::TooExpensive);
@@ -207,15 +212,15 @@ fn size_is_bounded() {
 proptest! {
     #[test]
     fn any_text_is_processed_or_refused(text in "[a${}:/#%*?\\\\\"' <`+-]{0,40}") {
-        let _ = expand_words(&text, '\\', &variables, Mode::default());
-        let _ = expand_words(&text, '`', &variables, Mode::default());
-        let _ = expand_heredoc(&text, &variables);
+        let _ = expand_words(&text, '\\', &variables, Mode::default(), &budget());
+        let _ = expand_words(&text, '`', &variables, Mode::default(), &budget());
+        let _ = expand_heredoc(&text, &variables, &budget());
     }
 
     #[test]
     fn single_quotes_give_back_any_text(text in "[^']{0,20}") {
         let quoted = format!("'{text}'");
-        let expanded = expand(&quoted, '\\', &variables, Mode::default());
+        let expanded = expand(&quoted, '\\', &variables, Mode::default(), &budget());
         prop_assert_eq!(expanded.unwrap().text, text);
     }
 }

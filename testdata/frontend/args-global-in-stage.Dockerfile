@@ -1,0 +1,12 @@
+ARG BASE=busybox TAG=latest FULL=$BASE:$TAG
+ARG NEVER
+FROM $FULL AS one
+RUN echo $BASE
+ARG BASE
+ARG TAG=own
+ARG NEVER
+RUN echo $BASE
+FROM one
+RUN echo $BASE
+ARG FULL
+RUN echo $FULL

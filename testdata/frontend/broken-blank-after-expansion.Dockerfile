@@ -1,0 +1,7 @@
+FROM busybox
+ENV $X=1
+LABEL ""=1
+ARG $X=1
+VOLUME $X
+STOPSIGNAL $X
+EXPOSE 80/$X

@@ -1,0 +1,2 @@
+FROM busybox AS Base
+#: --build-arg BUILDKIT_DOCKERFILE_CHECK=error=true

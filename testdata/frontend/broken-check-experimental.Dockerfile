@@ -1,0 +1,4 @@
+# check=experimental=all;error=true
+# wrong words
+ARG A
+FROM busybox

@@ -1,0 +1,2 @@
+# check=skip=A; error=true
+FROM busybox

@@ -1,0 +1,21 @@
+FROM busybox
+ENV A=${}
+ENV A=${:x}
+ENV A=${{x}
+ENV A=${x
+ENV A=${x:-y
+ENV A=${x#y
+ENV A=${x/y}
+ENV A=${x:=y}
+ENV A=${x^}
+ENV A=${x:#y}
+ENV A=${.}
+ENV A=${x#\a}
+ENV A=${x:-'y
+ENV A="x
+ENV A='x
+LABEL a=${x:?}
+LABEL a=${x?gone}
+ENV e=
+LABEL a=${e:?}
+WORKDIR ${a b}

@@ -1,6 +1,0 @@
-FROM busybox
-EXPOSE seventy
-EXPOSE 80/x
-EXPOSE h:80
-EXPOSE 70000
-EXPOSE 9-3

@@ -1,0 +1,6 @@
+FROM busybox
+# check=skip=JSONArgsRecommended;error=true
+CMD x
+# a comment
+# check=skip=all
+CMD y

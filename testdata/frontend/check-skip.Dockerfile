@@ -1,0 +1,4 @@
+# check=skip=StageNameCasing,MaintainerDeprecated
+FROM busybox AS Base
+MAINTAINER x
+CMD y

@@ -1,0 +1,3 @@
+FROM busybox
+from scratch AS b
+Run x

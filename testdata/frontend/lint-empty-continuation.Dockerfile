@@ -1,0 +1,8 @@
+FROM busybox
+RUN a \
+
+  b
+COPY <<x \
+
+  /x
+x

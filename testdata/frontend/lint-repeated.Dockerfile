@@ -1,0 +1,9 @@
+FROM busybox AS a
+CMD ["x"]
+CMD ["y"]
+ENTRYPOINT ["x"]
+HEALTHCHECK NONE
+ENTRYPOINT ["y"]
+HEALTHCHECK CMD x
+FROM a
+CMD ["z"]

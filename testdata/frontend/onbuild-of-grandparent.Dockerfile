@@ -1,0 +1,8 @@
+FROM busybox AS a
+ONBUILD ENV X=1
+ONBUILD WORKDIR sub
+FROM a AS b
+ONBUILD RUN echo $X
+FROM b AS c
+FROM c
+RUN true

@@ -1,0 +1,7 @@
+FROM busybox
+WORKDIR a b
+WORKDIR ../..
+WORKDIR .
+WORKDIR //x//y/
+WORKDIR "$NONE"
+WORKDIR c/

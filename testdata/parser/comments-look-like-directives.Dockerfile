@@ -1,0 +1,6 @@
+FROM busybox
+# escape=`
+# syntax=x
+RUN a \
+# check=skip=all
+ b

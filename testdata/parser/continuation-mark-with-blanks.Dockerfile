@@ -1,0 +1,7 @@
+FROM busybox
+RUN a \ 	 
+  b
+RUN c \\ 
+
+RUN d\ e\
+ f

@@ -1,0 +1,4 @@
+FROM busybox
+COPY a<<b /x
+COPY <<<c /y
+COPY \<<d /z

@@ -1,0 +1,5 @@
+ # check=skip=all
+  # escape=`
+FROM busybox AS Base
+RUN a `
+  b

@@ -1,0 +1,5 @@
+# check=
+# escape=`
+FROM busybox
+RUN a \
+ b

@@ -1,0 +1,4 @@
+FROM busybox
+ENV a b=c
+ENV d= e=f
+ENV "g h"=i "j"=k

@@ -1,0 +1,4 @@
+FROM busybox
+ENV a=b \
+ENV c="d" e=\  f=g
+LABEL h=i\

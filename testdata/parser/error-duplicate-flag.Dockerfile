@@ -1,2 +1,0 @@
-FROM a
-COPY --chown=1 --chown=2 a b

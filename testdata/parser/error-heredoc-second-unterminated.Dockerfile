@@ -1,0 +1,6 @@
+FROM a
+RUN <<A <<B
+a
+A
+b
+USER u

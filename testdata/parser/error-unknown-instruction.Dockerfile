@@ -1,5 +1,0 @@
-FROM a
-RUNN true
-rum x
-Foo bar
-USER u

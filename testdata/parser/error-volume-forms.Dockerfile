@@ -1,0 +1,4 @@
+FROM a
+VOLUME [ ]
+VOLUME ["/a", 1]
+VOLUME ["", "/b", " "]

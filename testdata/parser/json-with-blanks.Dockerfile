@@ -1,0 +1,7 @@
+FROM busybox
+RUN   [ "a" ,\
+  "b" ]  
+VOLUME	["/x"]
+SHELL ["/bin/sh",\
+# in between
+ "-c"]

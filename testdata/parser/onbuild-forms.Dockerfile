@@ -1,0 +1,8 @@
+FROM busybox
+ONBUILD   RUN   a   b
+ONBUILD run ["a", "b"]
+ONBUILD ENV a=$b
+ONBUILD ADD --chown=1 x /y
+ONBUILD HEALTHCHECK --interval=1s CMD x
+ONBUILD SHELL ["x"]
+ONBUILD MAINTAINERS x

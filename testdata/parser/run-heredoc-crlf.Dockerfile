@@ -1,0 +1,7 @@
+FROM busybox
+RUN <<EOF
+a
+
+b \
+EOF
+USER u

@@ -1,0 +1,5 @@
+FROM busybox
+USER a:b c
+WORKDIR /a b  c
+STOPSIGNAL SIGKILL
+MAINTAINER "a" <b>, 'c'
