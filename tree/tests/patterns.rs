@@ -46,7 +46,7 @@ fn any_pattern() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         12 => any_piece(),
         2 => Just("**".to_owned()),
-        1 => select(vec![".", "..", ""]).prop_map(str::to_owned),
+        1 => select(vec![".", "..", "", "\t"]).prop_map(str::to_owned),
     ];
     let parts = prop::collection::vec(part, 1..4);
     (select(vec!["", "", "", "/", "./"]), parts, select(vec!["", "", "", "/"]))

@@ -128,8 +128,13 @@ pub(crate) fn read(text: &str) -> Option<Vec<Rule>> {
         if pattern.len() > 1 && pattern.starts_with('/') {
             pattern.remove(0);
         }
-        // The matcher cleans once more, now with the `!`: `!/` is a lone `!`, and `!..` a name that `..` removes.
-        let text = if negated { clean(&format!("!{pattern}")) } else { pattern };
+        // The matcher trims and cleans once more, now with the `!`: `!/` is a lone `!`, `!..` a name that `..` removes,
+        // and what is blank before a last `/` goes too.
+        let text = if negated { format!("!{pattern}") } else { pattern };
+        if text.trim().is_empty() {
+            continue;
+        }
+        let text = clean(text.trim());
         let (negated, pattern) = match text.strip_prefix('!') {
             Some("") => return None,
             Some(rest) => (true, rest.to_owned()),
