@@ -125,6 +125,7 @@ impl Store {
             let graph = Graph::read(transaction, floor, limits.all).map_err(at)?;
             let plan = graph.plan(&limits, &mounts);
             plan.delete(transaction).map_err(at)?;
+            crate::why::note_gone(transaction).map_err(at)?;
             inner.take_files(transaction, database, &plan, bin)?;
             Ok(plan.freed())
         })?;

@@ -32,6 +32,7 @@ use tree::Packed;
 use tree::codec::{Codec, Compressor, HashReader, HashWriter};
 use tree::layer::LayerDir;
 use tree::stack::Stack;
+use tree::trace;
 
 use crate::blob::BlobFile;
 use crate::error::{At, CacheError};
@@ -269,6 +270,7 @@ impl Layer {
         if let Some(diff_id) = self.known().diff_id {
             return Ok(diff_id);
         }
+        let _span = self.span("hash", || "tar".to_owned());
         let mut out = HashWriter::new(io::sink());
         self.write_tar(&mut out)?;
         let (_, hash, size) = out.finish();
@@ -330,6 +332,7 @@ impl Layer {
                 return Ok(blob.descriptor);
             }
         }
+        let _span = self.span("compress", || codec_name(codec));
         let ingest = self.0.store.ingest()?;
         let compressor =
             Compressor::new(ingest, codec).map_err(|error| self.failed("compress", error))?;
@@ -372,6 +375,11 @@ impl Layer {
         let tar = fs::File::open(blob.path()).at(&blob.path())?.into_parts().0;
         let packed = Packed::decode(&bytes, tar).map_err(|error| self.failed("read", error))?;
         Ok(self.known().packed.get_or_insert(packed).clone())
+    }
+
+    /// Time spent on the layer, for a trace.
+    fn span(&self, kind: &'static str, what: impl FnOnce() -> String) -> trace::Span {
+        trace::span(kind, || format!("{} of layer {}", what(), self.0.id))
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -492,6 +500,7 @@ impl Layer {
 
     /// Brings a blob from its origin into the store.
     fn fetch(&self, blob: &KnownBlob) -> Result<BlobFile, CacheError> {
+        let _span = self.span("fetch", || format!("blob {}", blob.descriptor.digest));
         let store = &self.0.store;
         let digest = blob.descriptor.digest;
         // Layers that lie over different ones may share a blob.
@@ -523,6 +532,7 @@ impl Layer {
 
     /// Makes the folder from a blob.
     fn unpack(&self) -> Result<(), CacheError> {
+        let _span = self.span("unpack", || "files".to_owned());
         let store = &self.0.store.0;
         let (aside, diff_id, size) = match self.unpack_packed()? {
             Some(unpacked) => unpacked,

@@ -35,6 +35,7 @@ mod records;
 mod reference;
 mod removal;
 mod store;
+mod why;
 mod workspace;
 
 pub use blob::{BlobFile, BlobReader, Ingest, Spool};
@@ -48,4 +49,5 @@ pub use mount::{CacheMount, CacheMountRequest, Sharing};
 pub use records::{Link, NewResult, Records, StoredResult};
 pub use reference::Ref;
 pub use store::{BlobProvider, Store, StoreOptions, Unfinished};
+pub use why::{BuildNote, NewNote, Note, NoteOf};
 pub use workspace::{Workspace, WorkspaceKind, WorkspaceRoot};

@@ -12,6 +12,7 @@ use fs_err::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use tree::trace;
 
 use crate::error::{At, CacheError};
 use crate::key::KeyBuilder;
@@ -31,6 +32,8 @@ pub(crate) enum Mode {
 pub(crate) struct Place {
     file: PathBuf,
     byte: i64,
+    /// What a trace calls it; empty without one.
+    shown: String,
 }
 
 impl Place {
@@ -40,7 +43,8 @@ impl Place {
         let start = hash.0.first_chunk().copied().unwrap_or_default();
         // The byte after it must have a number too.
         let byte = (u64::from_le_bytes(start) >> 2).cast_signed();
-        Self { file: root.join("locks/names"), byte }
+        let shown = if trace::is_on() { format!("{kind} {name}") } else { String::new() };
+        Self { file: root.join("locks/names"), byte, shown }
     }
 }
 
@@ -53,6 +57,13 @@ pub struct Lock {
 impl Lock {
     /// Waits for the lock of a name.
     pub(crate) fn wait(place: &Place, mode: Mode) -> Result<Self, CacheError> {
+        // Waiting shows in a trace only when there is any.
+        if trace::is_on()
+            && let Some(lock) = Self::attempt(place, mode)?
+        {
+            return Ok(lock);
+        }
+        let _waiting = waiting_for(place);
         let file = open(&place.file)?;
         let range = range(place, mode);
         loop {
@@ -70,10 +81,12 @@ impl Lock {
         mode: Mode,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Self, CacheError> {
+        let mut waiting = None;
         loop {
             if let Some(lock) = Self::attempt(place, mode)? {
                 return Ok(lock);
             }
+            waiting.get_or_insert_with(|| waiting_for(place));
             if cancelled() {
                 return Err(CacheError::Cancelled(place.file.display().to_string()));
             }
@@ -95,6 +108,11 @@ impl Lock {
             Err(errno) => Err(std::io::Error::from(errno)).at(&place.file),
         }
     }
+}
+
+/// Time spent on waiting for whoever holds a lock.
+fn waiting_for(place: &Place) -> trace::Span {
+    trace::span("wait", || format!("for the lock {}", place.shown))
 }
 
 fn range(place: &Place, mode: Mode) -> libc::flock {

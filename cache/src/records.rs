@@ -137,7 +137,8 @@ impl Records for Store {
                 }));
             }
             self.0.write(|transaction| {
-                transaction.execute("DELETE FROM result WHERE id = ?1", [row.id])
+                transaction.execute("DELETE FROM result WHERE id = ?1", [row.id])?;
+                crate::why::note_gone(transaction)
             })?;
         }
         Ok(None)

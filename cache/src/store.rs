@@ -165,6 +165,7 @@ impl Store {
     /// # Errors
     /// When the file system fails.
     pub fn sync(&self) -> Result<(), CacheError> {
+        let _span = tree::trace::span("sync", || "store".to_owned());
         let inner = &self.0;
         let _turn = Lock::wait(&inner.lock_place("store", "sync"), Mode::Exclusive)?;
         // What is written or changed while the disk is busy stays doubtful: it leaves the middle state.
@@ -244,6 +245,7 @@ impl Inner {
         &self,
         body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, CacheError> {
+        let _span = tree::trace::span("records", || "write".to_owned());
         self.database()?.as_mut().expect("opened just above").write(body)
     }
 

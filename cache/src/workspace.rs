@@ -158,6 +158,7 @@ impl Workspace {
     /// # Errors
     /// When the file system or database fails.
     pub fn commit(self, meta: &LayerMeta) -> Result<Layer, CacheError> {
+        let _span = tree::trace::span("keep layer", || meta.description.clone());
         if self.copied {
             self.extract()?;
         }

@@ -67,7 +67,7 @@ pub(crate) struct BuildArgs {
     /// Ask the registry for base images even if the image store has them
     #[arg(long)]
     pub(crate) pull: bool,
-    /// How progress is shown: auto, plain, tty, quiet, none
+    /// How progress is shown: auto, plain, tty, quiet, rawjson (a JSON object per line), none
     #[arg(long, value_name = "MODE", env = "BUILDKIT_PROGRESS")]
     pub(crate) progress: Option<String>,
     /// Print only the image id
@@ -127,6 +127,12 @@ pub(crate) struct BuildArgs {
     /// Attach a bill of materials to the image: false
     #[arg(long, value_name = "SPEC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) sbom: Option<String>,
+    /// Tell why each step ran, and which build made what was cached
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// Write where the time goes to this file, for the viewers of Chrome and Perfetto; `-` is standard output
+    #[arg(long, value_name = "PATH")]
+    pub(crate) trace: Option<PathBuf>,
     /// Show more when something fails
     #[arg(short = 'D', long)]
     pub(crate) debug: bool,
@@ -170,10 +176,6 @@ pub(crate) struct LaterArgs {
     cpuset_mems: Option<String>,
     #[arg(long = "isolation", hide = true)]
     isolation: Option<String>,
-    #[arg(long = "explain", hide = true)]
-    explain: bool,
-    #[arg(long = "trace", hide = true)]
-    trace: Option<PathBuf>,
     #[arg(long = "secret-guard", hide = true)]
     secret_guard: Option<String>,
     #[arg(long = "verify", hide = true)]
@@ -213,7 +215,7 @@ impl BuildArgs {
         let isolation = later.isolation.as_deref().is_some_and(|value| {
             !matches!(value, "auto" | "root" | "default" | "process" | "hyperv")
         });
-        let table: [(&str, bool); 22] = [
+        let table = [
             ("--attest", list(&later.attest)),
             ("--provenance", !is_off(&self.provenance)),
             ("--sbom", !is_off(&self.sbom)),
@@ -231,8 +233,6 @@ impl BuildArgs {
             ("--cpuset-cpus", later.cpuset_cpus.is_some()),
             ("--cpuset-mems", later.cpuset_mems.is_some()),
             ("--isolation", isolation),
-            ("--explain", later.explain),
-            ("--trace", later.trace.is_some()),
             ("--secret-guard", later.secret_guard.is_some()),
             ("--verify", later.verify),
             ("--source-date-epoch", later.source_date_epoch.is_some()),

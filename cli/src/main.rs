@@ -6,6 +6,7 @@
 mod args;
 mod commands;
 mod excerpt;
+mod explain;
 mod git;
 mod inputs;
 mod look;
@@ -14,8 +15,10 @@ mod progress;
 mod report;
 mod signals;
 mod syntax;
+mod trace;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
@@ -23,6 +26,7 @@ use crate::args::{BuildArgs, COMMANDS, RESERVED};
 use crate::report::{Exit, Failure};
 
 fn main() -> ExitCode {
+    let began = Instant::now();
     sandbox::maybe_run_zygote();
     sandbox::raise_descriptor_limit();
     let mut words: Vec<std::ffi::OsString> = std::env::args_os().collect();
@@ -35,7 +39,7 @@ fn main() -> ExitCode {
         Err(Failure::new(Exit::Usage, format!("the command `build {first}` is not supported yet"))
             .hint(format!("a context folder of that name is written `./{first}`")))
     } else {
-        parse::<BuildArgs>(&words).and_then(commands::build::run)
+        parse::<BuildArgs>(&words).and_then(|args| commands::build::run(args, began))
     };
     outcome.unwrap_or_else(|failure| report::fail(&failure)).into()
 }

@@ -28,7 +28,7 @@ impl Interrupted {
 }
 
 /// Cancels steps and transfers when the user asks to stop; `discard` removes what is half written if the
-/// build does not end in time.
+/// build does not end in time, `last` is done before the program is ended.
 ///
 /// # Errors
 /// When the handlers cannot be installed.
@@ -36,6 +36,7 @@ pub(crate) fn watch(
     cancel: Cancel,
     transfers: registry::Cancel,
     discard: impl Fn() + Send + Clone + 'static,
+    last: impl Fn() + Send + Clone + 'static,
 ) -> std::io::Result<Interrupted> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let interrupted = Interrupted::default();
@@ -43,15 +44,17 @@ pub(crate) fn watch(
     std::thread::spawn(move || {
         for _ in signals.forever() {
             if flag.swap(true, Ordering::SeqCst) {
+                last();
                 std::process::exit(Exit::Interrupted as i32);
             }
             cancel.cancel();
             transfers.cancel();
-            let discard = discard.clone();
+            let (discard, last) = (discard.clone(), last.clone());
             std::thread::spawn(move || {
                 std::thread::sleep(PATIENCE);
                 std::thread::spawn(discard);
                 std::thread::sleep(TIDYING);
+                last();
                 std::process::exit(Exit::Interrupted as i32);
             });
         }

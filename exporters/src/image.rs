@@ -153,6 +153,7 @@ pub fn assemble(
     options: &ImageOptions,
     content: Content,
 ) -> Result<Image, ExportError> {
+    let _span = tree::trace::span("assemble", || "image".to_owned());
     let mut annotations = result.annotations.clone();
     annotations.0.extend(options.annotations.0.iter().cloned());
     let with_index = result.index || result.platforms.len() != 1;

@@ -54,6 +54,7 @@ pub fn write_tar(
     flavor: Flavor,
     destination: Destination,
 ) -> Result<Exported, ExportError> {
+    let _span = tree::trace::span("write", || "archive".to_owned());
     let documents = Documents::of(image, names, flavor)?;
     let layers = image.layers();
     destination.write(&image.stop, |out| {

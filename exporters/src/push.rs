@@ -9,6 +9,7 @@ use std::io;
 use cache::Store;
 use llb::Reference;
 use registry::Client;
+use tree::trace;
 
 use crate::blobs::{LayerBlob, in_parallel};
 use crate::image::Document;
@@ -83,6 +84,7 @@ impl Push<'_> {
                 Ok(Box::new(blob.open().map_err(io::Error::other)?))
             };
             let mount_from = self.sibling.or(origin.as_ref());
+            let _span = trace::span("push", || format!("blob {}", layer.descriptor.digest));
             self.client
                 .push_blob(&self.repository, &layer.descriptor, content, mount_from)
                 .map(drop)
@@ -113,6 +115,7 @@ impl Push<'_> {
     }
 
     fn document(&self, place: &Reference, document: &Document) -> Result<(), Cause> {
+        let _span = trace::span("push", || format!("manifest {place}"));
         self.client.push_manifest(place, &document.descriptor.media_type, &document.bytes)?;
         Ok(())
     }

@@ -68,6 +68,36 @@ pub enum Event {
         /// Where in the source.
         range: Vec<SourceRange>,
     },
+    /// What is known of the outcome of a vertex, when the user has asked.
+    Explained(Explanation),
+}
+
+/// Why a vertex ran, or where its result came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// Which.
+    pub vertex: Digest,
+    /// Its name for the user.
+    pub name: String,
+    /// Whether its result was found, so that it did not run.
+    pub cached: bool,
+    /// What kind of reason, in one word for programs.
+    pub reason: &'static str,
+    /// The reason in words, without the name.
+    pub text: String,
+    /// The build that made the result that was found, or the one that the step was compared with.
+    pub build: Option<MadeBy>,
+}
+
+/// A build of before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MadeBy {
+    /// Its id; empty when it is not known.
+    pub id: String,
+    /// When it made what it made.
+    pub at: SystemTime,
+    /// What its user called the result, such as `-t app:1.0`; empty when that is not known.
+    pub label: String,
 }
 
 /// How a vertex failed.

@@ -22,6 +22,7 @@ pub mod platform;
 pub mod reference;
 pub mod suggest;
 pub mod url;
+pub mod variable;
 
 pub use definition::{Definition, Edge, SourceInfo, SourceRange, Vertex, VertexMetadata};
 pub use digest::{ChainId, DiffId, Digest};

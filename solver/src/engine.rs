@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cache::{Key, Lock, Ref, Spool, Store, StoreOptions, WorkspaceKind};
+use llb::event::Explanation;
 use llb::op::SourceOp;
 use llb::{Definition, Digest, Edge, EventSink, Platform};
 use sandbox::{Cancel, Sandbox};
@@ -16,6 +17,7 @@ use tree::layer::Encoding;
 
 use crate::check;
 use crate::error::{OpError, SolveError};
+use crate::explain::{BuildLabel, Told};
 use crate::image::{ImageFacts, Providers};
 use crate::op::source::Downloads;
 use crate::op::source::git::{Answers, GitOptions};
@@ -117,6 +119,7 @@ impl Engine {
                 archives: Mutex::default(),
                 told: Mutex::default(),
                 reset: Mutex::default(),
+                told_why: Told::default(),
             },
         }
     }
@@ -129,6 +132,7 @@ impl EngineInner {
         if let Some(sandbox) = slot.as_ref() {
             return Ok(Arc::clone(sandbox));
         }
+        let _span = tree::trace::span("start", || "process that starts steps".to_owned());
         let sandbox = Arc::new(Sandbox::start()?);
         *slot = Some(Arc::clone(&sandbox));
         Ok(sandbox)
@@ -159,6 +163,8 @@ pub(crate) struct JobInner {
     pub(crate) told: Mutex<HashSet<Digest>>,
     /// Cache mounts that this job has emptied.
     reset: Mutex<HashSet<String>>,
+    /// What the build is called, and what it has explained.
+    pub(crate) told_why: Told,
 }
 
 impl Job {
@@ -193,6 +199,17 @@ impl Job {
             })?);
         }
         Ok(trees)
+    }
+
+    /// Says what the build is called. Without this nothing is explained, nor noted for later builds; only the first call
+    /// counts.
+    pub fn label(&self, label: BuildLabel) {
+        self.inner.told_why.set(label);
+    }
+
+    /// Why the steps of all solves so far ran, or who made what was found, if the build's label asks for that.
+    pub fn explanations(&self) -> Vec<Explanation> {
+        self.inner.told_why.explanations()
     }
 
     /// Takes an archive, which the source `archive://…` with the returned digest then stands for, as long as the job

@@ -82,6 +82,16 @@ pub(crate) trait Facts {
 /// Hashes what is selected of an input.
 pub(crate) type ContentKey<'c> = dyn Fn(Edge, &InputMap) -> Result<Option<Key>, OpError> + 'c;
 
+/// The selector of a key that stands for content.
+fn content_selector() -> Key {
+    KeyBuilder::new("content-selector.v1").finish()
+}
+
+/// Whether the key of an input stands for its content, by its selector.
+pub(crate) fn is_content(selector: &Key) -> bool {
+    *selector == content_selector()
+}
+
 /// What is known of each vertex of one solve.
 pub(crate) struct Known<'a> {
     definition: &'a Definition,
@@ -224,7 +234,7 @@ impl<'a> Known<'a> {
                 None => self.content_of(*edge, input, content)?,
             };
             if let Some(key) = key {
-                let entry = (key, KeyBuilder::new("content-selector.v1").finish());
+                let entry = (key, content_selector());
                 find.insert(0, entry);
                 keep.insert(0, entry);
             }

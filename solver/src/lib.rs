@@ -6,12 +6,13 @@
 //! ```
 //!
 //! `scheduler` decides what is next, `known` by which keys a vertex is found, `solve` does the work on
-//! threads, `op` knows each kind of op.
+//! threads, `op` knows each kind of op. `explain` says why a step ran.
 
 mod cache_key;
 mod check;
 mod engine;
 mod error;
+mod explain;
 mod graph;
 mod image;
 mod known;
@@ -20,10 +21,12 @@ mod op;
 mod scheduler;
 mod session;
 mod solve;
+mod timeline;
 mod value;
 
 pub use engine::{Engine, EngineOptions, Job};
 pub use error::{OpError, SolveError, chain};
+pub use explain::BuildLabel;
 pub use image::{ImageLocation, ResolvedImage};
 pub use layout::LayoutPick;
 pub use op::missing::MissingPart;

@@ -15,15 +15,18 @@ use cache::{Key, KeyBuilder, NewResult, Records, StoredResult};
 use llb::event::VertexError;
 use llb::op::SourceOp;
 use llb::{Definition, Digest, Edge, Event, Op};
+use tree::trace;
 
 use crate::cache_key::InputMap;
 use crate::engine::JobInner;
 use crate::error::{OpError, SolveError, chain};
+use crate::explain::{self, Diary};
 use crate::graph;
 use crate::known::{Facts, Known, VertexKeys};
 use crate::op;
 use crate::scheduler::{Action, Input, Scheduler};
-use crate::value::Value;
+use crate::timeline::Timeline;
+use crate::value::{Memory, Value};
 
 /// What takes longer to hash than this is not hashed twice.
 const WORTH_KEEPING: Duration = Duration::from_millis(3);
@@ -48,6 +51,8 @@ pub(crate) struct Solve<'a> {
     /// Vertices for which a folder of the user's changed while they read it.
     unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
+    timeline: Timeline<'a>,
+    pub(crate) diary: Diary,
 }
 
 /// What is known when the records are asked.
@@ -88,6 +93,8 @@ impl<'a> Solve<'a> {
             leads_to_step: graph::below_steps(definition),
             unsteady: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
+            timeline: Timeline::new(definition),
+            diary: Diary::new(count),
         }
     }
 
@@ -141,6 +148,7 @@ impl<'a> Solve<'a> {
                 begin(actions, &scheduler);
             }
         });
+        explain::conclude(&self);
         let values: Option<Vec<Value>> = targets
             .iter()
             .map(|target| self.values[target.vertex].get()?.get(target.output).cloned())
@@ -171,6 +179,7 @@ impl<'a> Solve<'a> {
     }
 
     fn perform(&self, action: Action) -> Input {
+        let _turn = self.timeline.begin(action);
         let (vertex, outcome) = match action {
             Action::Lookup(vertex) => (vertex, self.lookup(vertex)),
             Action::LookupWithInputs(vertex) => (vertex, self.lookup_with_inputs(vertex)),
@@ -256,7 +265,7 @@ impl<'a> Solve<'a> {
     fn load(&self, vertex: usize, keys: &VertexKeys, look: Look) -> Result<bool, OpError> {
         let records = &self.job.engine.store;
         let mut settled = keys.clone();
-        let mut values = Vec::new();
+        let (mut values, mut first) = (Vec::new(), None);
         for (number, output) in keys.outputs.iter().enumerate() {
             let mut newest: Option<(Key, StoredResult)> = None;
             for key in &output.lookup {
@@ -267,12 +276,12 @@ impl<'a> Solve<'a> {
                 }
             }
             let Some((key, result)) = newest else { return Ok(false) };
+            first.get_or_insert((key, result.created));
             settled.choose(number, key);
             values.push(Value::Tree(result.reference));
         }
-        if values.is_empty() {
-            return Ok(false);
-        }
+        let Some((key, created)) = first else { return Ok(false) };
+        self.diary.found(vertex, key, created);
         if look == Look::WithInputs && keys.renews {
             self.save(vertex, &settled, &values)?;
         } else if look == Look::WithInputs && keys.parents.iter().any(|parents| parents.len() > 1) {
@@ -301,7 +310,11 @@ impl<'a> Solve<'a> {
         }
         let mut log = Vec::new();
         let result = op::execute(self, vertex, &mut log);
-        let values = result.map_err(|error| Failure { vertex, error: Box::new(error), log })?;
+        let values = result.map_err(|error| {
+            self.diary.ran(vertex, &keys, false);
+            Failure { vertex, error: Box::new(error), log }
+        })?;
+        self.diary.ran(vertex, &keys, self.unsteady[vertex].get().is_none());
         if self.unsteady[vertex].get().is_some() {
             // Nobody knows what exactly was read: neither this nor what is built upon it is kept.
             self.finish(vertex, values, Some(VertexKeys::default()));
@@ -344,6 +357,21 @@ impl<'a> Solve<'a> {
     /// Key of the op of a vertex by itself.
     pub(crate) fn op_key(&self, vertex: usize) -> Key {
         self.known.map(vertex).op
+    }
+
+    /// Keys by which a vertex is known so far.
+    pub(crate) fn keys_of(&self, vertex: usize) -> Vec<Key> {
+        let output = self.known.keys(vertex).and_then(|keys| keys.outputs.first());
+        output
+            .into_iter()
+            .flat_map(|output| output.lookup.iter().chain(&output.save))
+            .copied()
+            .collect()
+    }
+
+    /// How an input of a vertex counts.
+    pub(crate) fn input_map(&self, vertex: usize, input: usize) -> Option<&InputMap> {
+        self.known.map(vertex).inputs.get(input)
     }
 
     /// Key of the content that a vertex, whose keys are all known, selects of an input; `None` when the input
@@ -400,8 +428,16 @@ impl<'a> Solve<'a> {
         {
             return Ok(Key(hash));
         }
+        let _span = trace::span("hash", || {
+            format!("files of {}", self.definition.vertex(edge.vertex).metadata.name)
+        });
         let began = Instant::now();
-        let view = value.view(&self.job.cancel)?;
+        let mut view = value.view(&self.job.cancel)?;
+        // Of a context the hashes are kept anyway.
+        let memory = known.is_some().then(|| Arc::new(Memory::of(Arc::clone(&view))));
+        if let Some(memory) = &memory {
+            view = Arc::clone(memory) as _;
+        }
         let mut key = KeyBuilder::new("content.v1");
         for selection in &map.content {
             let digest = tree::content::digest(view.as_ref(), selection).map_err(|error| {
@@ -411,6 +447,9 @@ impl<'a> Solve<'a> {
             key = key.bytes(&digest);
         }
         let key = key.finish();
+        if let Some(memory) = memory {
+            self.diary.remember(key, memory);
+        }
         if let Some((of, reference)) = known
             && began.elapsed() > WORTH_KEEPING
         {

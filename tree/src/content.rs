@@ -204,6 +204,26 @@ impl Walk<'_> {
     }
 }
 
+/// Hash of some files of one directory, as [`View::leaves`] may know it.
+pub(crate) fn files_digest(
+    view: &dyn View,
+    directory: &Path,
+    entries: &[&DirEntry],
+) -> Result<[u8; 32], TreeError> {
+    let filter = Filter::new(&[], &[])?;
+    let walk = Walk { view, filter: &filter, root: directory };
+    view.leaves(directory, entries, &|| walk.leaves(directory, entries))
+}
+
+/// Hash of what one path holds, without its mode and owner: bytes, target, device number, extended attributes.
+pub(crate) fn held_digest(
+    view: &dyn View,
+    path: &Path,
+    metadata: &Metadata,
+) -> Result<[u8; 32], TreeError> {
+    record(view, path, &Metadata { mode: 0, uid: 0, gid: 0, ..metadata.clone() })
+}
+
 /// Hashes one path without what is below it.
 fn record(view: &dyn View, path: &Path, metadata: &Metadata) -> Result<[u8; 32], TreeError> {
     let context = || TreeError::io("read", path);

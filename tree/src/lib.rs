@@ -13,6 +13,7 @@ pub mod diff;
 pub mod draft;
 pub mod error;
 pub mod layer;
+pub mod listing;
 pub mod node;
 mod packed;
 mod part;
@@ -25,6 +26,7 @@ pub mod sketch;
 pub mod stack;
 mod stop;
 pub mod tar;
+pub mod trace;
 mod walk;
 
 pub use data::FileData;

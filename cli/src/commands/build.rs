@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use exporters::Stop;
 use frontend::{
@@ -12,13 +12,15 @@ use frontend::{
     ResolvedImages,
 };
 use llb::event::VertexError;
+use llb::url::redacted;
 use llb::{Digest, Event, EventSink, Platform, Reference, SourceInfo};
 use parser::Dockerfile;
 use sandbox::Cancel;
 use solver::{Engine, Job, LayoutPick, OpError};
+use tree::trace::span;
 
 use crate::args::BuildArgs;
-use crate::commands::call::{Call, Images, report_warnings};
+use crate::commands::call::{Call, Images, report_warnings, send_warnings};
 use crate::commands::context::Origin;
 use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
@@ -26,28 +28,60 @@ use crate::commands::print_llb::Form;
 use crate::commands::{engine_options, op_failure, solve_failure};
 use crate::inputs::{DockerfileText, Given, ignore_file, secret};
 use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
-use crate::progress::{Mode, Progress};
+use crate::progress::{Mode, Progress, raw_warning};
 use crate::report::{Exit, Failure, chain, print, tell};
-use crate::{signals, syntax};
+use crate::trace::Trace;
+use crate::{explain, signals, syntax};
 
-/// Runs the command.
-pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
+/// Runs the command; the program began at `began`.
+pub(crate) fn run(args: BuildArgs, began: Instant) -> Result<Exit, Failure> {
     if let Some(flag) = args.unsupported() {
         return Err(Failure::new(Exit::Usage, format!("{flag} is not supported yet")));
     }
+    let trace = Trace::begin(args.trace.as_deref(), began)?;
+    let outcome = {
+        let _whole = span("build", String::new);
+        run_traced(args, &trace)
+    };
+    match (outcome, trace.write()) {
+        (Err(failure), Err(second)) => {
+            tell(format_args!("WARNING: {}", second.message));
+            Err(failure)
+        }
+        (Err(failure), _) | (_, Err(failure)) => Err(failure),
+        (done, Ok(())) => done,
+    }
+}
+
+fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
+    let mode = progress_mode(&args)?;
     for flag in args.without_effect() {
-        tell(format_args!("WARNING: {flag} has no effect"));
+        warn(mode, &format!("{flag} has no effect"));
     }
     let call = Call::parse(args.check, args.call.as_deref())?;
     let llb_form = Form::parse(&args)?;
     if let Some(answer) = call.and_then(Call::answer_at_once) {
         return answer;
     }
-    let mode = progress_mode(&args)?;
+    if args.explain && (call.is_some() || llb_form.is_some()) {
+        return Err(Failure::new(
+            Exit::Usage,
+            "--explain is about what a build did, and nothing is built here",
+        )
+        .hint("leave out --check, --call or --print-llb"));
+    }
     let mut origin = Origin::of(&args)?;
     let names = tags(&args.tags)?;
     let mut options = frontend_options(&args)?;
     let mut outputs = Outputs::parse(&args, &names, &options)?;
+    let prints = args.quiet || call.is_some() || llb_form.is_some() || outputs.uses_stdout();
+    if prints && Trace::is_stdout(args.trace.as_deref()) {
+        return Err(Failure::new(
+            Exit::Usage,
+            "the trace and something else cannot both be written to standard output",
+        )
+        .hint("give --trace a file"));
+    }
     if let Some(path) = &args.iidfile {
         outputs.check_iidfile()?;
         remove_if_there(path)?;
@@ -64,6 +98,7 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     };
     let secrets = secrets(&args.secrets)?;
 
+    let opening = span("open", || "contexts and store".to_owned());
     let mut root = engine_options(args.root.as_deref(), args.jobs);
     root.registry.hosts = outputs.hosts();
     let hashes = root.root.join("contexts");
@@ -102,14 +137,23 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
     let cancel = cancel()?;
     let unfinished = engine.store().unfinished();
-    let interrupted =
-        signals::watch(cancel.clone(), engine.transfers(), move || unfinished.discard()).map_err(
-            |error| Failure::new(Exit::Machine, format!("cannot watch for signals: {error}")),
-        )?;
+    let last = trace.clone();
+    let interrupted = signals::watch(
+        cancel.clone(),
+        engine.transfers(),
+        move || unfinished.discard(),
+        // What cannot be written then is lost with the rest.
+        move || drop(last.write()),
+    )
+    .map_err(|error| Failure::new(Exit::Machine, format!("cannot watch for signals: {error}")))?;
     let stop = cancel.clone();
     outputs.stop_when(&Stop::when(move || stop.is_cancelled()));
     let progress = Arc::new(Progress::start(mode));
     let job = engine.job(Arc::clone(&given) as _, Arc::clone(&progress) as _, cancel);
+    let label = explain::label(&args, source.as_ref().and_then(|source| source.path.as_deref()));
+    let id = label.id.clone();
+    job.label(label);
+    drop(opening);
     let settled = settle(&job, origin, at_hand, &args, &mut options);
     let built = settled.and_then(|Parsed { tree, info }| {
         let tree = tree?;
@@ -117,15 +161,32 @@ pub(crate) fn run(args: BuildArgs) -> Result<Exit, Failure> {
         let built = build(&engine, &job, &tree, &options, &outputs, progress.as_ref(), &info);
         built.map(|(build, exported)| (build, exported, info))
     });
+    if let (Ok((build, _, info)), Mode::RawJson) = (&built, mode) {
+        send_warnings(progress.as_ref(), &build.warnings, info);
+    }
+    let saving = span("save", || "hashes of the contexts".to_owned());
     given.save_hashes();
+    drop(saving);
+    let showing = span("wait", || "for the display".to_owned());
     progress.finish();
+    drop(showing);
+    let explanations = job.explanations();
+    if args.explain && !matches!(mode, Mode::Quiet | Mode::RawJson) {
+        tell(format_args!("\n{}", explain::text(&explanations).trim_end()));
+    }
     if interrupted.is_set() {
         return Err(Failure::new(Exit::Interrupted, "canceled"));
     }
-    let (build, exported, info) = built?;
+    let (build, mut exported, info) = built?;
+    if args.explain {
+        exported.explain(&explanations);
+    }
     report_warnings(&build.warnings, mode, args.debug, &info);
     warn_of_other_platforms(&build, &options, mode);
-    finish(&args, mode, &exported)
+    let outcome = finish(&args, mode, &id, &exported);
+    let _closing = span("close", || "store".to_owned());
+    drop((job, engine));
+    outcome
 }
 
 /// A Dockerfile that has been read, and what is wrong with it.
@@ -140,10 +201,11 @@ fn parsed(
     args: &BuildArgs,
     options: &mut Options,
 ) -> Result<Parsed, Failure> {
+    let _span = span("parse", || source.name.clone());
     options.filename.clone_from(&source.name);
     let directives = parser::directives(&source.text);
     if let Some(warning) = syntax::check(&options.build_args, directives.syntax.as_ref())? {
-        tell(format_args!("WARNING: {warning}"));
+        warn(progress_mode(args)?, &warning);
     }
     let info = source_info(source);
     Ok(Parsed { tree: parse(source, &info, args, options), info })
@@ -157,6 +219,7 @@ fn settle(
     args: &BuildArgs,
     options: &mut Options,
 ) -> Result<Parsed, Failure> {
+    let _span = at_hand.is_none().then(|| span("bring", || "context and Dockerfile".to_owned()));
     let brought = origin.settle(job, options)?;
     match (at_hand, brought) {
         (Some(at_hand), _) => Ok(at_hand),
@@ -177,8 +240,10 @@ fn build(
 ) -> Result<(Build, Exported), Failure> {
     let build = convert(job, tree, options, events, info)?;
     let edges: Vec<_> = build.targets.iter().filter_map(|target| target.result).collect();
-    let mut trees =
-        job.solve(&build.definition, &edges).map_err(|error| solve_failure(&error))?.into_iter();
+    let solving = span("solve", String::new);
+    let trees = job.solve(&build.definition, &edges).map_err(|error| solve_failure(&error))?;
+    drop(solving);
+    let mut trees = trees.into_iter();
     let mut results = Vec::new();
     for target in &build.targets {
         let tree = match target.result {
@@ -197,13 +262,12 @@ fn cancel() -> Result<Cancel, Failure> {
 
 fn progress_mode(args: &BuildArgs) -> Result<Mode, Failure> {
     let given = args.progress.as_deref().unwrap_or("auto");
-    if given == "rawjson" {
-        return Err(Failure::new(Exit::Usage, "--progress=rawjson is not supported yet"));
-    }
     let mode = Mode::parse(given).ok_or_else(|| {
         Failure::new(
             Exit::Usage,
-            format!("invalid progress mode `{given}`: want auto, plain, tty, quiet or none"),
+            format!(
+                "invalid progress mode `{given}`: want auto, plain, tty, quiet, rawjson or none"
+            ),
         )
     })?;
     match (args.quiet, given) {
@@ -289,6 +353,7 @@ fn convert(
     events: &dyn EventSink,
     info: &Arc<SourceInfo>,
 ) -> Result<Build, Failure> {
+    let _span = span("convert", || info.filename.clone());
     let options = &with_epoch(job, tree, options, info)?;
     let mut images = ResolvedImages::default();
     loop {
@@ -360,12 +425,14 @@ pub(crate) fn resolve(
         name: title,
         at: SystemTime::now(),
     });
+    let resolving = span("resolve", || redacted(&name).into_owned());
     let outcome = job.resolve_image(
         &location,
         &request.platform,
         request.any_platform,
         request.mode == ResolveMode::ForcePull,
     );
+    drop(resolving);
     let error = outcome.as_ref().err().map(|error| VertexError::Failed(chain(error)));
     events.send(Event::VertexCompleted { vertex, cached: false, error, at: SystemTime::now() });
     let image = outcome?;
@@ -381,9 +448,15 @@ pub(crate) fn resolve(
     })
 }
 
-fn announce_definition(events: &dyn EventSink, info: &SourceInfo) {
+/// The vertex of reading the Dockerfile: its title and name in events.
+pub(crate) fn definition_vertex(info: &SourceInfo) -> (String, Digest) {
     let title = format!("[internal] load build definition from {}", info.filename);
     let vertex = Digest::of(title.as_bytes());
+    (title, vertex)
+}
+
+fn announce_definition(events: &dyn EventSink, info: &SourceInfo) {
+    let (title, vertex) = definition_vertex(info);
     let at = SystemTime::now();
     events.send(Event::VertexStarted { vertex, inputs: Vec::new(), name: title, at });
     let (id, current) = ("reading".to_owned(), info.text.len() as u64);
@@ -391,14 +464,22 @@ fn announce_definition(events: &dyn EventSink, info: &SourceInfo) {
     events.send(Event::VertexCompleted { vertex, cached: false, error: None, at });
 }
 
+/// Tells of something that is no reason to fail, in the form in which the rest is told.
+fn warn(mode: Mode, text: &str) {
+    match mode {
+        Mode::RawJson => tell(format_args!("{}", raw_warning(text))),
+        _ => tell(format_args!("WARNING: {text}")),
+    }
+}
+
 /// Tells of results that are for another platform than was asked for.
 fn warn_of_other_platforms(build: &Build, options: &Options, mode: Mode) {
     for (asked, target) in options.platforms.iter().zip(&build.targets) {
         let (asked, got) = (asked.normalized(), Platform::from(&target.config).normalized());
         if asked != got && mode != Mode::Quiet {
-            tell(format_args!(
-                "WARNING: Requested platform \"{asked}\" does not match result platform \"{got}\""
-            ));
+            let text =
+                format!("Requested platform \"{asked}\" does not match result platform \"{got}\"");
+            warn(mode, &text);
         }
     }
 }
@@ -412,7 +493,7 @@ fn write_aside(path: &Path, text: &[u8]) -> std::io::Result<()> {
 }
 
 /// Prints and writes what identifies the result.
-fn finish(args: &BuildArgs, mode: Mode, exported: &Exported) -> Result<Exit, Failure> {
+fn finish(args: &BuildArgs, mode: Mode, id: &str, exported: &Exported) -> Result<Exit, Failure> {
     let write = |path: &Path, text: &[u8]| {
         write_aside(path, text).map_err(|error| Failure::new(Exit::Machine, error.to_string()))
     };
@@ -420,7 +501,7 @@ fn finish(args: &BuildArgs, mode: Mode, exported: &Exported) -> Result<Exit, Fai
         write(path, exported.id.map(|id| id.to_string()).unwrap_or_default().as_bytes())?;
     }
     if let Some(path) = &args.metadata_file {
-        write(path, exported.metadata_json().as_bytes())?;
+        write(path, exported.metadata_json(id).as_bytes())?;
     }
     if mode == Mode::Quiet && args.quiet {
         print(format_args!("{}", exported.id.map(|id| id.to_string()).unwrap_or_default()))?;

@@ -17,12 +17,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use frontend::{Answer, Findings, ImageLocation, ImageRequest, Options, ResolvedImages, Warning};
-use llb::{Reference, SourceInfo};
+use llb::{Event, EventSink, Reference, SourceInfo, SourceRange};
 use parser::Dockerfile;
 use sandbox::Cancel;
 use solver::{Engine, EngineOptions, Job};
 
-use super::build::resolve;
+use super::build::{definition_vertex, resolve};
 use super::op_failure;
 use crate::inputs::Given;
 use crate::mistakes::{frontend_failure, unresolved};
@@ -321,8 +321,26 @@ pub(crate) fn report_warnings(
     debug: bool,
     info: &Arc<SourceInfo>,
 ) {
-    if !warnings.is_empty() && mode != Mode::Quiet {
+    if !warnings.is_empty() && !matches!(mode, Mode::Quiet | Mode::RawJson) {
         tell(format_args!("\n{}", text::summary(warnings, debug, info).trim_end()));
+    }
+}
+
+/// Tells of warnings as events, for displays that are read by programs.
+pub(crate) fn send_warnings(events: &dyn EventSink, warnings: &[Warning], info: &Arc<SourceInfo>) {
+    let (_, vertex) = definition_vertex(info);
+    for Warning { rule, message, lines } in warnings {
+        events.send(Event::Warning {
+            vertex,
+            short: format!("{rule}: {message} (line {})", lines.start),
+            detail: vec![rule.description().to_owned()],
+            url: rule.url().to_owned(),
+            range: vec![SourceRange {
+                info: Arc::clone(info),
+                start: lines.start,
+                end: lines.end.max(lines.start),
+            }],
+        });
     }
 }
 

@@ -11,13 +11,14 @@ use exporters::{
     Stop, Target,
 };
 use frontend::Options;
-use llb::event::VertexError;
+use llb::event::{Explanation, VertexError};
 use llb::{Digest, Event, EventSink, Reference};
 use registry::HostOptions;
 use solver::Engine;
 
 use crate::args::BuildArgs;
 use crate::commands::{registry_failure, store_failure};
+use crate::explain::Entry;
 use crate::report::{Exit, Failure, chain};
 
 /// Where a build's result goes.
@@ -38,16 +39,20 @@ pub(crate) struct Exported {
 
 impl Exported {
     /// Text of the metadata file (`spec/cli-and-outputs.md` §7).
-    pub(crate) fn metadata_json(&self) -> String {
+    /// `build` is the id of the build.
+    pub(crate) fn metadata_json(&self, build: &str) -> String {
         let empty = || String::from("{}");
         let mut metadata = self.metadata.clone();
-        let build =
-            Digest::of(format!("{:?} {}", SystemTime::now(), std::process::id()).as_bytes()).hex();
-        metadata.insert(
-            "buildx.build.ref".to_owned(),
-            format!("bricklayer/local/{}", &build[..25]).into(),
-        );
+        let reference = format!("bricklayer/local/{build}");
+        metadata.insert("buildx.build.ref".to_owned(), reference.into());
         serde_json::to_string_pretty(&metadata).unwrap_or_else(|_| empty())
+    }
+
+    /// Adds why steps ran to the metadata.
+    pub(crate) fn explain(&mut self, explanations: &[Explanation]) {
+        let entries: Vec<Entry> = explanations.iter().map(Entry::of).collect();
+        let value = serde_json::to_value(entries).unwrap_or_default();
+        self.metadata.insert("bricklayer.explain".to_owned(), value);
     }
 
     fn take(&mut self, exported: &exporters::Exported) {
@@ -140,14 +145,10 @@ impl Outputs {
 
     fn check(&self) -> Result<(), Failure> {
         let usage = |message: &str| Err(Failure::new(Exit::Usage, message));
-        let to_stdout = |output: &&Output| {
-            matches!(output.dest, Some(Target::Stdout))
-                || (output.kind == Kind::Tar && output.dest.is_none())
-        };
-        if self.outputs.iter().filter(to_stdout).count() > 1 {
+        if self.outputs.iter().filter(|output| is_to_stdout(output)).count() > 1 {
             return usage("two outputs cannot both be written to standard output");
         }
-        if self.outputs.iter().any(|output| to_stdout(&output)) && std::io::stdout().is_terminal() {
+        if self.uses_stdout() && std::io::stdout().is_terminal() {
             return Err(Failure::new(Exit::Usage, "an archive is not written to a terminal")
                 .hint("redirect the output or give dest=PATH"));
         }
@@ -177,6 +178,11 @@ impl Outputs {
             }
         }
         Ok(())
+    }
+
+    /// Whether something is written to standard output.
+    pub(crate) fn uses_stdout(&self) -> bool {
+        self.outputs.iter().any(is_to_stdout)
     }
 
     /// Gives up exporting when `stop` says so.
@@ -243,10 +249,12 @@ impl Outputs {
             events.send(Event::VertexStarted {
                 vertex,
                 inputs: Vec::new(),
-                name: title,
+                name: title.clone(),
                 at: SystemTime::now(),
             });
+            let span = tree::trace::span("export", move || title);
             let outcome = export_one(engine, &result, output);
+            drop(span);
             let error = outcome.as_ref().err().map(|error| VertexError::Failed(chain(error)));
             events.send(Event::VertexCompleted {
                 vertex,
@@ -261,6 +269,11 @@ impl Outputs {
         }
         Ok(exported)
     }
+}
+
+fn is_to_stdout(output: &Output) -> bool {
+    matches!(output.dest, Some(Target::Stdout))
+        || (output.kind == Kind::Tar && output.dest.is_none())
 }
 
 fn destination(output: &Output) -> Destination {

@@ -4,6 +4,7 @@
 //! all output of the build. [`Progress::finish`] waits until everything is shown.
 
 mod plain;
+mod raw;
 mod tty;
 
 use std::io::IsTerminal;
@@ -14,6 +15,7 @@ use std::thread::JoinHandle;
 use llb::{Event, EventSink};
 
 pub(crate) use plain::bytes;
+pub(crate) use raw::warning_line as raw_warning;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(crate) enum Mode {
     Plain,
     /// A few lines that are drawn again and again.
     Tty,
+    /// Each event as a JSON object, for programs.
+    RawJson,
     /// Nothing; `-q` prints the image id at the end.
     Quiet,
 }
@@ -33,6 +37,7 @@ impl Mode {
             "auto" | "" if std::io::stderr().is_terminal() => Some(Self::Tty),
             "auto" | "" | "plain" => Some(Self::Plain),
             "tty" => Some(Self::Tty),
+            "rawjson" => Some(Self::RawJson),
             "quiet" | "none" => Some(Self::Quiet),
             _ => None,
         }
@@ -52,6 +57,7 @@ impl Progress {
         let thread = std::thread::spawn(move || match mode {
             Mode::Plain => plain::show(receiver, &mut std::io::stderr().lock()),
             Mode::Tty => tty::show(receiver),
+            Mode::RawJson => raw::show(receiver, &mut std::io::stderr().lock()),
             Mode::Quiet => drain(receiver),
         });
         Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) }

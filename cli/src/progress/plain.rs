@@ -64,7 +64,7 @@ impl Plain<'_> {
                     );
                 }
             }
-            Event::Warning { .. } => {}
+            Event::Warning { .. } | Event::Explained(_) => {}
         }
     }
 

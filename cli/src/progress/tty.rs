@@ -77,7 +77,7 @@ fn take(event: Event, screen: &MultiProgress, running: &mut HashMap<Digest, Runn
                 };
             }
         }
-        Event::Warning { .. } => {}
+        Event::Warning { .. } | Event::Explained(_) => {}
     }
 }
 

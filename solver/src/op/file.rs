@@ -127,6 +127,7 @@ impl Actions<'_> {
 
     /// Makes the layer in a folder.
     fn build(&self, chain: &[&FileAction], base: &Ref) -> Result<Layer, OpError> {
+        let _span = tree::trace::span("write layer", || "folder".to_owned());
         let workspace = self.solve.job.engine.store.workspace(base)?;
         let mut draft = workspace.draft()?;
         for action in chain {
@@ -141,6 +142,7 @@ impl Actions<'_> {
 
     /// Writes the layer to its tar.
     fn stream(&self, chain: &[&FileAction], base: &Ref) -> Result<Layer, OpError> {
+        let _span = tree::trace::span("write layer", || "tar".to_owned());
         let store = &self.solve.job.engine.store;
         let mut sketch = Sketch::new(base.stack()?)?;
         for action in chain {

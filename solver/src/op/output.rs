@@ -29,6 +29,8 @@ pub(crate) fn run(
     log: &mut Vec<String>,
 ) -> Result<Exit, OpError> {
     let sandbox = solve.job.engine.sandbox()?;
+    let name = || solve.definition.vertex(vertex).metadata.name.clone();
+    let _span = tree::trace::span("process", name);
     let digest = solve.shown(vertex);
     let tail = Mutex::new(Tail::default());
     let pipe = || {

@@ -77,6 +77,7 @@ impl<W: Write + Send + 'static> Background<W> {
 fn start<W: Write + Send + 'static>(mut inner: W) -> io::Result<Away<W>> {
     let (blocks, received) = bounded::<Vec<u8>>(2);
     let thread = thread::Builder::new().name("writer".to_owned()).spawn(move || {
+        let _span = crate::trace::span("write", || "what another thread hands on".to_owned());
         for block in received {
             inner.write_all(&block)?;
         }

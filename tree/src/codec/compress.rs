@@ -254,7 +254,9 @@ impl Job {
                 _ => return,
             }
         };
+        let span = crate::trace::span("compress", || "block".to_owned());
         let member = gzip::member(self.level, &block);
+        drop(span);
         *self.lock() = State::Done(member);
         self.done.notify_all();
     }

@@ -10,6 +10,7 @@ pub(crate) mod local;
 use cache::Key;
 use llb::Platform;
 use llb::op::SourceOp;
+use llb::url::redacted;
 
 use crate::engine::JobInner;
 use crate::error::OpError;
@@ -50,6 +51,11 @@ pub(crate) fn is_remote(source: &SourceOp) -> bool {
     matches!(scheme(source), Ok(Scheme::Git | Scheme::Http))
 }
 
+/// Whether a source is an image.
+pub(crate) fn is_image(source: &SourceOp) -> bool {
+    matches!(scheme(source), Ok(Scheme::Image))
+}
+
 /// Whether a source is a step like any other: looked up by its keys, made when it is needed, and kept.
 pub(crate) fn is_fetched(source: &SourceOp) -> bool {
     matches!(scheme(source), Ok(Scheme::Git))
@@ -77,6 +83,8 @@ pub(crate) fn value(
     platform: Option<&Platform>,
     progress: &Progress<'_>,
 ) -> Result<Value, OpError> {
+    let _span = is_remote(source)
+        .then(|| tree::trace::span("fetch", || redacted(&source.identifier).into_owned()));
     match scheme(source)? {
         Scheme::Local => local::value(job, source),
         Scheme::Image => image::value(job, source, platform),
