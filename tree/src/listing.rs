@@ -1,6 +1,6 @@
 //! What a selection selects, path by path: so that two of them can be told apart in words.
 //!
-//! It says of each path what [`content`](crate::content) hashes: kind, permission bits, owner, and a short hash of what
+//! It says of each path what [`content`] hashes: kind, permission bits, owner, and a short hash of what
 //! it holds. A selection of more than [`MOST`] files is listed by its directories alone, each with a hash of the files
 //! in it.
 //!
