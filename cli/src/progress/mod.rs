@@ -7,7 +7,7 @@ mod plain;
 mod raw;
 mod tty;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, LineWriter};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
@@ -54,10 +54,12 @@ impl Progress {
     /// Starts the display.
     pub(crate) fn start(mode: Mode) -> Self {
         let (sender, receiver) = channel();
+        // Whole lines, without holding standard error: others tell of what they meet while the build is shown.
+        let lines = || LineWriter::new(std::io::stderr());
         let thread = std::thread::spawn(move || match mode {
-            Mode::Plain => plain::show(receiver, &mut std::io::stderr().lock()),
+            Mode::Plain => plain::show(receiver, &mut lines()),
             Mode::Tty => tty::show(receiver),
-            Mode::RawJson => raw::show(receiver, &mut std::io::stderr().lock()),
+            Mode::RawJson => raw::show(receiver, &mut lines()),
             Mode::Quiet => drain(receiver),
         });
         Self { sender: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) }

@@ -1,6 +1,9 @@
 //! `--progress=rawjson`: every line is one object with the fields of the reference.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -131,4 +134,28 @@ fn failures_and_warnings_of_the_command_line_are_told() {
     let logs = all(&lines, "logs", LOG);
     assert!(logs.iter().any(|log| log["stream"] == 2 && log["data"] == "bm8K"), "{logs:?}");
     assert!(ran.stderr.contains("\nERROR: failed to solve"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_warning_while_the_build_is_shown_stops_nothing() {
+    let dockerfile = "# syntax=example.com/other/frontend:1\nFROM scratch\nCOPY Dockerfile /\n";
+    let place = Place::new(&[("Dockerfile", dockerfile)]);
+    let archive = Command::new("tar").arg("-C").arg(place.path("ctx")).args(["-c", "."]).output();
+    fs_err::write(place.path("context.tar"), archive.unwrap().stdout).unwrap();
+    for mode in ["plain", "rawjson"] {
+        let archive = fs_err::File::open(place.path("context.tar")).unwrap().into_file();
+        let mut command = place.command(&[&format!("--progress={mode}"), "-"]);
+        command.stdin(archive).stdout(Stdio::null()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let pid = rustix::process::Pid::from_child(&child);
+        let (sender, receiver) = channel();
+        let waiter = std::thread::spawn(move || sender.send(child.wait_with_output()));
+        let ended = receiver.recv_timeout(Duration::from_secs(60));
+        if ended.is_err() {
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        waiter.join().unwrap().unwrap();
+        let ran = place.ran(ended.expect("the build ends").unwrap()).ok();
+        assert!(!ran.stderr.is_empty(), "{mode}");
+    }
 }
