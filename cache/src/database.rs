@@ -3,16 +3,20 @@
 //! Invariants:
 //! - Every writer is one `BEGIN IMMEDIATE` transaction. Files under `blobs/` and `layers/` get and lose their names inside one, so that whoever holds the write lock sees files and rows agree.
 //! - Commits do not wait for the disk: in WAL mode a power cut may lose the last ones, never the file. Rows therefore say in which boot they were written and whether their files have been synced since. At the first use in another boot, unsynced rows of earlier boots are dropped.
+//! - A file that proves damaged is set aside and an empty one takes its place: what it knew can be made again.
 //! - `generation` is the number of the last [`Store`](crate::Store) that used a row. Numbers only grow, so what a live store uses has at least the lowest number of all live ones.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use fs_err as fs;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use crate::error::{At, CacheError};
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+/// Beginning of the names of files that were set aside.
+pub(crate) const DAMAGED: &str = "db.sqlite.damaged";
 /// For how long a writer waits for others.
 const BUSY: Duration = Duration::from_secs(60);
 
@@ -59,6 +63,13 @@ CREATE TABLE mount (
 CREATE INDEX mount_identity ON mount (identity, created);
 ";
 
+/// From the first version to the second. `gc` is what was measured last: bytes in use, bytes free, when.
+const SECOND: &str = "
+ALTER TABLE mount ADD COLUMN boot TEXT NOT NULL DEFAULT '';
+ALTER TABLE mount ADD COLUMN synced INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE gc (used INTEGER NOT NULL, free INTEGER NOT NULL, at INTEGER NOT NULL);
+";
+
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -67,8 +78,24 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens the file, creating it if need be.
-    pub(crate) fn open(path: &Path, boot: &str) -> Result<Self, CacheError> {
+    /// Opens the file, creating it if need be. One that is no database is set aside; then the second value is true.
+    pub(crate) fn open(path: &Path, boot: &str) -> Result<(Self, bool), CacheError> {
+        match Self::try_open(path, boot) {
+            Err(error) if error.is_damage() => {
+                set_aside(path)?;
+                let mut database = Self::try_open(path, boot)?;
+                // Files that the lost rows led to are to be removed soon.
+                database.write(|transaction| {
+                    let sql = "INSERT INTO gc (used, free, at) VALUES (0, 0, 0)";
+                    transaction.execute(sql, []).map(drop)
+                })?;
+                Ok((database, true))
+            }
+            other => other.map(|database| (database, false)),
+        }
+    }
+
+    fn try_open(path: &Path, boot: &str) -> Result<Self, CacheError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -97,13 +124,16 @@ impl Database {
         let path = self.path.clone();
         match self.version().at(&path)? {
             VERSION => {}
-            0 => self.write(|transaction| {
+            0 | 1 => self.write(|transaction| {
                 // Another process may have been faster.
-                if transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))?
-                    == 0
-                {
+                let version =
+                    transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))?;
+                if version == 0 {
                     transaction.execute_batch(SCHEMA)?;
                     transaction.execute("INSERT INTO meta (boot) VALUES (?1)", [boot])?;
+                }
+                if version < VERSION {
+                    transaction.execute_batch(SECOND)?;
                     transaction.pragma_update(None, "user_version", VERSION)?;
                 }
                 Ok(())
@@ -159,6 +189,33 @@ impl Database {
     }
 }
 
+/// Whether the file is damaged: looks at all of it.
+pub(crate) fn is_damaged(path: &Path) -> bool {
+    let check = || -> rusqlite::Result<bool> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(BUSY)?;
+        connection.query_row("PRAGMA quick_check(1)", [], |row| {
+            Ok(row.get::<_, String>(0)?.as_str() != "ok")
+        })
+    };
+    check()
+        .map_err(|source| CacheError::database(path, source))
+        .unwrap_or_else(|error| error.is_damage())
+}
+
+/// Puts a damaged file out of the way, in place of an earlier one.
+pub(crate) fn set_aside(path: &Path) -> Result<(), CacheError> {
+    let beside = |end: &str| path.with_file_name(format!("db.sqlite{end}"));
+    for end in ["-wal", "-shm"] {
+        let path = beside(end);
+        crate::removal::remove_tree(&path).at(&path)?;
+    }
+    let aside = path.with_file_name(DAMAGED);
+    crate::removal::remove_tree(&aside).at(&aside)?;
+    fs::rename(path, &aside).at(path)
+}
+
 /// Drops what may not have reached the disk before the machine went down. Files that lose their row here
 /// are removed by the next prune; until then nothing leads to them.
 fn drop_unsynced(transaction: &Transaction<'_>, boot: &str) -> rusqlite::Result<()> {
@@ -177,7 +234,7 @@ fn drop_unsynced(transaction: &Transaction<'_>, boot: &str) -> rusqlite::Result<
         &format!("DELETE FROM layer WHERE id NOT IN ({fetched}) AND {doubtful}"),
         [boot],
     )?;
-    for table in ["blob", "result", "image"] {
+    for table in ["blob", "result", "image", "mount"] {
         transaction.execute(&format!("DELETE FROM {table} WHERE {doubtful}"), [boot])?;
     }
     transaction.execute("DELETE FROM layer_blob WHERE layer NOT IN (SELECT id FROM layer)", [])?;

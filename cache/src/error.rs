@@ -48,6 +48,12 @@ pub enum CacheError {
         #[source]
         source: rusqlite::Error,
     },
+    /// The database proved damaged and was set aside.
+    #[error("the database `{}` is damaged and was set aside: what it knew of is lost", path.display())]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+    },
     /// The root was made by another builder, or for another kind of machine.
     #[error("cannot use the store `{}`: {reason}", root.display())]
     Format {
@@ -134,7 +140,12 @@ impl CacheError {
     pub(crate) fn database(path: &Path, source: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode as Code;
         let path = path.to_owned();
+        let extended = source.sqlite_error().map(|error| error.extended_code);
         match source.sqlite_error_code() {
+            // The file that processes share could not be made larger.
+            _ if extended == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE) => {
+                Self::NoSpace { path, source: io::Error::other(source) }
+            }
             Some(Code::DiskFull) => Self::NoSpace { path, source: io::Error::other(source) },
             Some(Code::ReadOnly | Code::PermissionDenied | Code::CannotOpen) => {
                 Self::Permission { path, source: io::Error::other(source) }
@@ -151,9 +162,25 @@ impl CacheError {
         }
     }
 
+    /// Whether the database file itself is at fault.
+    pub(crate) fn is_damage(&self) -> bool {
+        use rusqlite::ErrorCode as Code;
+        let Self::Database { source, .. } = self else { return false };
+        let code = source.sqlite_error_code();
+        // A database without the tables that its version has.
+        let without = code == Some(Code::Unknown) && source.to_string().contains("no such table");
+        without || matches!(code, Some(Code::DatabaseCorrupt | Code::NotADatabase))
+    }
+
     /// Whether the machine stands in the way (disk or permission), not the build.
     pub fn is_machine(&self) -> bool {
-        matches!(self, Self::NoSpace { .. } | Self::Permission { .. } | Self::Format { .. })
+        matches!(
+            self,
+            Self::NoSpace { .. }
+                | Self::Permission { .. }
+                | Self::Format { .. }
+                | Self::Damaged { .. }
+        )
     }
 }
 

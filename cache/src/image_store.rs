@@ -171,6 +171,10 @@ impl Images {
     /// When there is no such image, the prefix fits several, or the image has several names and `force` is
     /// not given.
     pub fn remove(&self, name: &str, force: bool) -> Result<Removed, CacheError> {
+        self.0.with_reserve(|| self.remove_once(name, force))
+    }
+
+    fn remove_once(&self, name: &str, force: bool) -> Result<Removed, CacheError> {
         let id = self.find(name)?;
         let full = Reference::parse(name).ok().map(|name| name.to_string());
         self.0.0.write_files(|transaction, path| {

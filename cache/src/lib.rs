@@ -9,6 +9,8 @@
 //! layers/<id>/fs            unpacked layers in overlay form (see `layer`)
 //! layers/<id>/index         what packed layers have, and where in their blobs
 //! mounts/<id>/              cache mounts, and what else outlives builds (see `mount`)
+//! contexts/<hex>            hashes of the files of the user's folders; written and read by the caller
+//! reserve/                  space that tidying up a full disk needs (see `reserve`)
 //! ingest/<process>/<n>      what is being written, swept when its process is dead (see `process`)
 //! ingest/<process>.lock     held while the process lives
 //! locks/                    one file for each lock that is held (see `lock`)
@@ -34,13 +36,15 @@ mod process;
 mod records;
 mod reference;
 mod removal;
+mod reserve;
+mod space;
 mod store;
 mod why;
 mod workspace;
 
 pub use blob::{BlobFile, BlobReader, Ingest, Spool};
 pub use error::CacheError;
-pub use gc::{Freed, PruneOptions, Usage};
+pub use gc::{Entry, Filter, FilterError, Freed, GcLimits, Kind, PruneOptions, SpaceWatch, Usage};
 pub use image_store::{Image, Images, NewImage, NewVariant, Removed, Variant};
 pub use key::{Key, KeyBuilder};
 pub use layer::{Layer, LayerId, LayerMeta};
@@ -48,6 +52,7 @@ pub use lock::Lock;
 pub use mount::{CacheMount, CacheMountRequest, Sharing};
 pub use records::{Link, NewResult, Records, StoredResult};
 pub use reference::Ref;
+pub use space::FileSystem;
 pub use store::{BlobProvider, Store, StoreOptions, Unfinished};
 pub use why::{BuildNote, NewNote, Note, NoteOf};
 pub use workspace::{Workspace, WorkspaceKind, WorkspaceRoot};

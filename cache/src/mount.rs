@@ -147,10 +147,29 @@ impl Inner {
     }
 
     fn touch_mount(&self, id: &str) -> Result<bool, CacheError> {
-        let sql = "UPDATE mount SET used = ?2 WHERE id = ?1";
-        Ok(self
-            .write(|transaction| transaction.prepare_cached(sql)?.execute(params![id, now()]))?
-            > 0)
+        // What its user writes is not on the disk yet.
+        let sql = "UPDATE mount SET used = ?2, boot = ?3, synced = 0 WHERE id = ?1";
+        let boot = self.boot()?;
+        Ok(self.write(|transaction| {
+            transaction.prepare_cached(sql)?.execute(params![id, now(), boot])
+        })? > 0)
+    }
+
+    /// Notes which mounts nobody is writing to, before a sync.
+    pub(crate) fn mark_free_mounts(&self) -> Result<(), CacheError> {
+        let ids: Vec<String> = self.read(|db| {
+            db.prepare("SELECT id FROM mount WHERE synced <> 1")?
+                .query_map([], |row| row.get(0))?
+                .collect()
+        })?;
+        for id in ids {
+            if let Some(_free) = Lock::attempt(&self.mount_lock(&id), Mode::Exclusive)? {
+                self.write(|transaction| {
+                    transaction.execute("UPDATE mount SET synced = 2 WHERE id = ?1", [id])
+                })?;
+            }
+        }
+        Ok(())
     }
 
     fn make_mount(
@@ -164,10 +183,12 @@ impl Inner {
         fs::create_dir(&aside.0).at(&aside.0)?;
         (request.init)(&aside.0)?;
         let path = self.path("mounts").join(&id);
+        let boot = self.boot()?;
         self.write_files(|transaction, database| {
             fs::rename(&aside.0, &path).at(&path)?;
-            let sql = "INSERT INTO mount (id, identity, owners, created, used) VALUES (?1, ?2, ?3, ?4, ?4)";
-            transaction.execute(sql, params![id, request.identity, request.owners, now()]).at(database)
+            let sql = "INSERT INTO mount (id, identity, owners, created, used, boot) VALUES (?1, ?2, ?3, ?4, ?4, ?5)";
+            let values = params![id, request.identity, request.owners, now(), boot];
+            transaction.execute(sql, values).at(database)
         })?;
         Ok(CacheMount { path, lock })
     }

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -73,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) workspaces: Mutex<WorkspaceKind>,
     boot: OnceLock<String>,
     database: Mutex<Option<Database>>,
+    /// Whether a damaged database was found, and set aside.
+    lost: AtomicBool,
     process: Mutex<Option<Arc<Process>>>,
     generation: OnceLock<i64>,
     pub(crate) has_points: OnceLock<()>,
@@ -117,6 +120,7 @@ impl Store {
             workspaces: Mutex::new(options.workspaces),
             boot,
             database: Mutex::default(),
+            lost: AtomicBool::new(false),
             process: Mutex::default(),
             generation: OnceLock::new(),
             has_points: OnceLock::new(),
@@ -127,6 +131,11 @@ impl Store {
     /// The store's folder.
     pub fn root(&self) -> &Path {
         &self.0.root
+    }
+
+    /// Whether the database was found damaged and begun anew since the store was opened.
+    pub fn has_lost_database(&self) -> bool {
+        self.0.lost.load(Ordering::Relaxed)
     }
 
     /// How layers are kept.
@@ -179,9 +188,13 @@ impl Store {
             })
         };
         mark("synced <> 1", 2)?;
+        inner.mark_free_mounts()?;
         let folder = fs::File::open(&inner.root).at(&inner.root)?;
         rustix::fs::syncfs(&folder).at(&inner.root)?;
-        mark("synced = 2", 1)
+        mark("synced = 2", 1)?;
+        inner.write(|transaction| {
+            transaction.execute("UPDATE mount SET synced = 1 WHERE synced = 2", []).map(drop)
+        })
     }
 }
 
@@ -229,16 +242,41 @@ impl Inner {
         if guard.is_none() {
             // A switch to WAL does not wait for others that open the file at the same time.
             let _turn = Lock::wait(&self.lock_place("store", "database"), Mode::Exclusive)?;
-            *guard = Some(Database::open(&self.path("db.sqlite"), self.boot()?)?);
+            crate::reserve::fill(&self.root);
+            let (database, is_new) = Database::open(&self.path("db.sqlite"), self.boot()?)?;
+            *guard = Some(database);
+            self.lost.fetch_or(is_new, Ordering::Relaxed);
         }
         Ok(guard)
+    }
+
+    /// Sets the database aside if an error comes from its being damaged: the next use begins a new one.
+    fn noticing<T>(
+        &self,
+        mut guard: MutexGuard<'_, Option<Database>>,
+        body: impl FnOnce(&mut Database) -> Result<T, CacheError>,
+    ) -> Result<T, CacheError> {
+        let result = body(guard.as_mut().expect("opened by whoever made the guard"));
+        match result {
+            Err(error) if error.is_damage() => {
+                *guard = None;
+                let path = self.path("db.sqlite");
+                let _turn = Lock::wait(&self.lock_place("store", "database"), Mode::Exclusive)?;
+                // Another process may have been faster.
+                if crate::database::is_damaged(&path) {
+                    crate::database::set_aside(&path)?;
+                }
+                Err(CacheError::Damaged { path })
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn read<T>(
         &self,
         body: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
     ) -> Result<T, CacheError> {
-        self.database()?.as_ref().expect("opened just above").read(body)
+        self.noticing(self.database()?, |database| database.read(body))
     }
 
     pub(crate) fn write<T>(
@@ -246,7 +284,7 @@ impl Inner {
         body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, CacheError> {
         let _span = tree::trace::span("records", || "write".to_owned());
-        self.database()?.as_mut().expect("opened just above").write(body)
+        self.noticing(self.database()?, |database| database.write(body))
     }
 
     /// As [`write`](Self::write), for a body that also renames files.
@@ -254,7 +292,7 @@ impl Inner {
         &self,
         body: impl FnOnce(&Transaction<'_>, &Path) -> Result<T, CacheError>,
     ) -> Result<T, CacheError> {
-        self.database()?.as_mut().expect("opened just above").write_files(body)
+        self.noticing(self.database()?, |database| database.write_files(body))
     }
 
     /// This store's own folder, made when first asked for.
@@ -322,6 +360,11 @@ fn check_format(root: &Path, encoding: Encoding) -> Result<(), CacheError> {
     let path = root.join("format");
     let wanted = format_text(encoding);
     let found = match fs::read_to_string(&path) {
+        // A power cut may have left nothing of it.
+        Ok(text) if text.trim_matches('\0').is_empty() => {
+            crate::removal::remove_tree(&path).at(&path)?;
+            create(root, &path, &wanted)?
+        }
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(root, &path, &wanted)?,
         Err(error) => return Err(CacheError::io(&path, error)),

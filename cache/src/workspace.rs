@@ -247,9 +247,14 @@ impl Store {
                     fs::File::create(&path).at(&path)?;
                 }
                 match fs::rename(&aside.0, &folder) {
+                    Ok(()) => {}
                     // Another process was faster.
                     Err(_) if POINTS.iter().all(|name| folder.join(name).is_file()) => {}
-                    other => other.at(&folder)?,
+                    // A power cut may have left a part.
+                    Err(_) => {
+                        self.0.discard(&folder)?;
+                        fs::rename(&aside.0, &folder).at(&folder)?;
+                    }
                 }
             }
             let _ = self.0.has_points.set(());

@@ -175,7 +175,7 @@ fn a_limit_takes_the_least_recently_used_first_and_until_spares_the_young() {
     // A use makes the oldest the youngest.
     assert!(load(&open(root.path()), 0));
     let store = open(root.path());
-    let hour = PruneOptions { until: Some(Duration::from_secs(3600)), ..PruneOptions::default() };
+    let hour = PruneOptions::until(Duration::from_secs(3600));
     assert_eq!(store.prune(&hour).unwrap().results, 0);
     let keep = store.usage().unwrap().total() - (1 << 20) - (1 << 19);
     let limit = PruneOptions { max_used_space: Some(keep), ..PruneOptions::default() };

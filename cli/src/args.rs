@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser};
 
 /// Names that are commands when they come first; a context folder of such a name is written `./images`.
-pub(crate) const COMMANDS: [&str; 6] = ["images", "inspect", "rmi", "prune", "push", "save"];
+pub(crate) const COMMANDS: [&str; 7] = ["images", "inspect", "rmi", "du", "prune", "push", "save"];
 
 /// Names kept for commands to come.
-pub(crate) const RESERVED: [&str; 16] = [
-    "bake", "run", "shell", "du", "history", "login", "logout", "pull", "load", "tag", "diff",
-    "doctor", "cache", "index", "graph", "analyze",
+pub(crate) const RESERVED: [&str; 15] = [
+    "bake", "run", "shell", "history", "login", "logout", "pull", "load", "tag", "diff", "doctor",
+    "cache", "index", "graph", "analyze",
 ];
 
 /// Build an image from a Dockerfile
@@ -22,7 +22,7 @@ pub(crate) const RESERVED: [&str; 16] = [
     name = "build",
     version,
     override_usage = "build [OPTIONS] CONTEXT\n       build COMMAND [OPTIONS]",
-    after_help = "Commands: images, inspect, rmi, prune, push, save (see `build COMMAND --help`).\n\n\
+    after_help = "Commands: images, inspect, rmi, du, prune, push, save (see `build COMMAND --help`).\n\n\
                   Example: build -t app:1.0 --target runtime .",
     max_term_width = 100
 )]

@@ -422,7 +422,7 @@ fn signals_stop_everything_within_a_second() {
         assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
         assert_eq!(status.code(), Some(130));
         assert_eq!(traces(&place), Vec::<String>::new());
-        assert!(is_empty(&place.path("state/ingest")), "half-written entries are left");
+        place.expect_nothing_half_written("");
     }
 }
 
@@ -448,7 +448,7 @@ fn interrupt(place: &Place, child: Child) {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(ran.code, Some(130), "{}", ran.stderr);
     assert!(ran.stderr.ends_with("ERROR: canceled\n"), "{}", ran.stderr);
-    assert!(is_empty(&place.path("state/ingest")), "half-written entries are left");
+    place.expect_nothing_half_written("");
 }
 
 #[test]

@@ -61,8 +61,7 @@ fn build(place: &Place, stdin: &[u8], words: &[&str]) -> Ran {
     let writer = std::thread::spawn(move || drop(pipe.write_all(&bytes)));
     let ran = place.ran(child.wait_with_output().unwrap());
     writer.join().unwrap();
-    let half = fs_err::read_dir(place.path("state/ingest")).map_or(0, Iterator::count);
-    assert_eq!(half, 0, "half-written entries are left:\n{}", ran.stderr);
+    place.expect_nothing_half_written(&ran.stderr);
     ran
 }
 

@@ -607,7 +607,11 @@ fn full_disk_is_reported_and_the_store_survives() {
     );
     small.ok();
     assert_eq!(copy.code, Some(4), "{}", copy.stderr);
-    assert!(copy.stderr.contains("the disk is full: free some space"), "{}", copy.stderr);
+    assert!(
+        copy.stderr.contains("the disk that holds the builder's state is full (file system `"),
+        "{}",
+        copy.stderr
+    );
 }
 
 #[test]

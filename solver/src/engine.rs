@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use cache::{Key, Lock, Ref, Spool, Store, StoreOptions, WorkspaceKind};
+use cache::{FileSystem, Key, Lock, Ref, SpaceWatch, Spool, Store, StoreOptions, WorkspaceKind};
 use llb::event::Explanation;
 use llb::op::SourceOp;
 use llb::{Definition, Digest, Edge, EventSink, Platform};
@@ -55,6 +55,8 @@ pub(crate) struct EngineInner {
     /// Whether git is there and new enough.
     pub(crate) git_is_known: OnceLock<()>,
     sandbox: Mutex<Option<Arc<Sandbox>>>,
+    /// There from the first vertex that is not cached on.
+    space: OnceLock<SpaceWatch>,
 }
 
 impl Engine {
@@ -78,6 +80,7 @@ impl Engine {
                 images: Mutex::default(),
                 git_is_known: OnceLock::new(),
                 sandbox: Mutex::new(None),
+                space: OnceLock::new(),
             }),
         })
     }
@@ -85,6 +88,11 @@ impl Engine {
     /// The store of this engine.
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// Whether anything was not in the cache.
+    pub fn has_worked(&self) -> bool {
+        self.inner.space.get().is_some()
     }
 
     /// Ends what is being asked of registries, when set.
@@ -105,6 +113,10 @@ impl Engine {
         cancel: Cancel,
     ) -> Job {
         let engine = Arc::clone(&self.inner);
+        // On a disk that is full already not even the first lookup could be noted.
+        if FileSystem::of(engine.store.root()).is_ok_and(|disk| disk.is_full()) {
+            let _ = engine.store.relieve(crate::room::FIRST);
+        }
         let transfers = engine.transfers.child();
         Job {
             inner: JobInner {
@@ -126,6 +138,11 @@ impl Engine {
 }
 
 impl EngineInner {
+    /// Sees to it that somebody keeps an eye on the disk.
+    pub(crate) fn watch_space(&self) {
+        self.space.get_or_init(|| self.store.watch_space());
+    }
+
     /// The process that starts sandboxes; made at the first step that is not cached.
     pub(crate) fn sandbox(&self) -> Result<Arc<Sandbox>, OpError> {
         let mut slot = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner);

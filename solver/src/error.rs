@@ -103,6 +103,15 @@ pub enum OpError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] cache::CacheError),
+    /// The disk is full, and nothing in the store could be removed to make enough room.
+    #[error("{source}")]
+    DiskFull {
+        /// The disk of the store.
+        disk: cache::FileSystem,
+        /// What could not be done.
+        #[source]
+        source: Box<OpError>,
+    },
     /// The sandbox failed.
     #[error(transparent)]
     Sandbox(#[from] sandbox::SandboxError),

@@ -18,6 +18,7 @@ mod image;
 mod known;
 mod layout;
 mod op;
+mod room;
 mod scheduler;
 mod session;
 mod solve;

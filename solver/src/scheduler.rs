@@ -359,6 +359,134 @@ mod tests {
         assert!(seen > 3, "{seen} orders");
     }
 
+    /// Everything that may come next for the vertices of a graph: which of the actions under way ends, how it ends,
+    /// and, once, the wish to stop.
+    struct Explorer<'a> {
+        inputs: &'a [Vec<usize>],
+        targets: &'a [usize],
+        places: Option<usize>,
+        seen: std::collections::HashSet<String>,
+        ends: usize,
+    }
+
+    #[derive(Clone)]
+    struct World {
+        machine: Scheduler,
+        under_way: Vec<Action>,
+        executed: Vec<usize>,
+        /// Whether something failed, or the user wants to stop.
+        stopped: bool,
+        cancelled: bool,
+    }
+
+    impl Explorer<'_> {
+        fn explore(&mut self) {
+            let limited = vec![true; self.inputs.len()];
+            let machine = Scheduler::new(self.inputs.to_vec(), limited, self.places);
+            let (under_way, executed) = (Vec::new(), Vec::new());
+            let mut world =
+                World { machine, under_way, executed, stopped: false, cancelled: false };
+            for &target in self.targets {
+                let actions = world.machine.demand(target);
+                self.take(&mut world, actions);
+            }
+            self.visit(&world);
+        }
+
+        fn take(&self, world: &mut World, actions: Vec<Action>) {
+            for action in actions {
+                assert!(action == Action::Stop || !world.stopped, "nothing begins after a stop");
+                match action {
+                    Action::Stop => {
+                        world.stopped = true;
+                        continue;
+                    }
+                    Action::Execute(vertex) => {
+                        assert!(!world.executed.contains(&vertex), "a vertex runs once");
+                        let its = &self.inputs[vertex];
+                        assert!(its.iter().all(|&input| world.machine.is_done(input)));
+                        world.executed.push(vertex);
+                    }
+                    Action::Lookup(_) | Action::LookupWithInputs(_) => {}
+                }
+                assert!(!world.under_way.contains(&action), "nothing is done twice at once");
+                world.under_way.push(action);
+            }
+            let runs = |action: &&Action| matches!(action, Action::Execute(_));
+            let running = world.under_way.iter().filter(runs).count();
+            assert!(running <= self.places.unwrap_or(usize::MAX), "{running} run at once");
+            assert_eq!(world.machine.is_over(), world.under_way.is_empty());
+        }
+
+        fn next(&mut self, world: &World, input: Input) {
+            let mut world = world.clone();
+            let is_end = matches!(input, Input::Failed(_) | Input::Cancel);
+            let was_stopped = world.stopped;
+            let actions = world.machine.step(input);
+            let stops = actions.iter().filter(|action| **action == Action::Stop).count();
+            assert_eq!(stops, usize::from(is_end && !was_stopped), "a stop is told once, at once");
+            self.take(&mut world, actions);
+            self.visit(&world);
+        }
+
+        fn visit(&mut self, world: &World) {
+            let mut under_way = world.under_way.clone();
+            under_way.sort_by_key(|action| format!("{action:?}"));
+            let state = format!("{:?} {under_way:?} {}", world.machine, world.cancelled);
+            if !self.seen.insert(state) {
+                return;
+            }
+            if world.under_way.is_empty() {
+                self.ends += 1;
+                let done = self.targets.iter().all(|&target| world.machine.is_done(target));
+                assert!(
+                    done || world.stopped,
+                    "it ends without a result or a reason: {world:?}",
+                    world = world.machine
+                );
+                return;
+            }
+            if !world.cancelled {
+                let cancelled = World { cancelled: true, ..world.clone() };
+                self.next(&cancelled, Input::Cancel);
+            }
+            for place in 0..world.under_way.len() {
+                let mut after = world.clone();
+                let outcomes = match after.under_way.remove(place) {
+                    Action::Lookup(vertex) | Action::LookupWithInputs(vertex) => {
+                        vec![Input::Hit(vertex), Input::Miss(vertex), Input::Failed(vertex)]
+                    }
+                    Action::Execute(vertex) => vec![Input::Finished(vertex), Input::Failed(vertex)],
+                    Action::Stop => vec![],
+                };
+                for outcome in outcomes {
+                    self.next(&after, outcome);
+                }
+            }
+        }
+    }
+
+    /// Every order of hits, misses, results, failures and a cancellation, with shared inputs, several targets and few
+    /// places: no vertex runs twice or too early, nothing begins after the first failure, and nothing hangs.
+    #[test]
+    fn every_interleaving_with_failures_and_cancellation_ends_right() {
+        let diamond = [vec![], vec![0], vec![0], vec![1, 2]];
+        let ladder = [vec![], vec![], vec![0, 1], vec![0, 1]];
+        let mut seen = 0;
+        for (inputs, targets) in
+            [(&diamond, &[3][..]), (&diamond, &[2, 3]), (&ladder, &[2, 3]), (&ladder, &[3, 3])]
+        {
+            for places in [None, Some(1)] {
+                let seen_states = std::collections::HashSet::new();
+                let mut explorer = Explorer { inputs, targets, places, seen: seen_states, ends: 0 };
+                explorer.explore();
+                assert!(explorer.ends > 10, "{} ends", explorer.ends);
+                seen += explorer.seen.len();
+            }
+        }
+        assert!(seen > 1000, "{seen} states");
+    }
+
     fn graph() -> impl Strategy<Value = Vec<Vec<usize>>> {
         proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..4), 1..12).prop_map(
             |rows| {

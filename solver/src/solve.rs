@@ -245,13 +245,14 @@ impl<'a> Solve<'a> {
             return Ok(true);
         }
         let keys = self.known.early(vertex, self)?.clone();
-        self.load(vertex, &keys, Look::ByDefinition).map_err(|error| Failure::from((vertex, error)))
+        self.with_room(|| self.load(vertex, &keys, Look::ByDefinition))
+            .map_err(|error| Failure::from((vertex, error)))
     }
 
     fn lookup_with_inputs(&self, vertex: usize) -> Result<bool, Failure> {
         let content = |edge: Edge, map: &InputMap| self.hash(edge, map).map(Some);
         let keys = self.known.late(vertex, self, &content).map_err(|error| (vertex, error))?;
-        let found = self.load(vertex, &keys, Look::WithInputs);
+        let found = self.with_room(|| self.load(vertex, &keys, Look::WithInputs));
         let found = found.map_err(|error| Failure::from((vertex, error)))?;
         if !found {
             let _ = self.fresh[vertex].set(keys);
@@ -309,7 +310,7 @@ impl<'a> Solve<'a> {
             return Ok(true);
         }
         let mut log = Vec::new();
-        let result = op::execute(self, vertex, &mut log);
+        let result = self.execute_with_room(vertex, &mut log);
         let values = result.map_err(|error| {
             self.diary.ran(vertex, &keys, false);
             Failure { vertex, error: Box::new(error), log }
@@ -319,7 +320,7 @@ impl<'a> Solve<'a> {
             // Nobody knows what exactly was read: neither this nor what is built upon it is kept.
             self.finish(vertex, values, Some(VertexKeys::default()));
         } else {
-            self.save(vertex, &keys, &values).map_err(fail)?;
+            self.with_room(|| self.save(vertex, &keys, &values)).map_err(fail)?;
             self.finish(vertex, values, Some(keys.made()));
         }
         self.completed(vertex, false, None);

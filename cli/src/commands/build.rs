@@ -25,6 +25,7 @@ use crate::commands::context::Origin;
 use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
 use crate::commands::print_llb::Form;
+use crate::commands::tidy::{self, Limits};
 use crate::commands::{engine_options, op_failure, solve_failure};
 use crate::inputs::{DockerfileText, Given, ignore_file, secret};
 use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
@@ -97,6 +98,7 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
         (at_hand, _) => at_hand,
     };
     let secrets = secrets(&args.secrets)?;
+    let limits = Limits::from_environment()?;
 
     let opening = span("open", || "contexts and store".to_owned());
     let mut root = engine_options(args.root.as_deref(), args.jobs);
@@ -177,13 +179,15 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     if interrupted.is_set() {
         return Err(Failure::new(Exit::Interrupted, "canceled"));
     }
-    let (build, mut exported, info) = built?;
-    if args.explain {
-        exported.explain(&explanations);
-    }
-    report_warnings(&build.warnings, mode, args.debug, &info);
-    warn_of_other_platforms(&build, &options, mode);
-    let outcome = finish(&args, mode, &id, &exported);
+    let outcome = built.and_then(|(build, mut exported, info)| {
+        if args.explain {
+            exported.explain(&explanations);
+        }
+        report_warnings(&build.warnings, mode, args.debug, &info);
+        warn_of_other_platforms(&build, &options, mode);
+        finish(&args, mode, &id, &exported)
+    });
+    tidy::after_build(&engine, &limits);
     let _closing = span("close", || "store".to_owned());
     drop((job, engine));
     outcome

@@ -76,7 +76,12 @@ impl Exported {
 pub(crate) fn export_failure(error: &ExportError) -> Failure {
     let message = chain(error);
     if super::is_disk_full(error) {
-        return super::disk_full(message);
+        return match error {
+            ExportError::Write { path, .. } => super::output_is_full(message, Some(path)),
+            ExportError::File { .. } => super::output_is_full(message, None),
+            ExportError::Cache(error) => store_failure(error, message),
+            _ => super::disk_full(message),
+        };
     }
     match error {
         ExportError::Cache(error) => store_failure(error, message),
@@ -84,9 +89,6 @@ pub(crate) fn export_failure(error: &ExportError) -> Failure {
             Some(error) => registry_failure(error, message),
             None => Failure::new(Exit::Network, message),
         },
-        ExportError::Write { .. } | ExportError::Archive(_) if super::is_disk_full(error) => {
-            super::disk_full(message)
-        }
         ExportError::Write { .. } | ExportError::Archive(_) => Failure::new(Exit::Machine, message),
         ExportError::InvalidOutput { .. }
         | ExportError::InvalidAnnotation { .. }

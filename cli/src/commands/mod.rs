@@ -3,15 +3,18 @@
 pub(crate) mod build;
 mod call;
 mod context;
+mod du;
 mod export;
 mod images;
 mod inspect;
+mod listing;
 mod options;
 mod print_llb;
 mod prune;
 mod push;
 mod rmi;
 mod save;
+mod tidy;
 
 use std::error::Error as StdError;
 use std::ffi::OsString;
@@ -29,6 +32,7 @@ pub(crate) fn run(name: &str, words: &[OsString]) -> Result<Exit, Failure> {
         "images" => crate::parse(words).and_then(|args| images::run(&args)),
         "inspect" => crate::parse(words).and_then(|args| inspect::run(&args)),
         "rmi" => crate::parse(words).and_then(|args| rmi::run(&args)),
+        "du" => crate::parse(words).and_then(|args| du::run(&args)),
         "prune" => crate::parse(words).and_then(|args| prune::run(&args)),
         "push" => crate::parse(words).and_then(|args| push::run(&args)),
         "save" => crate::parse(words).and_then(|args| save::run(&args)),
@@ -88,6 +92,7 @@ const OTHER_PLATFORM: &str =
 pub(crate) fn op_failure(error: &OpError) -> Failure {
     let message = format!("failed to solve: {}", chain(error));
     match error {
+        OpError::DiskFull { disk, .. } => state_is_full(message, disk),
         OpError::Store(error) => store_failure(error, message),
         OpError::Registry { source, .. } => registry_failure(source, message),
         OpError::Fetch { source, .. } => fetch_failure(source, message),
@@ -182,13 +187,36 @@ fn cause<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Opti
     found
 }
 
+/// The disk of something that is not the builder's state is full, or nobody knows which.
 fn disk_full(message: String) -> Failure {
     Failure::new(Exit::Machine, message)
         .hint("the disk is full: free some space, for example with `build prune`, or choose another place with --root")
 }
 
+/// The disk that an output is written to is full.
+fn output_is_full(message: String, path: Option<&Path>) -> Failure {
+    let disk = path.and_then(|path| cache::FileSystem::of(path).ok());
+    let disk = disk.map(|disk| format!(" ({disk})")).unwrap_or_default();
+    Failure::new(Exit::Machine, message).hint(format!(
+        "the disk that the output is written to is full{disk}: free some space there, or write elsewhere"
+    ))
+}
+
+/// The disk of the builder's state is full.
+fn state_is_full(message: String, disk: &cache::FileSystem) -> Failure {
+    Failure::new(Exit::Machine, message).hint(format!(
+        "the disk that holds the builder's state is full ({disk}): free some space, for example with \
+         `build prune`, or choose another place with --root"
+    ))
+}
+
 /// Wording and exit code of an error of the store.
 pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
+    if let CacheError::NoSpace { path, .. } = error
+        && let Ok(disk) = cache::FileSystem::of(path)
+    {
+        return state_is_full(message, &disk);
+    }
     if is_disk_full(error) {
         return disk_full(message);
     }
@@ -200,6 +228,8 @@ pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
             "choose a folder that you may write with --root or BRICKLAYER_ROOT, or run as root",
         ),
         CacheError::NoSpace { .. } => disk_full(message),
+        CacheError::Damaged { .. } => Failure::new(Exit::Machine, message)
+            .hint("run the command again: it begins with an empty database, and builds again what is asked for"),
         CacheError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => {
             Failure::new(Exit::Machine, message).hint(
                 "the builder's state needs a folder: choose one with --root or BRICKLAYER_ROOT",

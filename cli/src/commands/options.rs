@@ -228,7 +228,9 @@ fn ulimits(given: &[String]) -> Result<Vec<Ulimit>, Failure> {
 pub(crate) fn size(text: &str) -> Result<i64, Failure> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor: i64 = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
+    let unit = &lower[digits.len()..];
+    let unit = unit.strip_suffix('b').map_or(unit, |unit| unit.strip_suffix('i').unwrap_or(unit));
+    let factor: i64 = match unit {
         "" => 1,
         "k" => 1 << 10,
         "m" => 1 << 20,
@@ -325,7 +327,9 @@ mod tests {
             ["64", "64k", "1.5m", "2GB", "1gib"].map(|text| size(text).unwrap()),
             [64, 64 << 10, 3 << 19, 2 << 30, 1 << 30]
         );
-        assert_eq!(size("12q").unwrap_err().message, "invalid size `12q`");
+        for bad in ["12q", "12gbb", "12ibib"] {
+            assert_eq!(size(bad).unwrap_err().message, format!("invalid size `{bad}`"));
+        }
     }
 
     #[test]

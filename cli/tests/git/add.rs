@@ -565,7 +565,8 @@ fn a_full_disk_is_told_and_leaves_nothing_behind() {
     let small = fixture.build("ADD {}/r.git /s", &[]);
     Command::new("umount").arg("-l").arg(&folder).status().unwrap();
     assert!(
-        full.code == Some(4) && full.stderr.contains("the disk is full: free some space"),
+        full.code == Some(4)
+            && full.stderr.contains("the disk that holds the builder's state is full"),
         "{}",
         full.stderr
     );

@@ -24,9 +24,6 @@ use crate::op::{foreign, output};
 use crate::solve::Solve;
 use crate::value::Value;
 
-/// Free space, in bytes, below which a disk counts as full.
-const FULL: u64 = 1 << 20;
-
 /// Runs the step; `log` gets the last lines that it wrote.
 pub(crate) fn execute(
     solve: &Solve<'_>,
@@ -352,14 +349,13 @@ fn check_exit(exec: &ExecOp, exit: Exit, workspace: &Workspace) -> Result<(), Op
 fn exit_hint(code: i32, workspace: &Workspace) -> Option<String> {
     let upper = workspace.upper();
     // Asked for while what the step wrote is still there.
-    if rustix::fs::statvfs(upper.path())
-        .is_ok_and(|it| it.f_bavail.saturating_mul(it.f_frsize) < FULL)
+    if let Ok(disk) = cache::FileSystem::of(upper.path())
+        && disk.is_full()
     {
-        return Some(
-            "the disk that holds the builder's state is full: free some space, for example with \
-             `build prune`, or choose another place with --root"
-                .to_owned(),
-        );
+        return Some(format!(
+            "the disk that holds the builder's state is full ({disk}): free some space, for example \
+             with `build prune`, or choose another place with --root"
+        ));
     }
     match code {
         126 => Some("exit code 126: the program was found but cannot be executed".to_owned()),
