@@ -88,8 +88,8 @@ fn whatever_is_damaged_is_dropped_and_made_again() {
         let length = fs::metadata(path).unwrap().len();
         fs::write(path, "?".repeat(length as usize + 7)).unwrap();
     };
-    let ways: [(&str, &dyn Fn(&Path)); 3] =
-        [("removed", &remove), ("cut", &cut), ("garbage", &garbage)];
+    type Way<'a> = (&'a str, &'a dyn Fn(&Path));
+    let ways: [Way<'_>; 3] = [("removed", &remove), ("cut", &cut), ("garbage", &garbage)];
     let count = parts(&state).len();
     assert!(count > 12, "{:?}", parts(&state));
     let mut seen = 0;
