@@ -174,6 +174,7 @@ impl Ingest {
             insert_blob(transaction, &digest, self.size, generation, boot).at(database)?;
             more(transaction, database, &digest, self.size)
         })?;
+        inner.add_written(self.size);
         self.finished = true;
         Ok((digest, self.size))
     }

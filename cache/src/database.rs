@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use crate::error::{At, CacheError};
 
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// Beginning of the names of files that were set aside.
 pub(crate) const DAMAGED: &str = "db.sqlite.damaged";
 /// For how long a writer waits for others.
@@ -70,6 +70,9 @@ ALTER TABLE mount ADD COLUMN synced INTEGER NOT NULL DEFAULT 0;
 CREATE TABLE gc (used INTEGER NOT NULL, free INTEGER NOT NULL, at INTEGER NOT NULL);
 ";
 
+/// From the second version to the third. `grown` is what has been written since the last measurement.
+const THIRD: &str = "ALTER TABLE gc ADD COLUMN grown INTEGER NOT NULL DEFAULT 0;";
+
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -124,7 +127,7 @@ impl Database {
         let path = self.path.clone();
         match self.version().at(&path)? {
             VERSION => {}
-            0 | 1 => self.write(|transaction| {
+            0..VERSION => self.write(|transaction| {
                 // Another process may have been faster.
                 let version =
                     transaction.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0))?;
@@ -132,8 +135,12 @@ impl Database {
                     transaction.execute_batch(SCHEMA)?;
                     transaction.execute("INSERT INTO meta (boot) VALUES (?1)", [boot])?;
                 }
-                if version < VERSION {
+                if version < 2 {
                     transaction.execute_batch(SECOND)?;
+                }
+                if version < VERSION {
+                    transaction.execute_batch(THIRD)?;
+                    transaction.execute_batch(crate::why::TABLES)?;
                     transaction.pragma_update(None, "user_version", VERSION)?;
                 }
                 Ok(())

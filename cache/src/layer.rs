@@ -548,6 +548,7 @@ impl Layer {
             let values = params![self.0.id.0, diff_id.0.as_bytes(), size.cast_signed(), boot];
             transaction.prepare_cached(sql).at(database)?.execute(values).at(database)
         })?;
+        store.add_written(size);
         let (files, diff_id) = (Files::Dir, Some(diff_id));
         *self.known() = Known { files, diff_id, folder: None, packed: None };
         Ok(())
@@ -616,6 +617,8 @@ impl Layer {
                 .prepare_cached("UPDATE layer SET diff_id = ?2, size = ?3 WHERE id = ?1")?
                 .execute(params![self.0.id.0, diff_id.0.as_bytes(), size.cast_signed()])
         })?;
+        // Only a folder comes before its diff id.
+        self.0.store.0.add_written(size);
         self.known().diff_id = Some(diff_id);
         Ok(())
     }

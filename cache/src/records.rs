@@ -9,15 +9,19 @@
 //! - The graph has no cycle: a link that would close one is not saved.
 //! - Entries are hints. A result whose layers are gone is deleted when it is found, and not returned.
 
+use std::collections::HashSet;
 use std::time::SystemTime;
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
 use crate::error::CacheError;
 use crate::key::Key;
 use crate::layer::LayerId;
 use crate::reference::Ref;
 use crate::store::{Inner, Store, nanoseconds, now, time};
+
+/// Number of keys from which on another input is asked first.
+const FEW: usize = 8;
 
 /// An edge of the key graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +66,9 @@ pub struct StoredResult {
 
 /// Where results are kept.
 pub trait Records: Send + Sync {
-    /// Keys that links lead to from any of `parents`.
+    /// Keys to which links of `op` lead from every input: `inputs` has for each of them what may name it, with the
+    /// selector. Takes no longer when the records know many results of the op with one of the inputs, if only few are
+    /// known with another.
     ///
     /// # Errors
     /// When the records cannot be read.
@@ -70,9 +76,7 @@ pub trait Records: Send + Sync {
         &self,
         op: &Key,
         output: u32,
-        input: u32,
-        parents: &[Key],
-        selector: &Key,
+        inputs: &[Vec<(Key, Key)>],
     ) -> Result<Vec<Key>, CacheError>;
 
     /// The newest result of a key whose layers are all there.
@@ -93,26 +97,9 @@ impl Records for Store {
         &self,
         op: &Key,
         output: u32,
-        input: u32,
-        parents: &[Key],
-        selector: &Key,
+        inputs: &[Vec<(Key, Key)>],
     ) -> Result<Vec<Key>, CacheError> {
-        self.0.read(|db| {
-            let sql = "SELECT key FROM link WHERE op = ?1 AND parent = ?2 AND output = ?3 AND input = ?4 AND selector = ?5";
-            let mut statement = db.prepare_cached(sql)?;
-            let mut keys: Vec<Key> = Vec::new();
-            for parent in parents {
-                let found = statement
-                    .query_map(params![op.0, parent.0, output, input, selector.0], |row| Ok(Key(row.get(0)?)))?;
-                for key in found {
-                    let key = key?;
-                    if !keys.contains(&key) {
-                        keys.push(key);
-                    }
-                }
-            }
-            Ok(keys)
-        })
+        self.0.read(|db| Joint { db, op, output, inputs }.keys())
     }
 
     fn load(&self, key: &Key) -> Result<Option<StoredResult>, CacheError> {
@@ -228,19 +215,96 @@ impl Inner {
     }
 }
 
+/// A question for the keys that all inputs of an op lead to.
+struct Joint<'a> {
+    db: &'a Connection,
+    op: &'a Key,
+    output: u32,
+    inputs: &'a [Vec<(Key, Key)>],
+}
+
+impl Joint<'_> {
+    fn keys(&self) -> rusqlite::Result<Vec<Key>> {
+        // One input with few keys is enough: whether the others lead to those is asked for each of them.
+        let mut few = None;
+        for input in 0..self.inputs.len() {
+            let found = self.led_to(input, FEW)?;
+            if found.len() < FEW {
+                few = Some((input, found));
+                break;
+            }
+        }
+        let (first, mut keys) = match few {
+            Some(few) => few,
+            None if self.inputs.is_empty() => return Ok(Vec::new()),
+            None => (0, self.led_to(0, usize::MAX)?),
+        };
+        for input in (0..self.inputs.len()).filter(|input| *input != first) {
+            let mut kept = Vec::with_capacity(keys.len());
+            for key in keys {
+                if self.leads_to(input, &key)? {
+                    kept.push(key);
+                }
+            }
+            keys = kept;
+        }
+        Ok(keys)
+    }
+
+    /// Keys that links lead to from one input, at most so many, each once.
+    fn led_to(&self, input: usize, most: usize) -> rusqlite::Result<Vec<Key>> {
+        let sql = "SELECT key FROM link WHERE op = ?1 AND parent = ?2 AND output = ?3 AND input = ?4 AND selector = ?5
+            LIMIT ?6";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let limit = i64::try_from(most).unwrap_or(i64::MAX);
+        let (mut keys, mut seen) = (Vec::new(), HashSet::new());
+        for (parent, selector) in &self.inputs[input] {
+            let values = params![self.op.0, parent.0, self.output, input as u32, selector.0, limit];
+            for key in statement.query_map(values, |row| Ok(Key(row.get(0)?)))? {
+                let key = key?;
+                if keys.len() < most && seen.insert(key) {
+                    keys.push(key);
+                }
+            }
+        }
+        Ok(keys)
+    }
+
+    fn leads_to(&self, input: usize, key: &Key) -> rusqlite::Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM link
+            WHERE op = ?1 AND parent = ?2 AND output = ?3 AND input = ?4 AND selector = ?5 AND key = ?6)";
+        let mut statement = self.db.prepare_cached(sql)?;
+        for (parent, selector) in &self.inputs[input] {
+            let values = params![self.op.0, parent.0, self.output, input as u32, selector.0, key.0];
+            if statement.query_row(values, |row| row.get(0))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
 fn add_link(transaction: &Transaction<'_>, link: &Link) -> rusqlite::Result<()> {
-    // A new key has nothing below it, so this looks at more than one row only for a known one.
-    let sql = "WITH RECURSIVE below (key) AS (
-            SELECT ?1 UNION SELECT link.key FROM link JOIN below ON link.parent = below.key
-        ) SELECT EXISTS (SELECT 1 FROM below WHERE key = ?2)";
-    let cycle: bool = transaction
-        .prepare_cached(sql)?
-        .query_row(params![link.key.0, link.parent.0], |row| row.get(0))?;
-    if cycle {
+    if closes_cycle(transaction, link)? {
         return Ok(());
     }
     let sql = "INSERT OR IGNORE INTO link (op, output, input, parent, selector, key) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
     let values =
         params![link.op.0, link.output, link.input, link.parent.0, link.selector.0, link.key.0];
     transaction.prepare_cached(sql)?.execute(values).map(drop)
+}
+
+fn closes_cycle(transaction: &Transaction<'_>, link: &Link) -> rusqlite::Result<bool> {
+    if link.key == link.parent {
+        return Ok(true);
+    }
+    // A new key has nothing below it, and few questions are as dear as the one that follows.
+    let sql = "SELECT EXISTS (SELECT 1 FROM link WHERE parent = ?1)";
+    if !transaction.prepare_cached(sql)?.query_row([link.key.0], |row| row.get(0))? {
+        return Ok(false);
+    }
+    let sql = "WITH RECURSIVE below (key) AS (
+            SELECT ?1 UNION SELECT link.key FROM link JOIN below ON link.parent = below.key
+        ) SELECT EXISTS (SELECT 1 FROM below WHERE key = ?2)";
+    transaction.prepare_cached(sql)?.query_row(params![link.key.0, link.parent.0], |row| row.get(0))
 }

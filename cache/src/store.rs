@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     database: Mutex<Option<Database>>,
     /// Whether a damaged database was found, and set aside.
     lost: AtomicBool,
+    /// Bytes that have been added to the store since the last look at its limits.
+    pub(crate) written: AtomicU64,
     process: Mutex<Option<Arc<Process>>>,
     generation: OnceLock<i64>,
     pub(crate) has_points: OnceLock<()>,
@@ -121,6 +123,7 @@ impl Store {
             boot,
             database: Mutex::default(),
             lost: AtomicBool::new(false),
+            written: AtomicU64::new(0),
             process: Mutex::default(),
             generation: OnceLock::new(),
             has_points: OnceLock::new(),

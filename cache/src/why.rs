@@ -9,16 +9,14 @@
 //! Invariants:
 //! - Notes are hints. What cannot be read counts as not there, and no build depends on any.
 //! - Their number is bounded: [`MOST_OF_A_PLACE`] of one place, [`MOST_LISTINGS`] listings.
-//!
-//! The tables are made at the first note, so that a store from before there were any is as good as a new one.
 
 use std::time::SystemTime;
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use crate::error::CacheError;
 use crate::key::Key;
-use crate::store::{Inner, Store, nanoseconds, now, time};
+use crate::store::{Store, nanoseconds, now, time};
 
 /// Notes that are kept of one place.
 const MOST_OF_A_PLACE: i64 = 32;
@@ -29,16 +27,18 @@ const MOST_LISTINGS: i64 = 128;
 /// Age of the end of a result, in nanoseconds, at which a prune takes its notes too: 90 days.
 const MOURNING: i64 = 90 * 24 * 3600 * 1_000_000_000;
 
-const TABLES: &str = "
+/// The tables, for a database that may have them.
+pub(crate) const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS build (id TEXT PRIMARY KEY, at INTEGER NOT NULL, label TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS note (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, key BLOB NOT NULL, scope BLOB NOT NULL, place BLOB NOT NULL, text BLOB NOT NULL,
+    id INTEGER PRIMARY KEY, key BLOB NOT NULL, scope BLOB NOT NULL, place BLOB NOT NULL, text BLOB NOT NULL,
     build TEXT NOT NULL, at INTEGER NOT NULL, parts BLOB NOT NULL, gone INTEGER
 );
 CREATE INDEX IF NOT EXISTS note_key ON note (key, id);
 CREATE INDEX IF NOT EXISTS note_place ON note (scope, place, id);
 CREATE INDEX IF NOT EXISTS note_text ON note (text, scope, id);
 CREATE TABLE IF NOT EXISTS listing (key BLOB PRIMARY KEY, made INTEGER NOT NULL, files BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS listing_made ON listing (made);
 ";
 
 /// A build, as notes refer to it.
@@ -109,9 +109,6 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn note(&self, of: NoteOf<'_>) -> Result<Option<Note>, CacheError> {
-        if !self.0.has_notes()? {
-            return Ok(None);
-        }
         self.0.read(|db| match of {
             NoteOf::Key(key) => {
                 let sql = format!("{COLUMNS} WHERE note.key = ?1 ORDER BY note.id DESC LIMIT 1");
@@ -137,9 +134,6 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub fn listing(&self, content: &Key) -> Result<Option<Vec<u8>>, CacheError> {
-        if !self.0.has_notes()? {
-            return Ok(None);
-        }
         self.0.read(|db| {
             db.prepare_cached("SELECT files FROM listing WHERE key = ?1")?
                 .query_row([content.0], |row| row.get(0))
@@ -158,9 +152,9 @@ impl Store {
         listings: &[(Key, Vec<u8>)],
     ) -> Result<(), CacheError> {
         self.0.write(|transaction| {
-            transaction.execute_batch(TABLES)?;
             let sql = "INSERT OR IGNORE INTO build (id, at, label) VALUES (?1, ?2, ?3)";
-            transaction.execute(sql, params![build.id, nanoseconds(build.at), build.label])?;
+            let values = params![build.id, nanoseconds(build.at), build.label];
+            transaction.prepare_cached(sql)?.execute(values)?;
             for note in notes {
                 save_note(transaction, &build.id, note)?;
             }
@@ -172,7 +166,7 @@ impl Store {
             if !listings.is_empty() {
                 let sql = "DELETE FROM listing WHERE key IN
                     (SELECT key FROM listing ORDER BY made DESC LIMIT -1 OFFSET ?1)";
-                transaction.execute(sql, [MOST_LISTINGS])?;
+                transaction.prepare_cached(sql)?.execute([MOST_LISTINGS])?;
             }
             Ok(())
         })
@@ -205,23 +199,8 @@ fn read_note(row: &Row<'_>) -> rusqlite::Result<Note> {
     })
 }
 
-fn is_there(db: &Connection) -> rusqlite::Result<bool> {
-    let sql =
-        "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'listing')";
-    db.prepare_cached(sql)?.query_row([], |row| row.get(0))
-}
-
-impl Inner {
-    fn has_notes(&self) -> Result<bool, CacheError> {
-        self.read(is_there)
-    }
-}
-
 /// Notes that results are gone, in the transaction that has taken them, and forgets what is of no use any more.
 pub(crate) fn note_gone(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
-    if !is_there(transaction)? {
-        return Ok(());
-    }
     let sql =
         "UPDATE note SET gone = ?1 WHERE gone IS NULL AND key NOT IN (SELECT key FROM result)";
     transaction.execute(sql, [now()])?;

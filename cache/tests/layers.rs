@@ -295,15 +295,19 @@ fn both_ways_of_knowing_an_input_lead_to_one_key_and_no_link_closes_a_cycle() {
         key: key(to),
     };
     let query = |parents: &[&str]| {
-        let parents: Vec<Key> = parents.iter().map(|name| key(name)).collect();
-        store.query(&key("op"), 0, 1, &parents, &key("all")).unwrap()
+        let of = |name: &&str| (key(name), key("all"));
+        let second: Vec<(Key, Key)> = parents.iter().map(of).collect();
+        store.query(&key("op"), 0, &[vec![(key("base"), key("all"))], second]).unwrap()
     };
+    let first = |to: &str| Link { input: 0, ..link("base", to) };
     store
         .save(&[link("definition", "out"), link("content", "out"), link("out", "next")], None)
         .unwrap();
+    store.save(&["out", "next", "definition"].map(first), None).unwrap();
     assert_eq!(query(&["definition", "content"]), [key("out")]);
     assert_eq!(query(&["other"]), []);
-    assert_eq!(store.query(&key("op"), 0, 0, &[key("content")], &key("all")).unwrap(), []);
+    let unknown = [vec![(key("content"), key("all"))], vec![(key("out"), key("all"))]];
+    assert_eq!(store.query(&key("op"), 0, &unknown).unwrap(), []);
     store.save(&[link("next", "definition"), link("out", "out")], None).unwrap();
     assert_eq!(query(&["next"]), []);
     assert_eq!(query(&["out"]), [key("next")]);
@@ -338,4 +342,34 @@ fn after_a_reboot_only_what_was_synced_is_there() {
     assert_eq!((read(&kept, "base").as_str(), read(&kept, "f").as_str()), ("0", "1"));
     drop((kept, store));
     assert!(load(&boot("second"), "kept").is_some());
+}
+
+#[test]
+fn what_all_inputs_lead_to_is_found_however_much_each_leads_to() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    let link = |input: u32, parent: &str, to: u32| Link {
+        op: key("op"),
+        output: 0,
+        input,
+        parent: key(parent),
+        selector: key("all"),
+        key: key(&format!("out {to}")),
+    };
+    let both = |to: u32| [link(0, "base", to), link(1, &format!("content {to}"), to)];
+    let links: Vec<Link> = (0..40).flat_map(both).collect();
+    store.save(&links, None).unwrap();
+    // And what has many of its own, of which some are shared.
+    let links: Vec<Link> = (20..80).map(|to| link(1, "wide", to)).collect();
+    store.save(&links, None).unwrap();
+    let query = |parents: &[&str]| {
+        let named = |name: &&str| (key(name), key("all"));
+        let inputs = [vec![named(&"base")], parents.iter().map(named).collect()];
+        store.query(&key("op"), 0, &inputs).unwrap()
+    };
+    assert_eq!(query(&["content 7"]), [key("out 7")]);
+    assert_eq!(query(&["content 7", "content 8"]).len(), 2);
+    assert_eq!(query(&["content 77"]), []);
+    assert_eq!(query(&["wide"]).len(), 20);
+    assert_eq!(query(&["wide", "content 25", "content 3"]).len(), 21);
 }

@@ -329,44 +329,11 @@ impl<'a> Known<'a> {
         if ignores || lookup.iter().any(Vec::is_empty) {
             return Ok(OutputKeys { lookup: Vec::new(), save: Some(own) });
         }
-        let mut found = self.linked(map, output, lookup)?;
+        let mut found = self.records.query(&map.op, output as u32, lookup)?;
         if !found.contains(&own) {
             found.push(own);
         }
         Ok(OutputKeys { lookup: found, save: Some(own) })
-    }
-
-    /// Keys to which, for every input, some link leads.
-    fn linked(
-        &self,
-        map: &CacheMap,
-        output: usize,
-        lookup: &[Vec<(Key, Key)>],
-    ) -> Result<Vec<Key>, OpError> {
-        let mut common: Option<Vec<Key>> = None;
-        for (number, parents) in lookup.iter().enumerate() {
-            let mut here = Vec::new();
-            for (parent, selector) in parents {
-                let found = self.records.query(
-                    &map.op,
-                    output as u32,
-                    number as u32,
-                    std::slice::from_ref(parent),
-                    selector,
-                )?;
-                here.extend(
-                    found.into_iter().filter(|key| !here.contains(key)).collect::<Vec<_>>(),
-                );
-            }
-            common = Some(match common {
-                None => here,
-                Some(before) => before.into_iter().filter(|key| here.contains(key)).collect(),
-            });
-            if common.as_ref().is_some_and(Vec::is_empty) {
-                break;
-            }
-        }
-        Ok(common.unwrap_or_default())
     }
 }
 

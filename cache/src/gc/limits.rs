@@ -1,14 +1,15 @@
 //! "Use at most so much, leave at least so much free": when the store is tidied up without being asked.
 //!
-//! Whether there is anything to do is estimated in microseconds, from what was measured last and what the file system
-//! has lost since; measuring and removing are for a time when nobody waits. A build that is about to fill the disk is
+//! Whether there is anything to do is estimated in microseconds, from what was measured last and what builds have
+//! written and the file system has lost since; measuring and removing are for a time when nobody waits. A build that is about to fill the disk is
 //! another matter: [`SpaceWatch`] looks at the file system while it runs.
 
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, ToSql, params};
+use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Freed, Need, PruneOptions};
 use crate::error::CacheError;
@@ -19,8 +20,8 @@ use crate::store::{Inner, Store, now};
 /// After this time the store is measured, and synced, whatever the estimate says.
 const STALE: Duration = Duration::from_secs(600);
 
-/// Nor may more unpacked layers than this be of unknown size.
-const MOST_UNMEASURED: u64 = 64;
+/// Fewer bytes than this are not worth a word to the next build.
+const MENTIONED: u64 = 64 << 10;
 
 /// How often a running build looks at the disk.
 const LOOK: Duration = Duration::from_millis(100);
@@ -68,25 +69,17 @@ impl Store {
     pub fn is_due(&self, limits: &GcLimits) -> Result<bool, CacheError> {
         let inner = &self.0;
         let free = FileSystem::of(&inner.root)?.free();
-        let noted = inner.read(|db| {
-            db.query_row("SELECT used, free, at FROM gc", [], |row| {
-                let (used, free, at): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                Ok((used.cast_unsigned(), free.cast_unsigned(), at))
-            })
-            .optional()
-        })?;
-        let Some((used, free_then, at)) = noted else {
+        let Some(noted) = inner.noted()? else {
             inner.note(0, free, now())?;
             return Ok(false);
         };
-        let age = now().saturating_sub(at);
+        let age = now().saturating_sub(noted.at);
         if age < 0 || age > STALE.as_nanos() as i64 {
             return Ok(true);
         }
         // Others on the same disk may have removed as much as the store has grown.
-        let (blobs, folders) = inner.read(|db| grown_since(db, at))?;
-        let used = used.saturating_add(free_then.saturating_sub(free).max(blobs));
-        Ok(folders > MOST_UNMEASURED || limits.excess(used, free) > 0)
+        let grown = noted.free.saturating_sub(free).max(noted.grown);
+        Ok(limits.excess(noted.used.saturating_add(grown), free) > 0)
     }
 
     /// Brings the store within its limits, and syncs it, after whoever prunes by now; `None` when another process waits
@@ -133,14 +126,20 @@ impl Store {
     }
 }
 
-/// Bytes of blobs that were written or used after an instant, and unpacked layers that nobody has measured.
-fn grown_since(db: &Connection, at: i64) -> rusqlite::Result<(u64, u64)> {
-    let number = |sql: &str, values: &[&dyn ToSql]| {
-        db.query_row(sql, values, |row| row.get(0)).map(i64::cast_unsigned)
-    };
-    let blobs = number("SELECT coalesce(sum(size), 0) FROM blob WHERE used > ?1", &[&at])?;
-    let folders = number("SELECT count(*) FROM layer WHERE dir = 1 AND disk IS NULL", &[])?;
-    Ok((blobs, folders))
+/// What was measured last, in bytes, and when.
+struct Noted {
+    used: u64,
+    free: u64,
+    at: i64,
+    /// Bytes written since.
+    grown: u64,
+}
+
+impl Noted {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let bytes = |column| row.get(column).map(i64::cast_unsigned);
+        Ok(Self { used: bytes(0)?, free: bytes(1)?, at: row.get(2)?, grown: bytes(3)? })
+    }
 }
 
 /// Removes something if the disk is nearly full; false when that did not help.
@@ -168,6 +167,24 @@ pub struct SpaceWatch {
 }
 
 impl Inner {
+    /// Notes that something of so many bytes has been added.
+    pub(crate) fn add_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What was measured last, and what has been written since, by this process too.
+    fn noted(&self) -> Result<Option<Noted>, CacheError> {
+        if self.written.load(Ordering::Relaxed) < MENTIONED {
+            let sql = "SELECT used, free, at, grown FROM gc";
+            return self.read(|db| db.query_row(sql, [], Noted::read).optional());
+        }
+        let written = self.written.swap(0, Ordering::Relaxed).cast_signed();
+        self.write(|transaction| {
+            let sql = "UPDATE gc SET grown = grown + ?1 RETURNING used, free, at, grown";
+            transaction.query_row(sql, [written], Noted::read).optional()
+        })
+    }
+
     /// Notes what the store takes by now.
     pub(super) fn note_usage(&self) -> Result<(), CacheError> {
         let used = self.census()?.total();

@@ -22,16 +22,20 @@ impl Records for Memory {
         &self,
         op: &Key,
         output: u32,
-        input: u32,
-        parents: &[Key],
-        selector: &Key,
+        inputs: &[Vec<(Key, Key)>],
     ) -> Result<Vec<Key>, CacheError> {
         let links = self.links.lock().unwrap();
-        let leads = |link: &&Link| {
-            (link.op, link.output, link.input, link.selector) == (*op, output, input, *selector)
-                && parents.contains(&link.parent)
+        let leads = |link: &Link, input: usize, key: Key| {
+            (link.op, link.output, link.input as usize, link.key) == (*op, output, input, key)
+                && inputs[input].contains(&(link.parent, link.selector))
         };
-        Ok(links.iter().filter(leads).map(|link| link.key).collect())
+        let mut keys: Vec<Key> = links.iter().map(|link| link.key).collect();
+        keys.sort_by_key(ToString::to_string);
+        keys.dedup();
+        keys.retain(|key| {
+            (0..inputs.len()).all(|input| links.iter().any(|link| leads(link, input, *key)))
+        });
+        Ok(keys)
     }
 
     fn load(&self, key: &Key) -> Result<Option<StoredResult>, CacheError> {
