@@ -88,7 +88,7 @@ pub(crate) fn of_layers<'a>(
     Ok(LayerBlobs(done.into_iter().collect()))
 }
 
-/// Does all the work on a few threads of its own, as it waits for the network as often as for a core.
+/// Does all the work on this thread and a few of its own, as it waits for the network as often as for a core.
 ///
 /// After an error no new piece is begun; the first error is returned.
 pub(crate) fn in_parallel<T: Sync, U: Send, E: Send>(
@@ -101,21 +101,20 @@ pub(crate) fn in_parallel<T: Sync, U: Send, E: Send>(
     let next = Mutex::new(work.iter());
     let done = Mutex::new((Vec::with_capacity(work.len()), None));
     let lock = |()| done.lock().unwrap_or_else(PoisonError::into_inner);
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(work.len()) {
-            scope.spawn(|| {
-                while lock(()).1.is_none() {
-                    let Some(piece) = next.lock().unwrap_or_else(PoisonError::into_inner).next()
-                    else {
-                        break;
-                    };
-                    match run(piece) {
-                        Ok(result) => lock(()).0.push(result),
-                        Err(error) => drop(lock(()).1.get_or_insert(error)),
-                    }
-                }
-            });
+    let take_turns = || {
+        while lock(()).1.is_none() {
+            let Some(piece) = next.lock().unwrap_or_else(PoisonError::into_inner).next() else {
+                break;
+            };
+            match run(piece) {
+                Ok(result) => lock(()).0.push(result),
+                Err(error) => drop(lock(()).1.get_or_insert(error)),
+            }
         }
+    };
+    std::thread::scope(|scope| {
+        (1..AT_ONCE.min(work.len())).for_each(|_| drop(scope.spawn(take_turns)));
+        take_turns();
     });
     let (results, error) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     error.map_or(Ok(results), Err)

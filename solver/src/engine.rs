@@ -6,6 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cache::{FileSystem, Key, Lock, Ref, SpaceWatch, Spool, Store, StoreOptions, WorkspaceKind};
@@ -57,6 +58,8 @@ pub(crate) struct EngineInner {
     sandbox: Mutex<Option<Arc<Sandbox>>>,
     /// There from the first vertex that is not cached on.
     space: OnceLock<SpaceWatch>,
+    /// Whether anything was not in the cache.
+    pub(crate) has_worked: AtomicBool,
 }
 
 impl Engine {
@@ -81,6 +84,7 @@ impl Engine {
                 git_is_known: OnceLock::new(),
                 sandbox: Mutex::new(None),
                 space: OnceLock::new(),
+                has_worked: AtomicBool::new(false),
             }),
         })
     }
@@ -92,7 +96,7 @@ impl Engine {
 
     /// Whether anything was not in the cache.
     pub fn has_worked(&self) -> bool {
-        self.inner.space.get().is_some()
+        self.inner.has_worked.load(Ordering::Relaxed)
     }
 
     /// Ends what is being asked of registries, when set.

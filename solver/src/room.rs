@@ -1,11 +1,12 @@
 //! Room on the disk for what a vertex writes.
 //!
-//! From the first vertex that runs, somebody keeps an eye on the disk. When it is full all the same, what is least
+//! When a solve takes a moment, somebody keeps an eye on the disk. When it is full all the same, what is least
 //! recently used in the store is removed, and what the builder itself was writing is written once more. A step whose
 //! own process found the disk full is not run again: nobody knows what it has done elsewhere.
 
 use std::error::Error as StdError;
 use std::io::ErrorKind;
+use std::sync::atomic::Ordering;
 
 use cache::{CacheError, FileSystem};
 
@@ -24,7 +25,7 @@ impl Solve<'_> {
         vertex: usize,
         log: &mut Vec<String>,
     ) -> Result<Vec<Value>, OpError> {
-        self.job.engine.watch_space();
+        self.job.engine.has_worked.store(true, Ordering::Relaxed);
         self.with_room(|| {
             log.clear();
             op::execute(self, vertex, log)

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Scope;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,6 +27,9 @@ use crate::op;
 use crate::scheduler::{Action, Input, Scheduler};
 use crate::timeline::Timeline;
 use crate::value::{Memory, Value};
+
+/// A solve that is over sooner never looks at how full the disk is.
+const SHORT: Duration = Duration::from_millis(100);
 
 /// What takes longer to hash than this is not hashed twice.
 const WORTH_KEEPING: Duration = Duration::from_millis(3);
@@ -139,8 +142,21 @@ impl<'a> Solve<'a> {
                 let actions = scheduler.demand(target.vertex);
                 begin(actions, &scheduler);
             }
+            let began = Instant::now();
             while !scheduler.is_over() {
-                let Ok(input) = receiver.recv() else { break };
+                // Nothing fills a disk before anybody has looked at it.
+                let quick = SHORT.saturating_sub(began.elapsed());
+                let input = match receiver.recv_timeout(quick) {
+                    Ok(input) => input,
+                    Err(RecvTimeoutError::Disconnected) => break,
+                    Err(RecvTimeoutError::Timeout) => {
+                        solve.job.engine.watch_space();
+                        match receiver.recv() {
+                            Ok(input) => input,
+                            Err(_) => break,
+                        }
+                    }
+                };
                 if let Input::Hit(vertex) = input {
                     solve.announce(vertex, &scheduler);
                 }

@@ -70,6 +70,12 @@ impl Clock {
 /// The file of recent entries is at most this part of the other.
 const RECENT_SHARE: u64 = 8;
 
+/// What a file is worth beside its bytes, when it is asked whether keeping hashes costs less than making them.
+const FILE_WORTH: u64 = 8 << 10;
+
+/// Files that are not worth more than this in all are read again by the next build.
+const WORTHLESS: u64 = 128 << 10;
+
 /// Times an entry may be written again without having been asked for.
 const MAX_AGE: u8 = 16;
 
@@ -147,7 +153,8 @@ impl StatCache {
     pub(super) fn save(&self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        if fresh.is_empty() {
+        let worth = |entry: &Entry| entry.stamp.size.saturating_add(FILE_WORTH);
+        if fresh.values().map(worth).fold(0, u64::saturating_add) < WORTHLESS {
             return Ok(());
         }
         let fresh = fresh.iter().map(|(path, entry)| (path.as_os_str().as_bytes(), *entry));
@@ -165,6 +172,9 @@ impl StatCache {
             }
         }
         write(file, &encode(&all))?;
+        if self.recent().bytes.is_empty() {
+            return Ok(());
+        }
         match fs_err::remove_file(recent(file)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -316,7 +326,7 @@ mod tests {
             mode: 0o644,
             uid: 0,
             gid: 0,
-            size: 3,
+            size: 1 << 20,
             mtime: time,
             ctime: time,
             rdev: (0, 0),
@@ -340,6 +350,26 @@ mod tests {
         assert!(!rested(true, 99, 1, 2), "another file system");
         assert!(!rested(false, 97, 51_000_000, 1));
         assert!(rested(false, 97, 49_000_000, 1));
+    }
+
+    #[test]
+    fn what_is_hashed_in_no_time_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("stat");
+        let save = |count: u64, size: u64| {
+            let cache = StatCache::load(Some(&file));
+            for inode in 0..count {
+                let its = Metadata { size, ..metadata(90, inode) };
+                cache.add(Path::new(&inode.to_string()), &its, [0; 32]);
+            }
+            cache.save().unwrap();
+            file.exists()
+        };
+        assert!(!save(1, 100));
+        assert!(!save(15, 0));
+        assert!(save(16, 0));
+        fs_err::remove_file(&file).unwrap();
+        assert!(save(1, 120 << 10));
     }
 
     #[test]
