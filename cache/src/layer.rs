@@ -28,11 +28,11 @@ use fs_err as fs;
 use llb::image::{Descriptor, media_type};
 use llb::{DiffId, Digest};
 use rusqlite::{OptionalExtension, params};
-use tree::Packed;
 use tree::codec::{Codec, Compressor, HashReader, HashWriter};
 use tree::layer::LayerDir;
 use tree::stack::Stack;
 use tree::trace;
+use tree::{Packed, Stop};
 
 use crate::blob::BlobFile;
 use crate::error::{At, CacheError};
@@ -262,6 +262,14 @@ impl Layer {
     /// # Errors
     /// When the folder cannot be read.
     pub fn diff_id(&self) -> Result<DiffId, CacheError> {
+        self.diff_id_unless(&Stop::default())
+    }
+
+    /// As [`diff_id`](Self::diff_id), but gives up when `stop` says so.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, or then.
+    pub fn diff_id_unless(&self, stop: &Stop) -> Result<DiffId, CacheError> {
         if let Some(diff_id) = self.known().diff_id {
             return Ok(diff_id);
         }
@@ -271,12 +279,17 @@ impl Layer {
             return Ok(diff_id);
         }
         let _span = self.span("hash", || "tar".to_owned());
-        let mut out = HashWriter::new(io::sink());
+        let mut out = HashWriter::new(stop.guard(io::sink()));
         self.write_tar(&mut out)?;
         let (_, hash, size) = out.finish();
         let diff_id = DiffId(Digest::from_bytes(hash));
         self.save_diff_id(diff_id, size)?;
         Ok(diff_id)
+    }
+
+    /// Its diff id, if somebody has asked for it before.
+    pub fn known_diff_id(&self) -> Option<DiffId> {
+        self.known().diff_id
     }
 
     /// Bytes of its uncompressed tar; `None` as long as nobody has asked for its diff id.
@@ -319,6 +332,14 @@ impl Layer {
     /// # Errors
     /// When the blob cannot be made.
     pub fn blob(&self, codec: Codec) -> Result<Descriptor, CacheError> {
+        self.blob_unless(codec, &Stop::default())
+    }
+
+    /// As [`blob`](Self::blob), but gives up when `stop` says so.
+    ///
+    /// # Errors
+    /// When the blob cannot be made, or then.
+    pub fn blob_unless(&self, codec: Codec, stop: &Stop) -> Result<Descriptor, CacheError> {
         let _turn = self.turn()?;
         self.refresh()?;
         for blob in self.blobs()?.into_iter().filter(|blob| blob.is_made_by(codec)) {
@@ -337,7 +358,7 @@ impl Layer {
         let compressor =
             Compressor::new(ingest, codec).map_err(|error| self.failed("compress", error))?;
         let mut out = HashWriter::new(compressor);
-        self.write_tar(&mut out)?;
+        self.write_tar(&mut stop.guard(&mut out))?;
         let (compressor, hash, size) = out.finish();
         let ingest = compressor.finish().map_err(|error| self.failed("compress", error))?;
         let diff_id = DiffId(Digest::from_bytes(hash));

@@ -133,8 +133,8 @@ impl Records for Store {
 
     fn save(&self, links: &[Link], result: Option<&NewResult>) -> Result<(), CacheError> {
         let inner = &self.0;
-        let (boot, generation) = (inner.boot()?, inner.generation()?);
-        inner.write(|transaction| {
+        let boot = inner.boot()?;
+        inner.write_as_user(|transaction, generation| {
             for link in links {
                 add_link(transaction, link)?;
             }
@@ -228,7 +228,7 @@ impl Joint<'_> {
         // One input with few keys is enough: whether the others lead to those is asked for each of them.
         let mut few = None;
         for input in 0..self.inputs.len() {
-            let found = self.led_to(input, FEW)?;
+            let found = self.led_to(input, Some(FEW))?;
             if found.len() < FEW {
                 few = Some((input, found));
                 break;
@@ -237,7 +237,7 @@ impl Joint<'_> {
         let (first, mut keys) = match few {
             Some(few) => few,
             None if self.inputs.is_empty() => return Ok(Vec::new()),
-            None => (0, self.led_to(0, usize::MAX)?),
+            None => (0, self.led_to(0, None)?),
         };
         for input in (0..self.inputs.len()).filter(|input| *input != first) {
             let mut kept = Vec::with_capacity(keys.len());
@@ -252,17 +252,19 @@ impl Joint<'_> {
     }
 
     /// Keys that links lead to from one input, at most so many, each once.
-    fn led_to(&self, input: usize, most: usize) -> rusqlite::Result<Vec<Key>> {
-        let sql = "SELECT key FROM link WHERE op = ?1 AND parent = ?2 AND output = ?3 AND input = ?4 AND selector = ?5
-            LIMIT ?6";
-        let mut statement = self.db.prepare_cached(sql)?;
-        let limit = i64::try_from(most).unwrap_or(i64::MAX);
+    fn led_to(&self, input: usize, most: Option<usize>) -> rusqlite::Result<Vec<Key>> {
+        // A limit that is a parameter has SQLite prepare the statement once more.
+        let limit = most.map(|most| format!(" LIMIT {most}")).unwrap_or_default();
+        let sql = format!(
+            "SELECT key FROM link WHERE op = ?1 AND parent = ?2 AND output = ?3 AND input = ?4 AND selector = ?5{limit}"
+        );
+        let mut statement = self.db.prepare_cached(&sql)?;
         let (mut keys, mut seen) = (Vec::new(), HashSet::new());
         for (parent, selector) in &self.inputs[input] {
-            let values = params![self.op.0, parent.0, self.output, input as u32, selector.0, limit];
+            let values = params![self.op.0, parent.0, self.output, input as u32, selector.0];
             for key in statement.query_map(values, |row| Ok(Key(row.get(0)?)))? {
                 let key = key?;
-                if keys.len() < most && seen.insert(key) {
+                if most.is_none_or(|most| keys.len() < most) && seen.insert(key) {
                     keys.push(key);
                 }
             }

@@ -311,15 +311,30 @@ impl Inner {
 
     /// Number of this store among all that ever used the root.
     pub(crate) fn generation(&self) -> Result<i64, CacheError> {
+        match self.generation.get() {
+            Some(generation) => Ok(*generation),
+            None => self.write_as_user(|_, generation| Ok(generation)),
+        }
+    }
+
+    /// As [`write`](Self::write), for a body that notes the use of something by the number of this store.
+    pub(crate) fn write_as_user<T>(
+        &self,
+        body: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<T>,
+    ) -> Result<T, CacheError> {
         if let Some(generation) = self.generation.get() {
-            return Ok(*generation);
+            return self.write(|transaction| body(transaction, *generation));
         }
         let process = self.process()?;
-        let generation = self.write(|transaction| {
-            transaction.execute("INSERT INTO process (name) VALUES (?1)", [process.name()])?;
-            Ok(transaction.last_insert_rowid())
+        let (generation, value) = self.write(|transaction| {
+            let sql = "INSERT INTO process (name) VALUES (?1)";
+            transaction.prepare_cached(sql)?.execute([process.name()])?;
+            let generation = transaction.last_insert_rowid();
+            Ok((generation, body(transaction, generation)?))
         })?;
-        Ok(*self.generation.get_or_init(|| generation))
+        // Of two threads one wins; the row of the other says nothing wrong.
+        self.generation.get_or_init(|| generation);
+        Ok(value)
     }
 }
 

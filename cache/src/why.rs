@@ -164,9 +164,12 @@ impl Store {
                 insert.execute(params![key.0, now(), files])?;
             }
             if !listings.is_empty() {
-                let sql = "DELETE FROM listing WHERE key IN
-                    (SELECT key FROM listing ORDER BY made DESC LIMIT -1 OFFSET ?1)";
-                transaction.prepare_cached(sql)?.execute([MOST_LISTINGS])?;
+                // A limit that is a parameter has SQLite prepare the statement once more.
+                let sql = format!(
+                    "DELETE FROM listing WHERE key IN
+                    (SELECT key FROM listing ORDER BY made DESC LIMIT -1 OFFSET {MOST_LISTINGS})"
+                );
+                transaction.prepare_cached(&sql)?.execute([])?;
             }
             Ok(())
         })
@@ -178,10 +181,11 @@ fn save_note(transaction: &Transaction<'_>, build: &str, note: &NewNote) -> rusq
     let NewNote { key, scope, place, text, parts } = note;
     let values = params![key.0, scope.0, place.0, text.0, build, now(), parts];
     transaction.prepare_cached(sql)?.execute(values)?;
-    let sql = "DELETE FROM note WHERE scope = ?1 AND place = ?2 AND id <=
-        (SELECT id FROM note WHERE scope = ?1 AND place = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)";
-    let values = params![scope.0, place.0, MOST_OF_A_PLACE];
-    transaction.prepare_cached(sql)?.execute(values).map(drop)
+    let sql = format!(
+        "DELETE FROM note WHERE scope = ?1 AND place = ?2 AND id <=
+        (SELECT id FROM note WHERE scope = ?1 AND place = ?2 ORDER BY id DESC LIMIT 1 OFFSET {MOST_OF_A_PLACE})"
+    );
+    transaction.prepare_cached(&sql)?.execute([scope.0, place.0]).map(drop)
 }
 
 fn read_note(row: &Row<'_>) -> rusqlite::Result<Note> {

@@ -80,7 +80,9 @@ fn second_build_runs_nothing() {
 
 #[test]
 fn hashes_of_files_that_rested_are_kept_between_builds() {
-    let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY data /data\n"), ("data/a", "x")]);
+    let large = "x".repeat(200 << 10);
+    let place =
+        Place::new(&[("Dockerfile", "FROM scratch\nCOPY data /data\n"), ("data/a", &large)]);
     let kept = || {
         let folder = fs_err::read_dir(place.path("state/contexts")).unwrap();
         let files = folder.map(|entry| entry.unwrap());

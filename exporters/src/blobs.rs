@@ -12,8 +12,8 @@ use llb::DiffId;
 use llb::image::{Compression, Descriptor};
 use tree::codec::Codec;
 
-use crate::ExportError;
 use crate::options::ImageOptions;
+use crate::{ExportError, Stop};
 
 /// Layers that are fetched or compressed at once. Compression uses all cores for each.
 const AT_ONCE: usize = 4;
@@ -55,6 +55,26 @@ impl LayerBlob {
     }
 }
 
+/// Makes beforehand what an export of an image with these options will ask of a layer; `stop` says when nobody wants it
+/// any more. `content` is `None` for an image that only the store is to have.
+///
+/// # Errors
+/// When it cannot be made; the export will meet the same.
+pub fn prepare(
+    store: &Store,
+    layer: &Layer,
+    options: &ImageOptions,
+    content: Option<Content>,
+    stop: &Stop,
+) -> Result<(), ExportError> {
+    let options = ImageOptions { stop: stop.clone(), ..options.clone() };
+    if let Some(content) = content {
+        choose(store, layer, &options, content)?;
+    }
+    layer.diff_id_unless(stop)?;
+    Ok(())
+}
+
 /// The blobs of all layers of a result.
 pub(crate) struct LayerBlobs(HashMap<LayerId, LayerBlob>);
 
@@ -78,7 +98,7 @@ pub(crate) fn of_layers<'a>(
         let (descriptor, origin) = choose(store, layer, options, content)?;
         let blob = LayerBlob {
             descriptor: for_manifest(&descriptor, options.oci_types)?,
-            diff_id: layer.diff_id()?,
+            diff_id: layer.diff_id_unless(&options.stop)?,
             origin,
             layer: (*layer).clone(),
             codec: options.compression,
@@ -152,7 +172,7 @@ fn choose(
             }
         }
     }
-    Ok((layer.blob(options.compression)?, None))
+    Ok((layer.blob_unless(options.compression, &options.stop)?, None))
 }
 
 fn compression_of(codec: Codec) -> Compression {

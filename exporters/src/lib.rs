@@ -30,7 +30,7 @@ use llb::image::Descriptor;
 use llb::{Digest, Reference};
 
 pub use annotations::Annotations;
-pub use blobs::Content;
+pub use blobs::{Content, prepare};
 pub use destination::Destination;
 pub use error::ExportError;
 pub use image::{Image, ImageResult, PlatformResult, assemble};

@@ -9,7 +9,7 @@ use llb::{DiffId, Digest, Reference};
 
 use crate::blobs::in_parallel;
 use crate::image::finished_config;
-use crate::{ExportError, Exported, Image, ImageOptions, ImageResult, history};
+use crate::{ExportError, Exported, Image, ImageOptions, ImageResult, Stop, history};
 
 /// Stores the image under `names`, which may be none.
 ///
@@ -25,7 +25,7 @@ pub fn put(
     names: &[Reference],
     pushed: Option<&Image>,
 ) -> Result<Exported, ExportError> {
-    let diff_ids = diff_ids(result)?;
+    let diff_ids = diff_ids(result, &options.stop)?;
     let mut created: Option<Timestamp> = None;
     let mut variants = Vec::with_capacity(result.platforms.len());
     for (number, platform) in result.platforms.iter().enumerate() {
@@ -62,10 +62,19 @@ pub fn put(
 }
 
 /// The diff ids of all layers; those not known are found on several threads.
-fn diff_ids(result: &ImageResult) -> Result<HashMap<LayerId, DiffId>, ExportError> {
+fn diff_ids(result: &ImageResult, stop: &Stop) -> Result<HashMap<LayerId, DiffId>, ExportError> {
     let layers = result.platforms.iter().flat_map(|platform| platform.reference.layers());
     let unique: HashMap<LayerId, _> = layers.map(|layer| (layer.id(), layer)).collect();
-    let work: Vec<_> = unique.into_values().collect();
-    let known = in_parallel(&work, |layer| Ok::<_, ExportError>((layer.id(), layer.diff_id()?)))?;
-    Ok(known.into_iter().collect())
+    let (mut known, mut work) = (HashMap::new(), Vec::new());
+    for (id, layer) in unique {
+        match layer.known_diff_id() {
+            Some(diff_id) => drop(known.insert(id, diff_id)),
+            None => work.push(layer),
+        }
+    }
+    let found = in_parallel(&work, |layer| {
+        Ok::<_, ExportError>((layer.id(), layer.diff_id_unless(stop)?))
+    })?;
+    known.extend(found);
+    Ok(known)
 }

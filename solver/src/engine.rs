@@ -16,6 +16,7 @@ use llb::{Definition, Digest, Edge, EventSink, Platform};
 use sandbox::{Cancel, Sandbox};
 use tree::layer::Encoding;
 
+use crate::beforehand::Prepare;
 use crate::check;
 use crate::error::{OpError, SolveError};
 use crate::explain::{BuildLabel, Told};
@@ -136,6 +137,7 @@ impl Engine {
                 told: Mutex::default(),
                 reset: Mutex::default(),
                 told_why: Told::default(),
+                prepare: OnceLock::new(),
             },
         }
     }
@@ -186,6 +188,8 @@ pub(crate) struct JobInner {
     reset: Mutex<HashSet<String>>,
     /// What the build is called, and what it has explained.
     pub(crate) told_why: Told,
+    /// Makes layers ready for the outputs.
+    pub(crate) prepare: OnceLock<Arc<Prepare>>,
 }
 
 impl Job {
@@ -226,6 +230,12 @@ impl Job {
     /// counts.
     pub fn label(&self, label: BuildLabel) {
         self.inner.told_why.set(label);
+    }
+
+    /// Has the layers of targets made ready for the outputs as soon as they are there, while other steps still run; only
+    /// the first call counts.
+    pub fn prepare_layers(&self, prepare: Arc<Prepare>) {
+        let _ = self.inner.prepare.set(prepare);
     }
 
     /// Why the steps of all solves so far ran, or who made what was found, if the build's label asks for that.

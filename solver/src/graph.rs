@@ -1,7 +1,7 @@
 //! Questions about the shape of a definition.
 
 use llb::op::FileInput;
-use llb::{Definition, Op};
+use llb::{Definition, Edge, Op};
 use petgraph::Direction;
 use petgraph::graph::{DiGraph, NodeIndex};
 
@@ -76,4 +76,29 @@ pub(crate) fn below_steps(definition: &Definition) -> Vec<bool> {
         }
     }
     below
+}
+
+/// For each vertex whether the layers that it makes are layers of a target.
+pub(crate) fn in_targets(definition: &Definition, targets: &[Edge]) -> Vec<bool> {
+    let mut found = vec![false; definition.vertices().len()];
+    let mut open: Vec<Edge> = targets.to_vec();
+    while let Some(edge) = open.pop() {
+        if std::mem::replace(&mut found[edge.vertex], true) {
+            continue;
+        }
+        let vertex = definition.vertex(edge.vertex);
+        let below = vertex.inputs.iter().enumerate().filter(|(number, _)| match &vertex.op {
+            Op::Exec(exec) => {
+                exec.mounts.iter().any(|mount| mount.dest == "/" && mount.input == Some(*number))
+            }
+            Op::File(file) => {
+                let base = FileInput::Input(*number);
+                file.actions.iter().any(|action| action.input == base)
+            }
+            Op::Merge => true,
+            Op::Diff { .. } | Op::Source(_) => false,
+        });
+        open.extend(below.map(|(_, edge)| *edge));
+    }
+    found
 }

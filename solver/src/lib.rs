@@ -8,6 +8,7 @@
 //! `scheduler` decides what is next, `known` by which keys a vertex is found, `solve` does the work on
 //! threads, `op` knows each kind of op. `explain` says why a step ran.
 
+mod beforehand;
 mod cache_key;
 mod check;
 mod engine;
@@ -25,6 +26,7 @@ mod solve;
 mod timeline;
 mod value;
 
+pub use beforehand::Prepare;
 pub use engine::{Engine, EngineOptions, Job};
 pub use error::{OpError, SolveError, chain};
 pub use explain::BuildLabel;

@@ -17,6 +17,7 @@ use llb::op::SourceOp;
 use llb::{Definition, Digest, Edge, Event, Op};
 use tree::trace;
 
+use crate::beforehand::Beforehand;
 use crate::cache_key::InputMap;
 use crate::engine::JobInner;
 use crate::error::{OpError, SolveError, chain};
@@ -119,6 +120,9 @@ impl<'a> Solve<'a> {
                 report.input = solve.perform(action);
                 report
             });
+            let prepare = solve.job.prepare.get().map(|prepare| &**prepare);
+            let wanted = graph::in_targets(solve.definition, targets);
+            let mut beforehand = Beforehand::new(scope, prepare, wanted);
             let mut sandbox_is_wanted = false;
             let mut begin = |actions: Vec<Action>, scheduler: &Scheduler| {
                 for action in actions {
@@ -162,6 +166,10 @@ impl<'a> Solve<'a> {
                 }
                 let actions = scheduler.step(input);
                 begin(actions, &scheduler);
+                if let (Input::Finished(vertex), false) = (input, scheduler.is_over()) {
+                    let values = solve.values[vertex].get();
+                    beforehand.take(vertex, values.map_or(&[], Vec::as_slice));
+                }
             }
         });
         explain::conclude(&self);

@@ -44,12 +44,12 @@ impl Store {
         origin: String,
     ) -> Result<Layer, CacheError> {
         let inner = &self.0;
-        let (boot, generation) = (inner.boot()?, inner.generation()?);
+        let boot = inner.boot()?;
         let fresh = crate::store::random_bytes()?;
         let text = serde_json::to_string(descriptor)
             .map_err(|error| CacheError::io(&inner.root, error.into()))?;
         let parents = LayerId::pack(below.layers().iter().map(Layer::id));
-        let id = inner.write(|transaction| {
+        let id = inner.write_as_user(|transaction, generation| {
             let sql = "INSERT INTO layer (id, base, dir, diff_id, parents, description, created, used, generation, boot)
                 VALUES (?1, 1, 0, ?2, ?3, ?4, ?5, ?5, ?6, ?7)
                 ON CONFLICT (diff_id, parents) WHERE base DO UPDATE SET used = excluded.used,

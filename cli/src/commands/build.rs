@@ -155,6 +155,7 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     let label = explain::label(&args, source.as_ref().and_then(|source| source.path.as_deref()));
     let id = label.id.clone();
     job.label(label);
+    job.prepare_layers(outputs.preparation(&engine));
     drop(opening);
     let settled = settle(&job, origin, at_hand, &args, &mut options);
     let built = settled.and_then(|Parsed { tree, info }| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use exporters::layout::{self, Flavor};
@@ -190,6 +191,26 @@ impl Outputs {
     /// Gives up exporting when `stop` says so.
     pub(crate) fn stop_when(&mut self, stop: &Stop) {
         self.outputs.iter_mut().for_each(|output| output.image.stop = stop.clone());
+    }
+
+    /// Makes of a layer what the outputs will ask for.
+    pub(crate) fn preparation(&self, engine: &Engine) -> Arc<solver::Prepare> {
+        let store = engine.store().clone();
+        let images = self.outputs.iter().filter_map(|output| match output.kind {
+            Kind::Oci | Kind::Docker => Some((output.image.clone(), Some(Content::Here))),
+            Kind::Image if output.push.enabled => {
+                Some((output.image.clone(), Some(Content::Elsewhere)))
+            }
+            Kind::Image if output.store => Some((output.image.clone(), None)),
+            _ => None,
+        });
+        let images: Vec<_> = images.collect();
+        Arc::new(move |layer| {
+            for (options, content) in &images {
+                // The export meets the same error, and tells it.
+                let _ = exporters::prepare(&store, layer, options, *content, &options.stop);
+            }
+        })
     }
 
     /// Refuses an image id file when there is no image.

@@ -250,3 +250,54 @@ fn without_a_trace_nothing_is_written() {
         .collect();
     assert!(files.is_empty(), "{files:?}");
 }
+
+#[test]
+fn layers_are_compressed_and_hashed_while_other_steps_run() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(&[
+        (
+            "Dockerfile",
+            "FROM busybox\nCOPY f /f\nRUN sleep 0.4; echo $(wc -c < /f) > /n\nCOPY f /g\n",
+        ),
+        ("f", &"some text\n".repeat(300_000)),
+    ]);
+    for (output, made) in
+        [("type=oci,dest=out.tar", "compress: gzip"), ("type=image,name=a", "hash: tar")]
+    {
+        place.build(&["-o", output, "--trace", "t.json", "--no-cache"]).ok();
+        let spans = read(&fs_err::read_to_string(place.path("t.json")).unwrap());
+        let step = spans.iter().find(|span| span.name.starts_with("process: ")).unwrap();
+        let early = |span: &&Span| span.name.starts_with(made) && span.start < step.end;
+        let early: Vec<&Span> = spans.iter().filter(early).collect();
+        assert_eq!(early.len(), 1, "{output}: {spans:?}");
+    }
+}
+
+#[test]
+fn what_is_made_beforehand_does_not_hold_up_a_failure() {
+    if !can_run() {
+        return;
+    }
+    let dockerfile = "FROM busybox AS bad\nRUN sleep 0.3; exit 3\nFROM busybox\nCOPY f /f\nRUN cat /f > /dev/null\nCOPY --from=bad / /\n";
+    let place = Place::new(&[("Dockerfile", dockerfile)]);
+    // More than can be compressed in the time.
+    let mut number = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (number >> 58) as u8
+    })
+    .take(150 << 20)
+    .collect();
+    fs_err::write(place.path("ctx/f"), noise).unwrap();
+    let ran =
+        place.build(&["-o", "type=oci,dest=out.tar,compression-level=9", "--trace", "t.json"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let spans = read(&fs_err::read_to_string(place.path("t.json")).unwrap());
+    let step = spans.iter().filter(|span| span.name.starts_with("process: "));
+    let failed = step.map(|span| span.end).fold(0.0, f64::max);
+    let made = spans.iter().filter(|span| span.name.starts_with("compress"));
+    let last = made.map(|span| span.end).fold(0.0, f64::max);
+    assert!(last < failed + 300_000.0, "{last} after {failed}: {spans:?}");
+}
