@@ -131,6 +131,13 @@ impl Store {
         })))
     }
 
+    /// Opens what the first use would open, for a thread that has nothing else to do meanwhile.
+    pub fn warm_up(&self) {
+        // Whoever needs it meets the error again.
+        let _ = self.0.database().map(drop);
+        let _ = self.0.process();
+    }
+
     /// The store's folder.
     pub fn root(&self) -> &Path {
         &self.0.root

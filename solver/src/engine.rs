@@ -8,6 +8,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 
 use cache::{FileSystem, Key, Lock, Ref, SpaceWatch, Spool, Store, StoreOptions, WorkspaceKind};
 use llb::event::Explanation;
@@ -61,6 +62,18 @@ pub(crate) struct EngineInner {
     space: OnceLock<SpaceWatch>,
     /// Whether anything was not in the cache.
     pub(crate) has_worked: AtomicBool,
+    /// A thread that opens the store.
+    warming: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for EngineInner {
+    fn drop(&mut self) {
+        let slot = self.warming.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // A thread that outlives the engine keeps the store open.
+        if let Some(thread) = slot.take() {
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Engine {
@@ -86,8 +99,16 @@ impl Engine {
                 sandbox: Mutex::new(None),
                 space: OnceLock::new(),
                 has_worked: AtomicBool::new(false),
+                warming: Mutex::default(),
             }),
         })
+    }
+
+    /// Opens the database of the store on a thread of its own, for a caller who has other things to do first.
+    pub fn warm_up(&self) {
+        let store = self.inner.store.clone();
+        let mut slot = self.inner.warming.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = std::thread::Builder::new().spawn(move || store.warm_up()).ok();
     }
 
     /// The store of this engine.
@@ -202,28 +223,42 @@ impl Job {
         definition: &Definition,
         targets: &[Edge],
     ) -> Result<Vec<Ref>, Box<SolveError>> {
+        self.solve_then(definition, targets, |trees| trees)
+    }
+
+    /// As [`solve`](Self::solve), and gives the trees to `then`, while what is to be kept of the solve is written.
+    ///
+    /// # Errors
+    /// The first vertex that failed.
+    pub fn solve_then<T>(
+        &self,
+        definition: &Definition,
+        targets: &[Edge],
+        then: impl FnOnce(Vec<Ref>) -> T,
+    ) -> Result<T, Box<SolveError>> {
         check::definition(definition, targets).map_err(|(vertex, error)| {
             let metadata = definition.vertices().get(vertex).map(|vertex| vertex.metadata.clone());
             let metadata = metadata.unwrap_or_default();
             let (vertex, sources) = (metadata.name, metadata.sources);
             Box::new(SolveError { vertex, sources, log: Vec::new(), error })
         })?;
-        let values = Solve::new(&self.inner, definition, targets).run(targets)?;
-        let mut trees = Vec::new();
-        for (value, target) in values.iter().zip(targets) {
-            let tree = match value {
-                Value::Tree(reference) => Ok(reference.clone()),
-                Value::Context(..) | Value::Archive(_) => {
-                    crate::op::source::materialise(&self.inner, value, "/")
-                }
-            };
-            trees.push(tree.map_err(|error| {
-                let metadata = &definition.vertex(target.vertex).metadata;
-                let (vertex, sources) = (metadata.name.clone(), metadata.sources.clone());
-                Box::new(SolveError { vertex, sources, log: Vec::new(), error })
-            })?);
-        }
-        Ok(trees)
+        Solve::new(&self.inner, definition, targets).run(targets, |values| {
+            let mut trees = Vec::new();
+            for (value, target) in values.iter().zip(targets) {
+                let tree = match value {
+                    Value::Tree(reference) => Ok(reference.clone()),
+                    Value::Context(..) | Value::Archive(_) => {
+                        crate::op::source::materialise(&self.inner, value, "/")
+                    }
+                };
+                trees.push(tree.map_err(|error| {
+                    let metadata = &definition.vertex(target.vertex).metadata;
+                    let (vertex, sources) = (metadata.name.clone(), metadata.sources.clone());
+                    Box::new(SolveError { vertex, sources, log: Vec::new(), error })
+                })?);
+            }
+            Ok(then(trees))
+        })
     }
 
     /// Says what the build is called. Without this nothing is explained, nor noted for later builds; only the first call

@@ -150,13 +150,6 @@ impl Scheduler {
         self.states[vertex] == State::Done
     }
 
-    /// Whether a vertex of the limited ones will run, unless its inputs turn out to be as before.
-    pub(crate) fn limited_wait(&self) -> bool {
-        let waits =
-            |state| matches!(state, State::Waiting { .. } | State::LookingAgain | State::Queued);
-        self.states.iter().zip(&self.limited).any(|(state, limited)| *limited && waits(*state))
-    }
-
     /// Whether nobody has asked for the vertex.
     pub(crate) fn is_idle(&self, vertex: usize) -> bool {
         self.states[vertex] == State::Idle

@@ -102,8 +102,12 @@ impl<'a> Solve<'a> {
         }
     }
 
-    /// Gets the targets' values; the definition has been [checked](crate::check).
-    pub(crate) fn run(self, targets: &[Edge]) -> Result<Vec<Value>, Box<SolveError>> {
+    /// Gets the targets' values for `then`; the definition has been [checked](crate::check).
+    pub(crate) fn run<T>(
+        self,
+        targets: &[Edge],
+        then: impl FnOnce(Vec<Value>) -> Result<T, Box<SolveError>>,
+    ) -> Result<T, Box<SolveError>> {
         let inputs = graph::dependencies(self.definition);
         let limited = self
             .definition
@@ -124,27 +128,16 @@ impl<'a> Solve<'a> {
             let wanted = graph::in_targets(solve.definition, targets);
             let mut beforehand = Beforehand::new(scope, prepare, wanted);
             let mut sandbox_is_wanted = false;
-            let mut begin = |actions: Vec<Action>, scheduler: &Scheduler| {
+            let begin = |actions: Vec<Action>| {
                 for action in actions {
-                    if action == Action::Stop {
-                        solve.job.stop();
-                        continue;
+                    match action {
+                        Action::Stop => solve.job.stop(),
+                        _ => workers.perform(action),
                     }
-                    // What takes a moment to start is started beside the step before the first that needs it.
-                    if matches!(action, Action::Execute(_))
-                        && !sandbox_is_wanted
-                        && scheduler.limited_wait()
-                    {
-                        sandbox_is_wanted = true;
-                        // A failure is met again by the step.
-                        scope.spawn(|| drop(solve.job.engine.sandbox()));
-                    }
-                    workers.perform(action);
                 }
             };
             for target in targets {
-                let actions = scheduler.demand(target.vertex);
-                begin(actions, &scheduler);
+                begin(scheduler.demand(target.vertex));
             }
             let began = Instant::now();
             while !scheduler.is_over() {
@@ -161,31 +154,51 @@ impl<'a> Solve<'a> {
                         }
                     }
                 };
-                if let Input::Hit(vertex) = input {
-                    solve.announce(vertex, &scheduler);
+                match input {
+                    Input::Hit(vertex) => solve.announce(vertex, &scheduler),
+                    // What takes a moment to start is started as soon as a step seems to need it.
+                    Input::Miss(vertex) if !sandbox_is_wanted && solve.is_step(vertex) => {
+                        sandbox_is_wanted = true;
+                        // A failure is met again by the step.
+                        scope.spawn(|| drop(solve.job.engine.sandbox()));
+                    }
+                    _ => {}
                 }
-                let actions = scheduler.step(input);
-                begin(actions, &scheduler);
+                begin(scheduler.step(input));
                 if let (Input::Finished(vertex), false) = (input, scheduler.is_over()) {
                     let values = solve.values[vertex].get();
                     beforehand.take(vertex, values.map_or(&[], Vec::as_slice));
                 }
             }
         });
-        explain::conclude(&self);
         let values: Option<Vec<Value>> = targets
             .iter()
             .map(|target| self.values[target.vertex].get()?.get(target.output).cloned())
             .collect();
-        match (self.failure.into_inner(), values) {
-            (None, Some(values)) => Ok(values),
-            (Some(failure), _) => Err(failure),
-            (None, None) => Err(Box::new(SolveError {
-                vertex: String::new(),
-                sources: Vec::new(),
-                log: Vec::new(),
-                error: OpError::Canceled,
-            })),
+        match (self.failure.get(), values) {
+            // The user sees the explanations before what comes then.
+            (None, Some(values)) if explain::is_asked(&self) => {
+                explain::conclude(&self);
+                then(values)
+            }
+            (None, Some(values)) => std::thread::scope(|scope| {
+                if explain::is_due(&self) {
+                    scope.spawn(|| explain::conclude(&self));
+                }
+                then(values)
+            }),
+            (_, values) => {
+                explain::conclude(&self);
+                Err(self.failure.into_inner().unwrap_or_else(|| {
+                    debug_assert!(values.is_none(), "all is there and nothing failed");
+                    Box::new(SolveError {
+                        vertex: String::new(),
+                        sources: Vec::new(),
+                        log: Vec::new(),
+                        error: OpError::Canceled,
+                    })
+                }))
+            }
         }
     }
 
@@ -195,6 +208,10 @@ impl<'a> Solve<'a> {
             .get()
             .and_then(|values| values.get(edge.output))
             .ok_or_else(|| OpError::Invalid("an output that its vertex does not make".to_owned()))
+    }
+
+    fn is_step(&self, vertex: usize) -> bool {
+        matches!(self.definition.vertex(vertex).op, Op::Exec(_))
     }
 
     /// Whether a RUN step builds upon what the vertex makes.

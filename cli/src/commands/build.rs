@@ -137,6 +137,7 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     }
 
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
+    engine.warm_up();
     let cancel = cancel()?;
     let unfinished = engine.store().unfinished();
     let last = trace.clone();
@@ -246,18 +247,20 @@ fn build(
     let build = convert(job, tree, options, events, info)?;
     let edges: Vec<_> = build.targets.iter().filter_map(|target| target.result).collect();
     let solving = span("solve", String::new);
-    let trees = job.solve(&build.definition, &edges).map_err(|error| solve_failure(&error))?;
-    drop(solving);
-    let mut trees = trees.into_iter();
-    let mut results = Vec::new();
-    for target in &build.targets {
-        let tree = match target.result {
-            Some(_) => trees.next().unwrap_or_else(cache::Ref::scratch),
-            None => cache::Ref::scratch(),
-        };
-        results.push((target, tree));
-    }
-    let exported = outputs.export(engine, &results, events)?;
+    let exported = job.solve_then(&build.definition, &edges, |trees| {
+        drop(solving);
+        let mut trees = trees.into_iter();
+        let mut results = Vec::new();
+        for target in &build.targets {
+            let tree = match target.result {
+                Some(_) => trees.next().unwrap_or_else(cache::Ref::scratch),
+                None => cache::Ref::scratch(),
+            };
+            results.push((target, tree));
+        }
+        outputs.export(engine, &results, events)
+    });
+    let exported = exported.map_err(|error| solve_failure(&error))??;
     Ok((build, exported))
 }
 

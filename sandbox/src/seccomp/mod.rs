@@ -122,8 +122,8 @@ fn start_range(ranges: &mut Vec<(u32, Action)>, number: u32, action: Action) {
 
 /// Returns instructions that find the range of the loaded number and end with its action.
 fn tree(ranges: &[(u32, Action)]) -> Vec<libc::sock_filter> {
-    if let [(_, action)] = ranges {
-        return leaf(*action);
+    if let Some(small) = small_tree(ranges) {
+        return small;
     }
     let (low, high) = ranges.split_at(ranges.len() / 2);
     let first_high = high[0].0;
@@ -135,6 +135,64 @@ fn tree(ranges: &[(u32, Action)]) -> Vec<libc::sock_filter> {
     out.extend(low);
     out.extend(high);
     out
+}
+
+/// Where a comparison leads.
+#[derive(Clone, Copy)]
+enum Next {
+    /// To another one.
+    Test(usize),
+    Action(Action),
+}
+
+/// A [`tree`] in which each action stands once, behind all comparisons; `None` when some would be out of reach. The
+/// kernel translates the filter anew for each step, so that its length counts.
+fn small_tree(ranges: &[(u32, Action)]) -> Option<Vec<libc::sock_filter>> {
+    if ranges.len() > 250 {
+        return None;
+    }
+    let mut tests = Vec::new();
+    let first = add_tests(ranges, &mut tests);
+    if let Next::Action(action) = first {
+        return Some(leaf(action));
+    }
+    let (mut ends, mut tail) = (Vec::<(Action, usize)>::new(), Vec::new());
+    let leaves = tests.iter().flat_map(|(_, high, low)| [*high, *low]);
+    for next in leaves {
+        if let Next::Action(action) = next
+            && !ends.iter().any(|(known, _)| *known == action)
+        {
+            ends.push((action, tests.len() + tail.len()));
+            tail.extend(leaf(action));
+        }
+    }
+    let distance = |from: usize, next: Next| {
+        let target = match next {
+            Next::Test(index) => index,
+            Next::Action(action) => ends.iter().find(|(known, _)| *known == action)?.1,
+        };
+        u8::try_from(target - from - 1).ok()
+    };
+    let mut out = Vec::with_capacity(tests.len() + tail.len());
+    for (at, (number, high, low)) in tests.iter().enumerate() {
+        out.push(jump(libc::BPF_JGE, *number, distance(at, *high)?, distance(at, *low)?));
+    }
+    out.extend(tail);
+    Some(out)
+}
+
+/// Adds the comparisons that find a range, each before those that it leads to: the first number of the upper half, and
+/// where the upper and the lower half are looked at.
+fn add_tests(ranges: &[(u32, Action)], tests: &mut Vec<(u32, Next, Next)>) -> Next {
+    if let [(_, action)] = ranges {
+        return Next::Action(*action);
+    }
+    let (low, high) = ranges.split_at(ranges.len() / 2);
+    let at = tests.len();
+    tests.push((high[0].0, Next::Test(at), Next::Test(at)));
+    let (low, high) = (add_tests(low, tests), add_tests(high, tests));
+    (tests[at].1, tests[at].2) = (high, low);
+    Next::Test(at)
 }
 
 /// Returns instructions that carry out one action.

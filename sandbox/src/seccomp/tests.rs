@@ -48,7 +48,8 @@ const UNKNOWN: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
 #[test]
 fn every_number_gets_the_action_of_its_name() {
     let program = default_program();
-    assert!(program.len() < 4096);
+    // Each step pays for the length.
+    assert!(program.len() < 400, "{}", program.len());
     let actions = actions(crate::spec::DEFAULT_CAPABILITIES);
     for arch in ARCHES {
         let mut expected = BTreeMap::new();

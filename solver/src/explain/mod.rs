@@ -105,19 +105,33 @@ impl Diary {
         self.outcomes[vertex].get()
     }
 
+    fn any_has_run(&self) -> bool {
+        (0..self.outcomes.len()).any(|vertex| self.has_run(vertex))
+    }
+
     fn has_run(&self, vertex: usize) -> bool {
         matches!(self.outcome(vertex), Some(Outcome::Ran { .. }))
     }
 }
 
+/// Whether the user wants to know why steps ran.
+pub(crate) fn is_asked(solve: &Solve<'_>) -> bool {
+    solve.job.told_why.label.get().is_some_and(|label| label.explain)
+}
+
+/// Whether there is anything to explain or to note.
+pub(crate) fn is_due(solve: &Solve<'_>) -> bool {
+    solve.job.told_why.label.get().is_some_and(|label| label.explain || solve.diary.any_has_run())
+}
+
 /// Explains what happened in a solve that is over, if that was asked for, and notes what ran.
 pub(crate) fn conclude(solve: &Solve<'_>) {
     let Some(label) = solve.job.told_why.label.get() else { return };
-    let count = solve.definition.vertices().len();
-    let ran: Vec<usize> = (0..count).filter(|&vertex| solve.diary.has_run(vertex)).collect();
-    if ran.is_empty() && !label.explain {
+    if !is_due(solve) {
         return;
     }
+    let count = solve.definition.vertices().len();
+    let ran: Vec<usize> = (0..count).filter(|&vertex| solve.diary.has_run(vertex)).collect();
     let _span = tree::trace::span("explain", String::new);
     let scope = KeyBuilder::new("scope.v1").str(&label.scope).finish();
     let mut search = Search { solve, scope, listings: HashMap::new() };
