@@ -56,16 +56,25 @@ pub(crate) fn open_below(root: BorrowedFd<'_>, path: &Path) -> io::Result<Option
 
 /// Opens a regular file for reading, without waiting for a writer should it be a pipe by now.
 pub(crate) fn open_file(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<File> {
+    open_file_as_it_is(dir, name).map(|(file, _)| file)
+}
+
+/// As [`open_file`], with its metadata.
+pub(crate) fn open_file_as_it_is(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+) -> io::Result<(File, Metadata)> {
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = match rustix::fs::openat(dir, name, flags | OFlags::NOATIME, Mode::empty()) {
         Err(Errno::PERM) => rustix::fs::openat(dir, name, flags, Mode::empty())?,
         other => other?,
     };
-    if FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode) != FileType::RegularFile {
+    let stat = rustix::fs::fstat(&file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    Ok(File::from(file))
+    Ok((File::from(file), from_stat(&stat)))
 }
 
 /// Metadata of a name in a directory, the symlink's own for a symlink.

@@ -245,8 +245,7 @@ impl Context {
         let dir = self.dir(parent)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let mut attempt = 1;
         loop {
-            let mut file = walk::open_file(dir.as_fd(), name)?;
-            let before = walk::metadata_of(file.as_fd())?;
+            let (mut file, before) = walk::open_file_as_it_is(dir.as_fd(), name)?;
             let hash = content::payload(&mut file, before.size, &walk::xattrs(dir.as_fd(), name)?)?;
             let after = walk::metadata_of(file.as_fd())?;
             let steady = before.size == after.size
@@ -325,8 +324,8 @@ impl View for Context {
     }
 
     fn open(&self, path: &Path) -> io::Result<FileData> {
-        let file = self.at(path, walk::open_file)?;
-        let now = owned(walk::metadata_of(file.as_fd())?);
+        let (file, now) = self.at(path, walk::open_file_as_it_is)?;
+        let now = owned(now);
         let before = self.listed(path).flatten().unwrap_or_else(|| now.clone());
         if !is_unchanged(&before, &now) {
             self.changed.store(true, Ordering::Relaxed);

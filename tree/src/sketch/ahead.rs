@@ -1,9 +1,12 @@
-//! Small files read by a thread of its own, while the one that writes the tar hashes those before.
+//! Small files read by threads of their own, while the one that writes the tar hashes those before.
+//!
+//! The files are cut into batches, and each thread reads every n-th of them into a queue of its own, so that the order
+//! is known without anybody sorting.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 
 use crate::diff::{ReadAhead, WholeFile};
 use crate::packed::{Builder, Node, Origin, Packed};
@@ -15,9 +18,11 @@ const SMALL: u64 = 256 << 10;
 /// Fewest files for which a thread is worth its while.
 const FEW: usize = 16;
 /// Bytes and files that are handed over at once.
-const BATCH: (usize, usize) = (512 << 10, 64);
-/// Batches that are under way.
-const BATCHES: usize = 8;
+const BATCH: (u64, usize) = (512 << 10, 64);
+/// Batches that are under way for each thread.
+const BATCHES: usize = 4;
+/// Most threads: opening files is work for the kernel, which has locks of its own.
+const MOST_THREADS: usize = 4;
 
 /// A file that was read, or could not be.
 struct Done {
@@ -34,15 +39,42 @@ pub(super) fn with_files<T>(
     if files.len() < FEW {
         return write(&mut |_, _| Ok(None));
     }
+    let batches = &batches(plan, &files);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
     std::thread::scope(|scope| {
-        let (sender, receiver) = bounded(BATCHES);
-        let files = &files;
-        std::thread::Builder::new()
-            .name("read-ahead".to_owned())
-            .spawn_scoped(scope, move || read(plan, files, &sender))?;
-        let mut taken = Taken { receiver, batch: Vec::new().into_iter() };
+        let mut queues = Vec::with_capacity(threads);
+        for first in 0..threads {
+            let (sender, receiver) = bounded(BATCHES);
+            std::thread::Builder::new().name("read-ahead".to_owned()).spawn_scoped(
+                scope,
+                move || {
+                    let mut own = batches.iter().skip(first).step_by(threads);
+                    // It ends when nobody wants them any more.
+                    own.try_for_each(|files| sender.send(read(plan, files))).ok();
+                },
+            )?;
+            queues.push(receiver);
+        }
+        let mut taken = Taken { queues, next: 0, batch: Vec::new().into_iter() };
         write(&mut |part, name| taken.take(part, name))
     })
+}
+
+/// Cuts the files into pieces of about the same amount of work.
+fn batches<'f>(plan: &Packed, files: &'f [Node]) -> Vec<&'f [Node]> {
+    let (mut batches, mut rest, mut size) = (Vec::new(), files, 0);
+    let mut count = 0;
+    for &node in files {
+        count += 1;
+        size += plan.metadata(node).size;
+        if size >= BATCH.0 || count == BATCH.1 {
+            let (batch, left) = rest.split_at(count);
+            batches.push(batch);
+            (rest, size, count) = (left, 0, 0);
+        }
+    }
+    batches.push(rest);
+    batches
 }
 
 /// Nodes of small files, in the order of a walk.
@@ -67,24 +99,14 @@ fn is_read_ahead(plan: &Packed, node: Node) -> bool {
         && matches!(plan.origin(node), Some(Origin::Tree(..)))
 }
 
-/// Reads the files until nobody wants them any more.
-fn read(plan: &Packed, files: &[Node], sender: &Sender<Vec<Done>>) {
-    let (mut batch, mut size) = (Vec::new(), 0);
-    for &node in files {
-        let Some(Origin::Tree(view, path)) = plan.origin(node) else { continue };
-        let expected = plan.metadata(node).size;
-        let read = whole(view.as_ref(), path, expected);
-        size += read.as_ref().map_or(0, |(bytes, _)| bytes.len());
-        batch.push(Done { node, read });
-        if size >= BATCH.0 || batch.len() >= BATCH.1 {
-            size = 0;
-            if sender.send(std::mem::take(&mut batch)).is_err() {
-                return;
-            }
+fn read(plan: &Packed, files: &[Node]) -> Vec<Done> {
+    let one = |node: &Node| match plan.origin(*node) {
+        Some(Origin::Tree(view, path)) => {
+            Some(Done { node: *node, read: whole(view.as_ref(), path, plan.metadata(*node).size) })
         }
-    }
-    // Nobody may be left to take it.
-    let _ = sender.send(batch);
+        _ => None,
+    };
+    files.iter().filter_map(one).collect()
 }
 
 type Whole = (Vec<u8>, Vec<(OsString, Vec<u8>)>);
@@ -96,14 +118,34 @@ fn whole(view: &dyn View, path: &std::path::Path, expected: u64) -> io::Result<W
         Some(file) if !walk::has_xattrs(file)? => Vec::new(),
         _ => view.xattrs(path)?,
     };
-    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0) + 1);
-    data.take(expected + 1).read_to_end(&mut bytes)?;
-    Ok((bytes, xattrs))
+    Ok((read_whole(data, usize::try_from(expected).unwrap_or(0))?, xattrs))
+}
+
+/// Bytes of a file that should have `expected`; one more if there are more.
+fn read_whole(mut data: FileData, expected: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; expected + 1];
+    let mut length = 0;
+    // What gave all that was expected and not the byte after it need not be asked for the end.
+    while length != expected || length == 0 {
+        match data.read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if length == bytes.len() {
+            break;
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 /// Takes what was read.
 struct Taken {
-    receiver: Receiver<Vec<Done>>,
+    queues: Vec<Receiver<Vec<Done>>>,
+    /// The queue with the next batch.
+    next: usize,
     batch: std::vec::IntoIter<Done>,
 }
 
@@ -128,7 +170,26 @@ impl Taken {
             if let Some(next) = self.batch.next() {
                 return Some(next);
             }
-            self.batch = self.receiver.recv().ok()?.into_iter();
+            let queue = &self.queues[self.next];
+            self.next = (self.next + 1) % self.queues.len();
+            self.batch = queue.recv().ok()?.into_iter();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_to_one_byte_behind_its_expected_end() {
+        let read = |content: &[u8], expected| {
+            read_whole(FileData::bytes(content.to_vec()), expected).unwrap()
+        };
+        assert_eq!(read(b"abc", 3), b"abc");
+        assert_eq!(read(b"abcdef", 3), b"abcd");
+        assert_eq!(read(b"ab", 3), b"ab");
+        assert_eq!(read(b"", 0), b"");
+        assert_eq!(read(b"x", 0), b"x");
     }
 }
