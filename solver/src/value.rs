@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cache::{CacheError, Ref};
 use sandbox::Cancel;
 use tree::context::Context;
-use tree::{DirEntry, FileData, Metadata, View};
+use tree::{DirEntry, FileData, Metadata, TreeError, View};
 
 use crate::op::source::Archive;
 
@@ -84,6 +84,19 @@ impl View for Memory {
         self.view.read_dir(path)
     }
 
+    fn list(&self, path: &Path) -> io::Result<Arc<Vec<DirEntry>>> {
+        self.view.list(path)
+    }
+
+    fn leaves(
+        &self,
+        directory: &Path,
+        entries: &[&DirEntry],
+        hash: &dyn Fn() -> Result<[u8; 32], TreeError>,
+    ) -> Result<[u8; 32], TreeError> {
+        self.view.leaves(directory, entries, hash)
+    }
+
     fn open(&self, path: &Path) -> io::Result<FileData> {
         self.view.open(path)
     }
@@ -121,6 +134,19 @@ impl View for Cancellable {
         self.live()?.read_dir(path)
     }
 
+    fn list(&self, path: &Path) -> io::Result<Arc<Vec<DirEntry>>> {
+        self.live()?.list(path)
+    }
+
+    fn leaves(
+        &self,
+        directory: &Path,
+        entries: &[&DirEntry],
+        hash: &dyn Fn() -> Result<[u8; 32], TreeError>,
+    ) -> Result<[u8; 32], TreeError> {
+        self.live().map_err(TreeError::io("read", directory))?.leaves(directory, entries, hash)
+    }
+
     fn open(&self, path: &Path) -> io::Result<FileData> {
         self.live()?.open(path)
     }
@@ -135,5 +161,65 @@ impl View for Cancellable {
 
     fn payload(&self, path: &Path, metadata: &Metadata) -> io::Result<[u8; 32]> {
         self.live()?.payload(path, metadata)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Knows everything from before, and must be asked for nothing else.
+    struct Knowing;
+
+    impl View for Knowing {
+        fn metadata(&self, _: &Path) -> io::Result<Option<Metadata>> {
+            unreachable!("nobody asks")
+        }
+
+        fn read_dir(&self, _: &Path) -> io::Result<Vec<DirEntry>> {
+            unreachable!("it has a list")
+        }
+
+        fn list(&self, _: &Path) -> io::Result<Arc<Vec<DirEntry>>> {
+            Ok(Arc::default())
+        }
+
+        fn open(&self, _: &Path) -> io::Result<FileData> {
+            unreachable!("its hashes are known")
+        }
+
+        fn read_link(&self, _: &Path) -> io::Result<PathBuf> {
+            unreachable!("nobody asks")
+        }
+
+        fn xattrs(&self, _: &Path) -> io::Result<Vec<(OsString, Vec<u8>)>> {
+            unreachable!("its hashes are known")
+        }
+
+        fn payload(&self, _: &Path, _: &Metadata) -> io::Result<[u8; 32]> {
+            Ok([1; 32])
+        }
+
+        fn leaves(
+            &self,
+            _: &Path,
+            _: &[&DirEntry],
+            _: &dyn Fn() -> Result<[u8; 32], TreeError>,
+        ) -> Result<[u8; 32], TreeError> {
+            Ok([2; 32])
+        }
+    }
+
+    #[test]
+    fn what_a_view_knows_from_before_is_asked_through_what_wraps_it() {
+        let wrapped: [Arc<dyn View>; 2] = [
+            Arc::new(Cancellable { view: Arc::new(Knowing), cancel: Cancel::new().unwrap() }),
+            Arc::new(Memory::of(Arc::new(Knowing))),
+        ];
+        for view in wrapped {
+            assert!(view.list(Path::new("d")).unwrap().is_empty());
+            let leaves = view.leaves(Path::new("d"), &[], &|| unreachable!("it is known"));
+            assert_eq!(leaves.unwrap(), [2; 32]);
+        }
     }
 }

@@ -83,10 +83,7 @@ impl TreeError {
     }
 
     /// Makes the converter of an I/O error at a path of a tree.
-    pub(crate) fn io<E: Into<io::Error>>(
-        action: &'static str,
-        path: &Path,
-    ) -> impl FnOnce(E) -> Self {
+    pub fn io<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> Self {
         move |source| Self::Io { action, path: absolute(path), source: source.into() }
     }
 }

@@ -154,9 +154,9 @@ impl Walk<'_> {
         if relative.iter().count() > MAX_DEPTH {
             return Err(TreeError::TooDeep { path: crate::path::absolute(&path) });
         }
-        let entries = self.view.read_dir(&path).map_err(TreeError::io("read", &path))?;
+        let entries = self.view.list(&path).map_err(TreeError::io("read", &path))?;
         let (mut leaves, mut folders) = (Vec::new(), Vec::new());
-        for entry in &entries {
+        for entry in entries.iter() {
             let kind = entry.metadata.kind;
             let below = relative.join(&entry.name);
             let (verdict, state) = self.filter.step(&below, kind, state);
