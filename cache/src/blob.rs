@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use llb::Digest;
 use rusqlite::{OptionalExtension, Transaction, params};
-use tree::codec::Sha256;
+use tree::codec::{Background, Sha256};
 
 use crate::error::{At, CacheError};
 use crate::store::{Inner, Store, now};
@@ -125,7 +125,8 @@ impl Read for BlobReader {
 pub struct Ingest {
     store: Store,
     path: PathBuf,
-    file: fs::File,
+    /// A large blob is hashed on one thread and written on another.
+    file: Option<Background<fs::File>>,
     hash: Sha256,
     size: u64,
     finished: bool,
@@ -149,8 +150,17 @@ impl Ingest {
     }
 
     /// The file once more, for reading.
-    pub(crate) fn reopen(&self) -> Result<std::fs::File, CacheError> {
+    pub(crate) fn reopen(&mut self) -> Result<std::fs::File, CacheError> {
+        self.settle()?;
         Ok(fs::File::open(&self.path).at(&self.path)?.into_parts().0)
+    }
+
+    /// Waits until all is in the file.
+    fn settle(&mut self) -> Result<(), CacheError> {
+        if let Some(file) = self.file.take() {
+            file.finish().at(&self.path)?;
+        }
+        Ok(())
     }
 
     fn finish(
@@ -158,6 +168,7 @@ impl Ingest {
         expected: Option<Digest>,
         more: impl FnOnce(&Transaction<'_>, &Path, &Digest, u64) -> Result<(), CacheError>,
     ) -> Result<(Digest, u64), CacheError> {
+        self.settle()?;
         let digest = Digest::from_bytes(std::mem::take(&mut self.hash).finish());
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             return Err(CacheError::DigestMismatch {
@@ -180,10 +191,14 @@ impl Ingest {
     }
 
     /// Keeps the bytes for this process alone, as long as the value lives.
-    pub fn hold(mut self) -> Spool {
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn hold(mut self) -> Result<Spool, CacheError> {
+        self.settle()?;
         self.finished = true;
         let digest = Digest::from_bytes(std::mem::take(&mut self.hash).finish());
-        Spool { path: std::mem::take(&mut self.path), digest, size: self.size }
+        Ok(Spool { path: std::mem::take(&mut self.path), digest, size: self.size })
     }
 
     /// Bytes written so far.
@@ -226,14 +241,17 @@ impl Drop for Spool {
 
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.file.write(bytes)?;
+        let Some(file) = &mut self.file else {
+            return Err(io::Error::other("the blob is written already"));
+        };
+        let length = file.write(bytes)?;
         self.hash.update(&bytes[..length]);
         self.size += length as u64;
         Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        Ok(())
     }
 }
 
@@ -289,7 +307,7 @@ impl Store {
         Ok(Ingest {
             store: self.clone(),
             path,
-            file,
+            file: Some(Background::new(file)),
             hash: Sha256::new(),
             size: 0,
             finished: false,

@@ -231,7 +231,7 @@ fn held_bytes_are_there_as_long_as_they_are_held() {
     let store = open(root.path());
     let mut ingest = store.ingest().unwrap();
     std::io::Write::write_all(&mut ingest, b"held").unwrap();
-    let spool = ingest.hold();
+    let spool = ingest.hold().unwrap();
     assert_eq!((*spool.digest(), spool.size()), (Digest::of(b"held"), 4));
     let path = spool.path().to_owned();
     assert_eq!(fs::read(&path).unwrap(), b"held");

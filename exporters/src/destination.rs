@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fs_err::{self as fs, File, OpenOptions};
+use tree::codec::Background;
 
 use crate::{ExportError, Stop};
 
@@ -32,13 +33,19 @@ impl Destination {
         write: impl FnOnce(&mut dyn Write) -> Result<(), ExportError>,
     ) -> Result<(), ExportError> {
         match self {
-            Self::Stream(mut stream) => {
-                write(&mut stop.guard(&mut stream))?;
-                stream.flush().map_err(|source| ExportError::Write { path: "-".into(), source })
+            Self::Stream(stream) => {
+                let mut out = Background::new(stop.guard(stream));
+                write(&mut out)?;
+                let finished = out.finish().and_then(|mut stream| stream.flush());
+                finished.map_err(|source| ExportError::Write { path: "-".into(), source })
             }
             Self::File(path) => {
-                let mut file = PartialFile::create(&path)?;
-                write(&mut stop.guard(&mut file.file))?;
+                let file = PartialFile::create(&path)?;
+                let failed = |source| ExportError::Write { path: path.clone(), source };
+                // What is read is hashed too, so that writing is a thread's work of its own.
+                let mut out = Background::new(stop.guard(file.file.try_clone().map_err(failed)?));
+                write(&mut out)?;
+                out.finish().map_err(failed)?;
                 stop.check().map_err(ExportError::Archive)?;
                 file.commit()
             }

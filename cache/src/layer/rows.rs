@@ -242,7 +242,7 @@ impl Store {
     /// When the file system or database fails.
     pub fn add_packed(
         &self,
-        tar: Ingest,
+        mut tar: Ingest,
         layer: Unplaced,
         below: &Ref,
         meta: &LayerMeta,

@@ -38,7 +38,7 @@ pub(crate) fn keep(job: &JobInner, archive: &mut dyn Read) -> Result<Digest, OpE
             Err(error) => return Err(failed("cannot receive the")(error)),
         }
     }
-    let spool = ingest.hold();
+    let spool = ingest.hold()?;
     let file = fs_err::File::open(spool.path()).map_err(failed("cannot read the"))?;
     tree::draft::check_archive(Box::new(file))?;
     let digest = *spool.digest();
