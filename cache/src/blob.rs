@@ -120,13 +120,23 @@ impl Read for BlobReader {
     }
 }
 
+/// Where the bytes of a blob go.
+#[derive(Debug)]
+enum Out {
+    /// To the file.
+    File(fs::File),
+    /// To a thread that writes the file.
+    Background(Background<fs::File>),
+    /// Nowhere: all are written.
+    Done,
+}
+
 /// A blob being written; dropped without [`commit`](Self::commit) it is gone.
 #[derive(Debug)]
 pub struct Ingest {
     store: Store,
     path: PathBuf,
-    /// A large blob is hashed on one thread and written on another.
-    file: Option<Background<fs::File>>,
+    out: Out,
     hash: Sha256,
     size: u64,
     finished: bool,
@@ -155,12 +165,20 @@ impl Ingest {
         Ok(fs::File::open(&self.path).at(&self.path)?.into_parts().0)
     }
 
+    /// Has what comes from now on written by another thread, while this one hashes it.
+    pub fn write_in_background(&mut self) {
+        self.out = match std::mem::replace(&mut self.out, Out::Done) {
+            Out::File(file) => Out::Background(Background::new(file)),
+            other => other,
+        };
+    }
+
     /// Waits until all is in the file.
     fn settle(&mut self) -> Result<(), CacheError> {
-        if let Some(file) = self.file.take() {
-            file.finish().at(&self.path)?;
+        match std::mem::replace(&mut self.out, Out::Done) {
+            Out::Background(out) => out.finish().map(drop).at(&self.path),
+            Out::File(_) | Out::Done => Ok(()),
         }
-        Ok(())
     }
 
     fn finish(
@@ -241,10 +259,11 @@ impl Drop for Spool {
 
 impl Write for Ingest {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let Some(file) = &mut self.file else {
-            return Err(io::Error::other("the blob is written already"));
+        let length = match &mut self.out {
+            Out::File(file) => file.write(bytes)?,
+            Out::Background(out) => out.write(bytes)?,
+            Out::Done => return Err(io::Error::other("the blob is written already")),
         };
-        let length = file.write(bytes)?;
         self.hash.update(&bytes[..length]);
         self.size += length as u64;
         Ok(length)
@@ -307,7 +326,7 @@ impl Store {
         Ok(Ingest {
             store: self.clone(),
             path,
-            file: Some(Background::new(file)),
+            out: Out::File(file),
             hash: Sha256::new(),
             size: 0,
             finished: false,

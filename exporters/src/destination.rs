@@ -45,8 +45,9 @@ impl Destination {
                 // What is read is hashed too, so that writing is a thread's work of its own.
                 let mut out = Background::new(stop.guard(file.file.try_clone().map_err(failed)?));
                 write(&mut out)?;
-                out.finish().map_err(failed)?;
+                let finished = out.finish();
                 stop.check().map_err(ExportError::Archive)?;
+                finished.map_err(failed)?;
                 file.commit()
             }
         }

@@ -152,6 +152,9 @@ impl Actions<'_> {
             self.sketch(action, &mut sketch)?;
         }
         let mut tar = store.ingest()?;
+        if sketch.is_of_large_files() {
+            tar.write_in_background();
+        }
         let layer = sketch.write(&mut tar).map_err(|source| {
             if self.solve.job.cancel.is_cancelled() {
                 return OpError::Canceled;

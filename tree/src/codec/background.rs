@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::thread::{self, JoinHandle};
 
-use crossbeam_channel::{Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::BLOCK;
 
@@ -29,6 +29,8 @@ enum State<W> {
 #[derive(Debug)]
 struct Away<W> {
     blocks: Sender<Vec<u8>>,
+    /// Blocks that have been written, to be filled again: memory that was never used before costs as much as hashing it.
+    empty: Receiver<Vec<u8>>,
     thread: JoinHandle<io::Result<W>>,
 }
 
@@ -65,7 +67,8 @@ impl<W: Write + Send + 'static> Background<W> {
             State::Away(away) => away,
             State::Failed => return Err(failed()),
         };
-        let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
+        let empty = away.empty.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK));
+        let block = std::mem::replace(&mut self.block, empty);
         if away.blocks.send(block).is_err() {
             return Err(join(away.thread).err().unwrap_or_else(failed));
         }
@@ -76,14 +79,18 @@ impl<W: Write + Send + 'static> Background<W> {
 
 fn start<W: Write + Send + 'static>(mut inner: W) -> io::Result<Away<W>> {
     let (blocks, received) = bounded::<Vec<u8>>(2);
+    let (back, empty) = bounded(4);
     let thread = thread::Builder::new().name("writer".to_owned()).spawn(move || {
         let _span = crate::trace::span("write", || "what another thread hands on".to_owned());
-        for block in received {
+        for mut block in received {
             inner.write_all(&block)?;
+            block.clear();
+            // Nobody may be left to fill it.
+            let _ = back.try_send(block);
         }
         Ok(inner)
     })?;
-    Ok(Away { blocks, thread })
+    Ok(Away { blocks, empty, thread })
 }
 
 fn join<W>(thread: JoinHandle<io::Result<W>>) -> io::Result<W> {

@@ -14,7 +14,7 @@ use crate::part::Part;
 use crate::{FileData, View, walk};
 
 /// Largest file that is read ahead, in bytes.
-const SMALL: u64 = 256 << 10;
+pub(super) const SMALL: u64 = 256 << 10;
 /// Fewest files for which a thread is worth its while.
 const FEW: usize = 16;
 /// Bytes and files that are handed over at once.

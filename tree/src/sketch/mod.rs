@@ -35,6 +35,8 @@ pub struct Sketch {
     dirs: Vec<Dir>,
     /// Number that the next file with several names gets.
     next_file: u32,
+    /// Bytes of files that are read ahead, and of larger ones.
+    bytes: (u64, u64),
 }
 
 /// Number of a directory of the plan.
@@ -111,13 +113,20 @@ impl Sketch {
         let mut metadata = empty_root();
         metadata.mtime = now();
         let dir = Dir { metadata, xattrs: Vec::new(), below, children: BTreeMap::new() };
-        Ok(Self { lower, dirs: vec![dir], next_file: 0 })
+        Ok(Self { lower, dirs: vec![dir], next_file: 0, bytes: (0, 0) })
     }
 
     /// The layers below.
     #[must_use]
     pub fn lower(&self) -> &Stack {
         &self.lower
+    }
+
+    /// Whether most of the bytes are those of large files, which nobody reads ahead: writing them is worth a thread.
+    #[must_use]
+    pub fn is_of_large_files(&self) -> bool {
+        let (small, large) = self.bytes;
+        large > small
     }
 
     /// Makes a file, as [`Draft::mkfile`](crate::draft::Draft::mkfile) does.
@@ -342,6 +351,8 @@ impl Sketch {
         if self.child(dir, name)?.is_some_and(|existing| existing.kind == Kind::Dir) {
             return Err(TreeError::ReplaceDirectory { path: absolute(path) });
         }
+        let (small, large) = &mut self.bytes;
+        *if leaf.metadata.size <= ahead::SMALL { small } else { large } += leaf.metadata.size;
         let dir = &mut self.dirs[dir];
         dir.children.insert(name.to_owned(), Child::Leaf(Box::new(leaf)));
         dir.metadata.mtime = now();
