@@ -15,6 +15,7 @@
 //! - A form is made while holding the layer's lock, in this process a mutex and between processes `flock`.
 //! - What a form loses on the disk is taken from its row; a layer without any form is dropped.
 
+mod chain;
 mod rows;
 
 use std::fmt;
@@ -37,7 +38,10 @@ use tree::{Packed, Stop};
 use crate::blob::BlobFile;
 use crate::error::{At, CacheError};
 use crate::lock::{Lock, Mode};
+use crate::reference::Ref;
 use crate::store::{Store, time};
+
+pub(crate) use chain::Chain;
 
 /// Name of a layer in one store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -95,9 +99,8 @@ pub(crate) struct LayerInner {
     pub(crate) id: LayerId,
     is_base: bool,
     created: i64,
-    parents: Vec<LayerId>,
-    /// The layers it was made over, as long as they are at hand.
-    below: Vec<Layer>,
+    /// The layers it was made over.
+    below: Ref,
     /// Held while a form is made.
     making: Mutex<()>,
     known: Mutex<Known>,
@@ -285,6 +288,11 @@ impl Layer {
         let diff_id = DiffId(Digest::from_bytes(hash));
         self.save_diff_id(diff_id, size)?;
         Ok(diff_id)
+    }
+
+    /// The layers it was made over.
+    pub(crate) fn below(&self) -> &Ref {
+        &self.0.below
     }
 
     /// Its diff id, if somebody has asked for it before.
@@ -479,10 +487,7 @@ impl Layer {
 
     /// The merged tree the layer was made over.
     fn lower(&self) -> Result<Stack, CacheError> {
-        if self.0.below.len() != self.0.parents.len() {
-            return Err(CacheError::LayerGone(self.0.id.to_string()));
-        }
-        let below = self.0.below.iter().map(Self::files);
+        let below = self.0.below.layers().iter().map(Self::files);
         Ok(Stack::new(below.collect::<Result<Vec<_>, CacheError>>()?))
     }
 

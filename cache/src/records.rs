@@ -16,7 +16,7 @@ use rusqlite::{Connection, Transaction, params};
 
 use crate::error::CacheError;
 use crate::key::Key;
-use crate::layer::LayerId;
+use crate::layer::{Chain, LayerId};
 use crate::reference::Ref;
 use crate::store::{Inner, Store, nanoseconds, now, time};
 
@@ -110,13 +110,17 @@ impl Records for Store {
         })?;
         let generation = if rows.is_empty() { 0 } else { self.0.generation()? };
         for row in rows {
+            let layers = self.0.read(|db| row.layers.ids(db))?;
             // What this store has loaded before is leased already.
-            if row.generation < generation
-                && !self.0.touch(Some(row.id), &row.layers, generation)?
+            if let Some(layers) = &layers
+                && row.generation < generation
+                && !self.0.touch(Some(row.id), layers, generation)?
             {
                 continue;
             }
-            if let Some(reference) = self.reference(&row.layers)? {
+            if let Some(layers) = layers
+                && let Some(reference) = self.reference(&layers)?
+            {
                 return Ok(Some(StoredResult {
                     reference,
                     created: time(row.created),
@@ -141,8 +145,7 @@ impl Records for Store {
             let Some(result) = result else { return Ok(()) };
             let sql = "INSERT INTO result (key, created, layers, why, used, generation, boot)
                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-            let layers =
-                LayerId::pack(result.reference.layers().iter().map(crate::layer::Layer::id));
+            let layers = Chain::of(&result.reference).pack();
             let created = nanoseconds(result.created);
             let values =
                 params![result.key.0, created, layers, result.why, now(), generation, boot];
@@ -171,7 +174,7 @@ impl Store {
 struct ResultRow {
     id: i64,
     created: i64,
-    layers: Vec<LayerId>,
+    layers: Chain,
     why: Vec<u8>,
     generation: i64,
 }
@@ -181,7 +184,7 @@ impl ResultRow {
         Ok(Self {
             id: row.get(0)?,
             created: row.get(1)?,
-            layers: LayerId::unpack(&row.get::<_, Vec<u8>>(2)?),
+            layers: Chain::unpack(&row.get::<_, Vec<u8>>(2)?),
             why: row.get(3)?,
             generation: row.get(4)?,
         })

@@ -162,7 +162,7 @@ impl Workspace {
         if self.copied {
             self.extract()?;
         }
-        self.store.add_layer(&self.folder, self.parent.layers().to_vec(), meta)
+        self.store.add_layer(&self.folder, self.parent.clone(), meta)
     }
 
     /// Keeps the folder where it is, for a look at what a failed step left, until the store is closed.

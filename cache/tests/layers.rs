@@ -373,3 +373,41 @@ fn what_all_inputs_lead_to_is_found_however_much_each_leads_to() {
     assert_eq!(query(&["wide"]).len(), 20);
     assert_eq!(query(&["wide", "content 25", "content 3"]).len(), 21);
 }
+
+#[test]
+fn chains_come_back_from_the_database_as_they_were() {
+    let root = tempfile::tempdir().unwrap();
+    let chains: Vec<Ref> = {
+        let store = open(root.path());
+        let mut long = Ref::scratch();
+        for number in 0..50 {
+            let made = layer(&store, &long, "f", &number.to_string());
+            long = long.push(made);
+        }
+        let other = Ref::scratch().push(layer(&store, &Ref::scratch(), "g", "1"));
+        let merged = Ref::concat(&[other.clone(), long.clone()]);
+        let upon = merged.push(layer(&store, &merged, "h", "2"));
+        let chains = vec![Ref::scratch(), other, long, merged, upon];
+        for (number, chain) in chains.iter().enumerate() {
+            save(&store, &format!("chain {number}"), chain);
+        }
+        chains
+    };
+    let ids = |chain: &Ref| chain.layers().iter().map(cache::Layer::id).collect::<Vec<_>>();
+    let expected: Vec<_> = chains.iter().map(ids).collect();
+    drop(chains);
+    // The longest first, and in one store all together.
+    let store = open(root.path());
+    for number in (0..expected.len()).rev() {
+        let found = load(&store, &format!("chain {number}")).unwrap();
+        assert_eq!(ids(&found.reference), expected[number], "chain {number}");
+    }
+    // What stands upon a layer that is lost is lost.
+    let lost = root.path().join("layers").join(expected[2][20].to_string());
+    fs::remove_dir_all(lost).unwrap();
+    let store = open(root.path());
+    for (number, is_there) in [(4, false), (2, false), (1, true)] {
+        let found = load(&store, &format!("chain {number}"));
+        assert_eq!(found.is_some(), is_there, "chain {number}");
+    }
+}

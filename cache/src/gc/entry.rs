@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use super::census::Census;
 use super::graph::Graph;
 use crate::error::CacheError;
-use crate::layer::{LayerId, hex};
+use crate::layer::{Chain, LayerId, hex};
 use crate::store::{Inner, Store, time};
 
 /// What an entry is.
@@ -181,7 +181,7 @@ impl Listing {
                 continue;
             }
             listing.counted.insert((LAYER, id.to_string()));
-            let parents = LayerId::unpack(&row.get::<_, Vec<u8>>(1)?);
+            let parents = Chain::unpack(&row.get::<_, Vec<u8>>(1)?).named();
             let (shared, in_use) = (shared.contains(&id), used.contains(&id));
             listing.entries.push(Entry {
                 kind: Kind::Regular,

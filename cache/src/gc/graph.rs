@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction};
 
 use super::Freed;
 use super::census::Census;
-use crate::layer::LayerId;
+use crate::layer::{Chain, LayerId};
 use crate::lock::Lock;
 
 /// What may go, in the terms of the rows.
@@ -102,7 +102,7 @@ impl Graph {
                     id: RowId::Result(row.get(0)?),
                     used: row.get(1)?,
                     in_use: row.get::<_, i64>(2)? >= floor,
-                    layers: LayerId::unpack(&row.get::<_, Vec<u8>>(3)?),
+                    layers: all_of(&layers, Chain::unpack(&row.get::<_, Vec<u8>>(3)?)),
                     configs: Vec::new(),
                 })
             })?
@@ -155,7 +155,7 @@ impl Graph {
             .prepare("SELECT id, parents, generation, base, dir = 1, used FROM layer")?
             .query_map([], |row| {
                 let layer = LayerRow {
-                    parents: LayerId::unpack(&row.get::<_, Vec<u8>>(1)?),
+                    parents: Chain::unpack(&row.get::<_, Vec<u8>>(1)?).named(),
                     bytes: 0,
                     used: row.get(5)?,
                     in_use: row.get::<_, i64>(2)? >= floor,
@@ -312,6 +312,28 @@ impl Graph {
             self.blobs.iter().filter(|(digest, (_, kept))| !kept && !needed.contains(digest));
         unused.map(|(digest, _)| *digest).collect()
     }
+}
+
+/// The layers of a chain, the top last.
+fn all_of(layers: &HashMap<LayerId, LayerRow>, chain: Chain) -> Vec<LayerId> {
+    let mut top = match chain {
+        Chain::Listed(ids) => return ids,
+        Chain::Whole(top) => top,
+    };
+    let (mut all, mut seen) = (Vec::new(), HashSet::new());
+    while seen.insert(top) {
+        all.push(top);
+        match layers.get(&top).map_or(&[][..], |row| &row.parents) {
+            [] => break,
+            [only] => top = *only,
+            several => {
+                all.extend(several.iter().rev());
+                break;
+            }
+        }
+    }
+    all.reverse();
+    all
 }
 
 impl Plan {

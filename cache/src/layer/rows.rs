@@ -7,6 +7,7 @@ use llb::image::{Descriptor, media_type};
 use llb::{DiffId, Digest};
 use rusqlite::{OptionalExtension, params};
 
+use super::chain::Chain;
 use super::{Aside, Files, Known, Layer, LayerId, LayerInner, LayerMeta};
 use tree::sketch::Unplaced;
 
@@ -48,7 +49,7 @@ impl Store {
         let fresh = crate::store::random_bytes()?;
         let text = serde_json::to_string(descriptor)
             .map_err(|error| CacheError::io(&inner.root, error.into()))?;
-        let parents = LayerId::pack(below.layers().iter().map(Layer::id));
+        let parents = Chain::of(below).pack();
         let id = inner.write_as_user(|transaction, generation| {
             let sql = "INSERT INTO layer (id, base, dir, diff_id, parents, description, created, used, generation, boot)
                 VALUES (?1, 1, 0, ?2, ?3, ?4, ?5, ?5, ?6, ?7)
@@ -115,24 +116,38 @@ impl Store {
             }
             Files::Dir | Files::None => {}
         }
-        let mut below = Vec::with_capacity(row.parents.len());
-        for parent in &row.parents {
-            // One that is in use has been looked at before.
-            match self.shared(parent).map_or_else(|| self.layer(parent), |layer| Ok(Some(layer)))? {
-                Some(layer) => below.push(layer),
-                None => return self.drop_layer(id).map(|()| None),
-            }
-        }
+        let Some(below) = self.chain(row.parents)? else {
+            return self.drop_layer(id).map(|()| None);
+        };
         Ok(Some(self.share(LayerInner {
             store: self.clone(),
             id: *id,
             is_base: row.base,
             created: row.created,
-            parents: row.parents,
             below,
             making: Mutex::new(()),
             known: Mutex::new(Known { files: row.files, diff_id: row.diff_id, ..Known::default() }),
         })))
+    }
+
+    /// The layers of a chain, if the store has every one.
+    pub(crate) fn chain(&self, chain: Chain) -> Result<Option<Ref>, CacheError> {
+        // One that is in use has been looked at before.
+        if let Chain::Whole(top) = &chain
+            && let Some(top) = self.shared(top)
+        {
+            return Ok(Some(top.below().push(top.clone())));
+        }
+        let Some(ids) = self.0.read(|db| chain.ids(db))? else { return Ok(None) };
+        let mut layers = Vec::with_capacity(ids.len());
+        for id in &ids {
+            // From the lowest up, so that each finds those below it in use.
+            match self.shared(id).map_or_else(|| self.layer(id), |layer| Ok(Some(layer)))? {
+                Some(layer) => layers.push(layer),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(Ref::new(layers)))
     }
 
     /// The object that others in the process have of a layer.
@@ -207,21 +222,20 @@ impl Store {
     pub(crate) fn add_layer(
         &self,
         folder: &Aside,
-        below: Vec<Layer>,
+        below: Ref,
         meta: &LayerMeta,
     ) -> Result<Layer, CacheError> {
         let inner = &self.0;
         let id = LayerId(crate::store::random_bytes()?);
         let (boot, generation) = (inner.boot()?, inner.generation()?);
-        let parents: Vec<LayerId> = below.iter().map(Layer::id).collect();
+        let parents = Chain::of(&below).pack();
         let created = crate::store::nanoseconds(meta.created);
         let target = inner.layer_path(&id);
         inner.write_files(|transaction, database| {
             fs::rename(&folder.0, &target).at(&target)?;
             let sql = "INSERT INTO layer (id, base, dir, parents, description, created, used, generation, boot)
                 VALUES (?1, 0, 1, ?2, ?3, ?4, ?5, ?6, ?7)";
-            let packed = LayerId::pack(parents.iter().copied());
-            let values = params![id.0, packed, meta.description, created, now(), generation, boot];
+            let values = params![id.0, parents, meta.description, created, now(), generation, boot];
             transaction.prepare_cached(sql).at(database)?.execute(values).at(database)
         })?;
         Ok(self.share(LayerInner {
@@ -229,7 +243,6 @@ impl Store {
             id,
             is_base: false,
             created,
-            parents,
             below,
             making: Mutex::new(()),
             known: Mutex::new(Known { files: Files::Dir, ..Known::default() }),
@@ -255,17 +268,16 @@ impl Store {
         crate::workspace::make_folder(&aside.0)?;
         let index = aside.0.join("index");
         fs::write(&index, packed.encode()).at(&index)?;
-        let parents: Vec<LayerId> = below.layers().iter().map(Layer::id).collect();
+        let parents = Chain::of(below).pack();
         let created = crate::store::nanoseconds(meta.created);
         let target = inner.layer_path(&id);
         let (digest, size) = tar.commit_with(|transaction, database, digest, size| {
             fs::rename(&aside.0, &target).at(&target)?;
             let sql = "INSERT INTO layer (id, base, dir, diff_id, size, parents, description, created, used, generation, boot)
                 VALUES (?1, 0, 2, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-            let packed = LayerId::pack(parents.iter().copied());
             let (description, size) = (&meta.description, size.cast_signed());
             let values = params![
-                id.0, digest.as_bytes(), size, packed, description, created, now(), generation, boot
+                id.0, digest.as_bytes(), size, parents, description, created, now(), generation, boot
             ];
             transaction.prepare_cached(sql).at(database)?.execute(values).at(database)?;
             let text = serde_json::to_string(&super::descriptor(media_type::OCI_LAYER, *digest, size.cast_unsigned()))
@@ -286,8 +298,7 @@ impl Store {
             id,
             is_base: false,
             created,
-            parents,
-            below: below.layers().to_vec(),
+            below: below.clone(),
             making: Mutex::new(()),
             known: Mutex::new(known),
         }))
@@ -298,7 +309,7 @@ struct LayerRow {
     base: bool,
     files: Files,
     diff_id: Option<DiffId>,
-    parents: Vec<LayerId>,
+    parents: Chain,
     created: i64,
     generation: i64,
 }
@@ -311,7 +322,7 @@ impl LayerRow {
             diff_id: row
                 .get::<_, Option<[u8; 32]>>(2)?
                 .map(|hash| DiffId(Digest::from_bytes(hash))),
-            parents: LayerId::unpack(&row.get::<_, Vec<u8>>(3)?),
+            parents: Chain::unpack(&row.get::<_, Vec<u8>>(3)?),
             created: row.get(4)?,
             generation: row.get(5)?,
         })

@@ -98,6 +98,8 @@ pub(crate) struct Converter<'c, 'a> {
     state: StageState,
     names: StepNames,
     ignore_cache: bool,
+    /// The build context, once a step has asked for it: its vertex names all paths that any step uses.
+    main_context: Option<Option<Edge>>,
     /// Whether `CMD` was seen in this stage.
     cmd_is_set: bool,
     /// Where `CMD`, `ENTRYPOINT` and `HEALTHCHECK` were seen last in this stage.
@@ -142,6 +144,7 @@ pub(crate) fn stage<'a>(
         state,
         names,
         ignore_cache,
+        main_context: None,
         cmd_is_set: false,
         seen: Vec::new(),
         further: Vec::new(),
@@ -307,8 +310,13 @@ impl Converter<'_, '_> {
     /// File tree of the build context, of which `path` is used; `None` is an empty one.
     fn context_source(&mut self, place: Place, path: &str) -> Result<Option<Edge>, FrontendError> {
         self.cx.locals.note(local::CONTEXT, path);
-        main_context::add(self.cx.options, self.cx.locals, self.definition)
-            .map_err(|kind| place.error(kind))
+        if let Some(known) = self.main_context {
+            return Ok(known);
+        }
+        let found = main_context::add(self.cx.options, self.cx.locals, self.definition)
+            .map_err(|kind| place.error(kind))?;
+        self.main_context = Some(found);
+        Ok(found)
     }
 
     /// File tree of a stage, of which `path` is used.
