@@ -79,7 +79,9 @@ pub(crate) fn export_failure(error: &ExportError) -> Failure {
     if super::is_disk_full(error) {
         return match error {
             ExportError::Write { path, .. } => super::output_is_full(message, Some(path)),
-            ExportError::File { .. } => super::output_is_full(message, None),
+            ExportError::File { .. } | ExportError::Archive(_) => {
+                super::output_is_full(message, None)
+            }
             ExportError::Cache(error) => store_failure(error, message),
             _ => super::disk_full(message),
         };

@@ -255,10 +255,14 @@ fn a_full_output_is_named() {
     mount.args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(&out);
     assert!(mount.status().unwrap().success());
     let _disk = Disk(out);
-    let ran = place.build(&["-o", "out"]);
-    assert_eq!(ran.code, Some(4), "{}", ran.stderr);
-    let hint = "help: the disk that the output is written to is full: free some space there, or write elsewhere";
-    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+    for output in
+        ["out", "type=oci,compression=uncompressed,dest=out/i.tar", "type=tar,dest=out/t.tar"]
+    {
+        let ran = place.build(&["-o", output]);
+        assert_eq!(ran.code, Some(4), "{output}: {}", ran.stderr);
+        let hint = "help: the disk that the output is written to is full: free some space there, or write elsewhere";
+        assert!(ran.stderr.contains(hint), "{output}: {}", ran.stderr);
+    }
 }
 
 #[test]
