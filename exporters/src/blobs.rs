@@ -12,8 +12,8 @@ use llb::DiffId;
 use llb::image::{Compression, Descriptor};
 use tree::codec::Codec;
 
+use crate::ExportError;
 use crate::options::ImageOptions;
-use crate::{ExportError, Stop};
 
 /// Layers that are fetched or compressed at once. Compression uses all cores for each.
 const AT_ONCE: usize = 4;
@@ -55,8 +55,8 @@ impl LayerBlob {
     }
 }
 
-/// Makes beforehand what an export of an image with these options will ask of a layer; `stop` says when nobody wants it
-/// any more. `content` is `None` for an image that only the store is to have.
+/// Makes beforehand what an export of an image with these options will ask of a layer. `content` is `None` for an image
+/// that only the store is to have.
 ///
 /// # Errors
 /// When it cannot be made; the export will meet the same.
@@ -65,13 +65,11 @@ pub fn prepare(
     layer: &Layer,
     options: &ImageOptions,
     content: Option<Content>,
-    stop: &Stop,
 ) -> Result<(), ExportError> {
-    let options = ImageOptions { stop: stop.clone(), ..options.clone() };
     if let Some(content) = content {
-        choose(store, layer, &options, content)?;
+        choose(store, layer, options, content)?;
     }
-    layer.diff_id_unless(stop)?;
+    layer.diff_id_unless(&options.stop)?;
     Ok(())
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct EngineInner {
     /// Whether git is there and new enough.
     pub(crate) git_is_known: OnceLock<()>,
     sandbox: Mutex<Option<Arc<Sandbox>>>,
-    /// There from the first vertex that is not cached on.
+    /// There once a solve has taken a moment.
     space: OnceLock<SpaceWatch>,
     /// Whether anything was not in the cache.
     pub(crate) has_worked: AtomicBool,

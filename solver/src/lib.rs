@@ -25,6 +25,7 @@ mod session;
 mod solve;
 mod timeline;
 mod value;
+mod workers;
 
 pub use beforehand::Prepare;
 pub use engine::{Engine, EngineOptions, Job};

@@ -5,13 +5,11 @@
 //! happened. A thread whose action is over takes the next; none outlives the solve.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::Scope;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use cache::{Key, KeyBuilder, NewResult, Records, StoredResult};
+use cache::{Key, KeyBuilder, Layer, NewResult, Records, StoredResult};
 use llb::event::VertexError;
 use llb::op::SourceOp;
 use llb::{Definition, Digest, Edge, Event, Op};
@@ -28,6 +26,7 @@ use crate::op;
 use crate::scheduler::{Action, Input, Scheduler};
 use crate::timeline::Timeline;
 use crate::value::{Memory, Value};
+use crate::workers::Workers;
 
 /// A solve that is over sooner never looks at how full the disk is.
 const SHORT: Duration = Duration::from_millis(100);
@@ -119,16 +118,20 @@ impl<'a> Solve<'a> {
         let (sender, receiver) = channel();
         std::thread::scope(|scope| {
             let solve = &self;
-            let workers = Workers::new(scope, |action| {
+            let mut workers = Workers::new(scope, usize::MAX, |action| {
                 let mut report = Report { sender: sender.clone(), input: failed(action) };
                 report.input = solve.perform(action);
                 report
             });
-            let prepare = solve.job.prepare.get().map(|prepare| &**prepare);
-            let wanted = graph::in_targets(solve.definition, targets);
-            let mut beforehand = Beforehand::new(scope, prepare, wanted);
+            let mut beforehand = Beforehand::new(graph::in_targets(solve.definition, targets));
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            let mut preparers = solve
+                .job
+                .prepare
+                .get()
+                .map(|prepare| Workers::new(scope, cores, move |layer: Layer| prepare(&layer)));
             let mut sandbox_is_wanted = false;
-            let begin = |actions: Vec<Action>| {
+            let mut begin = |actions: Vec<Action>| {
                 for action in actions {
                     match action {
                         Action::Stop => solve.job.stop(),
@@ -165,9 +168,13 @@ impl<'a> Solve<'a> {
                     _ => {}
                 }
                 begin(scheduler.step(input));
-                if let (Input::Finished(vertex), false) = (input, scheduler.is_over()) {
-                    let values = solve.values[vertex].get();
-                    beforehand.take(vertex, values.map_or(&[], Vec::as_slice));
+                // After the last one the output does it itself.
+                if let Input::Finished(vertex) = input
+                    && let Some(preparers) = preparers.as_mut().filter(|_| !scheduler.is_over())
+                    && let Some(values) = solve.values[vertex].get()
+                {
+                    let layers = beforehand.take(vertex, values);
+                    layers.into_iter().for_each(|layer| preparers.perform(layer));
                 }
             }
         });
@@ -187,10 +194,9 @@ impl<'a> Solve<'a> {
                 }
                 then(values)
             }),
-            (_, values) => {
+            _ => {
                 explain::conclude(&self);
                 Err(self.failure.into_inner().unwrap_or_else(|| {
-                    debug_assert!(values.is_none(), "all is there and nothing failed");
                     Box::new(SolveError {
                         vertex: String::new(),
                         sources: Vec::new(),
@@ -581,48 +587,6 @@ fn hashed_key(reference: &cache::Ref, map: &InputMap) -> Key {
                 .strs(&selection.required)
         })
         .finish()
-}
-
-/// Threads that carry out actions, each one after the other; as many as there are actions at the same time.
-struct Workers<'scope, 'env, F> {
-    scope: &'scope Scope<'scope, 'env>,
-    perform: Arc<F>,
-    idle: Arc<AtomicUsize>,
-    next: Sender<Action>,
-    queue: Arc<Mutex<Receiver<Action>>>,
-}
-
-impl<'scope, 'env, F, R> Workers<'scope, 'env, F>
-where
-    F: Fn(Action) -> R + Send + Sync + 'scope,
-{
-    /// `perform` carries one action out; what it returns is dropped once its thread can take another.
-    fn new(scope: &'scope Scope<'scope, 'env>, perform: F) -> Self {
-        let (next, queue) = channel();
-        let (perform, queue) = (Arc::new(perform), Arc::new(Mutex::new(queue)));
-        Self { scope, perform, idle: Arc::default(), next, queue }
-    }
-
-    fn perform(&self, action: Action) {
-        let take = |idle: usize| idle.checked_sub(1);
-        if self.idle.fetch_update(Ordering::AcqRel, Ordering::Acquire, take).is_ok() {
-            // The queue lives until all threads have ended.
-            let _ = self.next.send(action);
-            return;
-        }
-        let (perform, idle, queue) =
-            (Arc::clone(&self.perform), Arc::clone(&self.idle), Arc::clone(&self.queue));
-        self.scope.spawn(move || {
-            let mut next = Some(action);
-            while let Some(action) = next {
-                let done = perform(action);
-                idle.fetch_add(1, Ordering::AcqRel);
-                drop(done);
-                // One idle thread waits for the next action, the others for their turn to wait.
-                next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
-            }
-        });
-    }
 }
 
 /// What an action that is under way will report, whatever becomes of its thread.

@@ -102,7 +102,8 @@ impl Graph {
                     id: RowId::Result(row.get(0)?),
                     used: row.get(1)?,
                     in_use: row.get::<_, i64>(2)? >= floor,
-                    layers: all_of(&layers, Chain::unpack(&row.get::<_, Vec<u8>>(3)?)),
+                    // What those were made over is reached from them.
+                    layers: Chain::unpack(&row.get::<_, Vec<u8>>(3)?).named(),
                     configs: Vec::new(),
                 })
             })?
@@ -312,28 +313,6 @@ impl Graph {
             self.blobs.iter().filter(|(digest, (_, kept))| !kept && !needed.contains(digest));
         unused.map(|(digest, _)| *digest).collect()
     }
-}
-
-/// The layers of a chain, the top last.
-fn all_of(layers: &HashMap<LayerId, LayerRow>, chain: Chain) -> Vec<LayerId> {
-    let mut top = match chain {
-        Chain::Listed(ids) => return ids,
-        Chain::Whole(top) => top,
-    };
-    let (mut all, mut seen) = (Vec::new(), HashSet::new());
-    while seen.insert(top) {
-        all.push(top);
-        match layers.get(&top).map_or(&[][..], |row| &row.parents) {
-            [] => break,
-            [only] => top = *only,
-            several => {
-                all.extend(several.iter().rev());
-                break;
-            }
-        }
-    }
-    all.reverse();
-    all
 }
 
 impl Plan {

@@ -44,10 +44,8 @@ impl Chain {
 
     /// A chain packed by [`pack`](Self::pack); a damaged tail is ignored.
     pub(crate) fn unpack(bytes: &[u8]) -> Self {
-        match bytes {
-            [1, id @ ..] if id.len() == 16 => {
-                Self::Whole(LayerId::unpack(id).first().copied().unwrap_or(LayerId([0; 16])))
-            }
+        match bytes.strip_prefix(&[1]).map(TryInto::try_into) {
+            Some(Ok(top)) => Self::Whole(LayerId(top)),
             _ => Self::Listed(LayerId::unpack(bytes)),
         }
     }

@@ -138,16 +138,11 @@ impl Store {
         {
             return Ok(Some(top.below().push(top.clone())));
         }
-        let Some(ids) = self.0.read(|db| chain.ids(db))? else { return Ok(None) };
-        let mut layers = Vec::with_capacity(ids.len());
-        for id in &ids {
-            // From the lowest up, so that each finds those below it in use.
-            match self.shared(id).map_or_else(|| self.layer(id), |layer| Ok(Some(layer)))? {
-                Some(layer) => layers.push(layer),
-                None => return Ok(None),
-            }
+        // From the lowest up, so that each finds those below it in use.
+        match self.0.read(|db| chain.ids(db))? {
+            Some(ids) => self.reference(&ids),
+            None => Ok(None),
         }
-        Ok(Some(Ref::new(layers)))
     }
 
     /// The object that others in the process have of a layer.

@@ -210,7 +210,7 @@ impl Outputs {
         Arc::new(move |layer| {
             for (options, content) in &images {
                 // The export meets the same error, and tells it.
-                let _ = exporters::prepare(&store, layer, options, *content, &options.stop);
+                let _ = exporters::prepare(&store, layer, options, *content);
             }
         })
     }
