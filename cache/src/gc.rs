@@ -125,17 +125,7 @@ impl Store {
     /// When the file system or database fails.
     pub fn usage(&self) -> Result<Usage, CacheError> {
         self.0.read(|_| Ok(()))?;
-        let census = self.0.census()?;
-        let sum = |sizes: &std::collections::HashMap<String, u64>| sizes.values().sum();
-        Ok(Usage {
-            layers: sum(&census.layers),
-            blobs: sum(&census.blobs),
-            mounts: sum(&census.mounts),
-            contexts: census.contexts.values().map(|(bytes, _)| bytes).sum(),
-            ingest: census.ingest,
-            metadata: census.database,
-            other: census.other,
-        })
+        Ok(self.0.census()?.usage())
     }
 
     /// Removes what nothing needs, and syncs what stays.
@@ -237,7 +227,7 @@ impl Store {
             reserved: options.reserved_space.unwrap_or(0),
         };
         let free = FileSystem::of(&self.0.root)?.free();
-        Ok(Some(limits.excess(census.total(), free)))
+        Ok(Some(limits.excess(census.usage().total(), free)))
     }
 }
 
@@ -400,11 +390,14 @@ impl Inner {
                 if kept.contains(&name) {
                     continue;
                 }
-                // One that was emptied for others is still used by those who have it.
-                let lock = self.mount_lock(&name);
-                if folder == "mounts" && Lock::attempt(&lock, Mode::Exclusive)?.is_none() {
-                    continue;
-                }
+                // One that was emptied for others is still used by those who have it, and may be waited for.
+                let _free = match folder {
+                    "mounts" => match Lock::attempt(&self.mount_lock(&name), Mode::Exclusive)? {
+                        None => continue,
+                        free => free,
+                    },
+                    _ => None,
+                };
                 bin.take(&path)?;
                 taken.insert(name);
             }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use super::Usage;
 use crate::error::{At, CacheError};
 use crate::layer::hex;
 use crate::store::Inner;
@@ -27,13 +28,16 @@ pub(super) struct Census {
 }
 
 impl Census {
-    pub(super) fn total(&self) -> u64 {
-        let named = [&self.layers, &self.blobs, &self.mounts];
-        named.iter().flat_map(|sizes| sizes.values()).sum::<u64>()
-            + self.contexts.values().map(|(bytes, _)| bytes).sum::<u64>()
-            + self.ingest
-            + self.database
-            + self.other
+    pub(super) fn usage(&self) -> Usage {
+        Usage {
+            layers: self.layers.values().sum(),
+            blobs: self.blobs.values().sum(),
+            mounts: self.mounts.values().sum(),
+            contexts: self.contexts.values().map(|(bytes, _)| bytes).sum(),
+            ingest: self.ingest,
+            metadata: self.database,
+            other: self.other,
+        }
     }
 }
 

@@ -187,7 +187,7 @@ impl Inner {
 
     /// Notes what the store takes by now.
     pub(super) fn note_usage(&self) -> Result<(), CacheError> {
-        let used = self.census()?.total();
+        let used = self.census()?.usage().total();
         self.note(used, FileSystem::of(&self.root)?.free(), now())
     }
 
