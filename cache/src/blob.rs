@@ -19,6 +19,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use tree::codec::{Background, Sha256};
 
 use crate::error::{At, CacheError};
+use crate::layer::Aside;
 use crate::store::{Inner, Store, now};
 
 /// A blob in the store.
@@ -338,12 +339,31 @@ impl Store {
     /// # Errors
     /// When the file system fails.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<Digest, CacheError> {
+        let digest = self.put_blob_later(bytes)?;
+        self.settle()?;
+        Ok(digest)
+    }
+
+    /// As [`put_blob`](Self::put_blob), but in the next transaction.
+    pub(crate) fn put_blob_later(&self, bytes: &[u8]) -> Result<Digest, CacheError> {
         let digest = Digest::from_bytes(Sha256::digest(bytes));
-        if self.blob(&digest)?.is_none() {
-            let mut ingest = self.ingest()?;
-            ingest.write_all(bytes).at(&ingest.path)?;
-            ingest.commit(Some(digest))?;
+        if self.blob(&digest)?.is_some() {
+            return Ok(digest);
         }
+        let inner = &self.0;
+        let aside = Aside(inner.process()?.fresh());
+        fs::write(&aside.0, bytes).at(&aside.0)?;
+        let (boot, generation) = (inner.boot()?.to_owned(), inner.generation()?);
+        let (target, size) = (inner.blob_path(&digest), bytes.len() as u64);
+        let mut is_placed = false;
+        inner.defer(move |transaction, database| {
+            if !is_placed {
+                fs::rename(&aside.0, &target).at(&target)?;
+                is_placed = true;
+            }
+            insert_blob(transaction, &digest, size, generation, &boot).at(database)
+        });
+        inner.add_written(size);
         Ok(digest)
     }
 

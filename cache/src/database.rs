@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
 
 use crate::error::{At, CacheError};
 
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// Beginning of the names of files that were set aside.
 pub(crate) const DAMAGED: &str = "db.sqlite.damaged";
 /// For how long a writer waits for others.
@@ -72,6 +72,9 @@ CREATE TABLE gc (used INTEGER NOT NULL, free INTEGER NOT NULL, at INTEGER NOT NU
 
 /// From the second version to the third. `grown` is what has been written since the last measurement.
 const THIRD: &str = "ALTER TABLE gc ADD COLUMN grown INTEGER NOT NULL DEFAULT 0;";
+
+/// From the third version to the fourth: nobody asks for links by what they lead to.
+const FOURTH: &str = "DROP INDEX link_key;";
 
 /// An open connection.
 #[derive(Debug)]
@@ -138,9 +141,12 @@ impl Database {
                 if version < 2 {
                     transaction.execute_batch(SECOND)?;
                 }
-                if version < VERSION {
+                if version < 3 {
                     transaction.execute_batch(THIRD)?;
                     transaction.execute_batch(crate::why::TABLES)?;
+                }
+                if version < VERSION {
+                    transaction.execute_batch(FOURTH)?;
                     transaction.pragma_update(None, "user_version", VERSION)?;
                 }
                 Ok(())

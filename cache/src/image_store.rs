@@ -99,7 +99,7 @@ impl Images {
         let inner = &self.0.0;
         let mut configs = Vec::with_capacity(image.variants.len());
         for variant in &image.variants {
-            configs.push(self.0.put_blob(&variant.config)?);
+            configs.push(self.0.put_blob_later(&variant.config)?);
         }
         let id = image_id(&configs);
         let boot = inner.boot()?;

@@ -286,7 +286,7 @@ impl Layer {
         self.write_tar(&mut out)?;
         let (_, hash, size) = out.finish();
         let diff_id = DiffId(Digest::from_bytes(hash));
-        self.save_diff_id(diff_id, size)?;
+        self.save_diff_id(diff_id, size);
         Ok(diff_id)
     }
 
@@ -305,6 +305,7 @@ impl Layer {
     /// # Errors
     /// When the database fails.
     pub fn size(&self) -> Result<Option<u64>, CacheError> {
+        self.0.store.settle()?;
         self.0
             .store
             .0
@@ -374,7 +375,7 @@ impl Layer {
         let (digest, length) = ingest.commit(None)?;
         let descriptor = descriptor(media_type_of(codec), digest, length);
         self.save_blob(&codec_name(codec), &descriptor)?;
-        self.save_diff_id(diff_id, size)?;
+        self.save_diff_id(diff_id, size);
         Ok(descriptor)
     }
 
@@ -436,6 +437,7 @@ impl Layer {
 
     /// Learns what another process has made meanwhile.
     fn refresh(&self) -> Result<(), CacheError> {
+        self.0.store.settle()?;
         let row = self.0.store.0.read(|db| {
             db.prepare_cached("SELECT dir, diff_id FROM layer WHERE id = ?1")?
                 .query_row([self.0.id.0], |row| {
@@ -446,7 +448,9 @@ impl Layer {
         let (files, diff_id) = row.ok_or_else(|| CacheError::LayerGone(self.0.id.to_string()))?;
         let mut known = self.known();
         known.files = files;
-        known.diff_id = diff_id.map(|hash| DiffId(Digest::from_bytes(hash)));
+        // One that was found out may not have been noted yet.
+        let diff_id = diff_id.map(|hash| DiffId(Digest::from_bytes(hash)));
+        known.diff_id = diff_id.or(known.diff_id);
         if files != Files::Dir {
             known.folder = None;
         }
@@ -637,16 +641,17 @@ impl Layer {
         }
     }
 
-    fn save_diff_id(&self, diff_id: DiffId, size: u64) -> Result<(), CacheError> {
-        self.0.store.0.write(|transaction| {
-            transaction
-                .prepare_cached("UPDATE layer SET diff_id = ?2, size = ?3 WHERE id = ?1")?
-                .execute(params![self.0.id.0, diff_id.0.as_bytes(), size.cast_signed()])
-        })?;
+    /// Notes the diff id, in the database with the next transaction.
+    fn save_diff_id(&self, diff_id: DiffId, size: u64) {
+        let id = self.0.id;
+        self.0.store.0.defer(move |transaction, database| {
+            let sql = "UPDATE layer SET diff_id = ?2, size = ?3 WHERE id = ?1";
+            let values = params![id.0, diff_id.0.as_bytes(), size.cast_signed()];
+            transaction.prepare_cached(sql).at(database)?.execute(values).at(database).map(drop)
+        });
         // Only a folder comes before its diff id.
         self.0.store.0.add_written(size);
         self.known().diff_id = Some(diff_id);
-        Ok(())
     }
 
     fn save_blob(&self, codec: &str, descriptor: &Descriptor) -> Result<(), CacheError> {

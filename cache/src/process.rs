@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 
@@ -21,12 +21,17 @@ use crate::lock::{Lock, Mode, Place};
 use crate::removal::{remove_large_tree, remove_tree};
 use crate::store::random_bytes;
 
+/// Folders that may lie about until the end.
+const FEW: usize = 2;
+
 /// An open store's own folder; removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Process {
     folder: PathBuf,
     name: String,
     next: AtomicU64,
+    /// Folders that were given up.
+    given_up: AtomicUsize,
     garbage: OnceLock<Option<Garbage>>,
     _lock: Lock,
 }
@@ -37,7 +42,14 @@ impl Process {
         let folder = root.join("ingest").join(&name);
         let lock = Lock::wait(&place(root, &name), Mode::Exclusive)?;
         fs::create_dir(&folder).at(&folder)?;
-        Ok(Self { folder, name, next: AtomicU64::new(0), garbage: OnceLock::new(), _lock: lock })
+        Ok(Self {
+            folder,
+            name,
+            next: AtomicU64::new(0),
+            given_up: AtomicUsize::new(0),
+            garbage: OnceLock::new(),
+            _lock: lock,
+        })
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -52,6 +64,10 @@ impl Process {
 
     /// Removes a folder of this process, later and on another thread.
     pub(crate) fn remove_later(&self, path: PathBuf) {
+        // For a few a thread costs more than it saves: they go with all the rest.
+        if self.given_up.fetch_add(1, Ordering::Relaxed) < FEW {
+            return;
+        }
         // What cannot be removed now is removed with all the rest at the end.
         if let Some(garbage) = self.garbage.get_or_init(Garbage::start) {
             let _ = garbage.paths.send(path);

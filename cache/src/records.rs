@@ -14,7 +14,7 @@ use std::time::SystemTime;
 
 use rusqlite::{Connection, Transaction, params};
 
-use crate::error::CacheError;
+use crate::error::{At, CacheError};
 use crate::key::Key;
 use crate::layer::{Chain, LayerId};
 use crate::reference::Ref;
@@ -142,19 +142,28 @@ impl Records for Store {
             for link in links {
                 add_link(transaction, link)?;
             }
-            let Some(result) = result else { return Ok(()) };
-            let sql = "INSERT INTO result (key, created, layers, why, used, generation, boot)
-                VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-            let layers = Chain::of(&result.reference).pack();
-            let created = nanoseconds(result.created);
-            let values =
-                params![result.key.0, created, layers, result.why, now(), generation, boot];
-            transaction.prepare_cached(sql)?.execute(values).map(drop)
+            match result {
+                Some(result) => ResultValues::of(result).insert(transaction, generation, boot),
+                None => Ok(()),
+            }
         })
     }
 }
 
 impl Store {
+    /// Saves a result together with whatever is written next.
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub fn save_later(&self, result: &NewResult) -> Result<(), CacheError> {
+        let (boot, generation) = (self.0.boot()?.to_owned(), self.0.generation()?);
+        let row = ResultValues::of(result);
+        self.0.defer(move |transaction, database| {
+            row.insert(transaction, generation, &boot).at(database)
+        });
+        Ok(())
+    }
+
     /// The chain of these layers, if the store has every one.
     ///
     /// # Errors
@@ -286,6 +295,38 @@ impl Joint<'_> {
             }
         }
         Ok(false)
+    }
+}
+
+/// A result as it is kept.
+struct ResultValues {
+    key: Key,
+    created: i64,
+    layers: Vec<u8>,
+    why: Vec<u8>,
+}
+
+impl ResultValues {
+    fn of(result: &NewResult) -> Self {
+        Self {
+            key: result.key,
+            created: nanoseconds(result.created),
+            layers: Chain::of(&result.reference).pack(),
+            why: result.why.clone(),
+        }
+    }
+
+    fn insert(
+        &self,
+        transaction: &Transaction<'_>,
+        generation: i64,
+        boot: &str,
+    ) -> rusqlite::Result<()> {
+        let sql = "INSERT INTO result (key, created, layers, why, used, generation, boot)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let Self { key, created, layers, why } = self;
+        let values = params![key.0, created, layers, why, now(), generation, boot];
+        transaction.prepare_cached(sql)?.execute(values).map(drop)
     }
 }
 

@@ -78,10 +78,22 @@ pub(crate) struct Inner {
     lost: AtomicBool,
     /// Bytes that have been added to the store since the last look at its limits.
     pub(crate) written: AtomicU64,
+    /// Changes that wait for the next transaction.
+    deferred: Mutex<Vec<Change>>,
     process: Mutex<Option<Arc<Process>>>,
     generation: OnceLock<i64>,
     pub(crate) has_points: OnceLock<()>,
     pub(crate) layers: Mutex<HashMap<LayerId, Weak<LayerInner>>>,
+}
+
+/// A change that can wait. It is made once more when the transaction that it was made in failed.
+type Change = Box<dyn FnMut(&Transaction<'_>, &Path) -> Result<(), CacheError> + Send>;
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // What nobody can be told of any more is made anew when it is wanted.
+        let _ = self.settle();
+    }
 }
 
 impl fmt::Debug for Inner {
@@ -124,6 +136,7 @@ impl Store {
             database: Mutex::default(),
             lost: AtomicBool::new(false),
             written: AtomicU64::new(0),
+            deferred: Mutex::default(),
             process: Mutex::default(),
             generation: OnceLock::new(),
             has_points: OnceLock::new(),
@@ -151,6 +164,14 @@ impl Store {
     /// How layers are kept.
     pub fn encoding(&self) -> Encoding {
         self.0.encoding
+    }
+
+    /// Makes the changes that wait for the next transaction, if there are any.
+    ///
+    /// # Errors
+    /// When the file system or database fails.
+    pub fn settle(&self) -> Result<(), CacheError> {
+        self.0.settle()
     }
 
     /// Waits until nobody else, in this process or another, holds the lock `name`.
@@ -293,8 +314,7 @@ impl Inner {
         &self,
         body: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, CacheError> {
-        let _span = tree::trace::span("records", || "write".to_owned());
-        self.noticing(self.database()?, |database| database.write(body))
+        self.write_files(|transaction, path| body(transaction).at(path))
     }
 
     /// As [`write`](Self::write), for a body that also renames files.
@@ -302,7 +322,44 @@ impl Inner {
         &self,
         body: impl FnOnce(&Transaction<'_>, &Path) -> Result<T, CacheError>,
     ) -> Result<T, CacheError> {
-        self.noticing(self.database()?, |database| database.write_files(body))
+        let _span = tree::trace::span("records", || "write".to_owned());
+        self.noticing(self.database()?, |database| {
+            let mut changes = std::mem::take(&mut *self.deferred());
+            let result = database.write_files(|transaction, path| {
+                changes.iter_mut().try_for_each(|change| change(transaction, path))?;
+                body(transaction, path)
+            });
+            if result.is_err() && !changes.is_empty() {
+                // Files may have got their names: their rows must not wait for long.
+                let made = database.write_files(|transaction, path| {
+                    changes.iter_mut().try_for_each(|change| change(transaction, path))
+                });
+                if made.is_err() {
+                    self.deferred().splice(0..0, changes);
+                }
+            }
+            result
+        })
+    }
+
+    /// Has a change made in the next transaction of whoever writes next, or by [`settle`](Self::settle), or at the end.
+    pub(crate) fn defer(
+        &self,
+        change: impl FnMut(&Transaction<'_>, &Path) -> Result<(), CacheError> + Send + 'static,
+    ) {
+        self.deferred().push(Box::new(change));
+    }
+
+    /// Makes what was deferred.
+    pub(crate) fn settle(&self) -> Result<(), CacheError> {
+        if self.deferred().is_empty() {
+            return Ok(());
+        }
+        self.write(|_| Ok(()))
+    }
+
+    fn deferred(&self) -> MutexGuard<'_, Vec<Change>> {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This store's own folder, made when first asked for.
@@ -385,8 +442,8 @@ fn check_format(root: &Path, encoding: Encoding) -> Result<(), CacheError> {
     let path = root.join("format");
     let wanted = format_text(encoding);
     let found = match fs::read_to_string(&path) {
-        // A power cut may have left nothing of it.
-        Ok(text) if text.trim_matches('\0').is_empty() => {
+        // A power cut may have left nothing or a part of it.
+        Ok(text) if text != wanted && wanted.starts_with(text.trim_end_matches('\0')) => {
             crate::removal::remove_tree(&path).at(&path)?;
             create(root, &path, &wanted)?
         }

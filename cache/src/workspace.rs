@@ -158,11 +158,23 @@ impl Workspace {
     /// # Errors
     /// When the file system or database fails.
     pub fn commit(self, meta: &LayerMeta) -> Result<Layer, CacheError> {
+        let store = self.store.clone();
+        let layer = self.commit_later(meta)?;
+        store.settle()?;
+        Ok(layer)
+    }
+
+    /// As [`commit`](Self::commit), but in the transaction of whatever is written next, such as the result that has the
+    /// layer. Until then, or [`Store::settle`], the layer must not be read.
+    ///
+    /// # Errors
+    /// When the file system or database fails.
+    pub fn commit_later(self, meta: &LayerMeta) -> Result<Layer, CacheError> {
         let _span = tree::trace::span("keep layer", || meta.description.clone());
         if self.copied {
             self.extract()?;
         }
-        self.store.add_layer(&self.folder, self.parent.clone(), meta)
+        self.store.add_layer(self.folder, self.parent, meta)
     }
 
     /// Keeps the folder where it is, for a look at what a failed step left, until the store is closed.

@@ -365,6 +365,7 @@ impl<'a> Solve<'a> {
         self.diary.ran(vertex, &keys, self.unsteady[vertex].get().is_none());
         if self.unsteady[vertex].get().is_some() {
             // Nobody knows what exactly was read: neither this nor what is built upon it is kept.
+            self.with_room(|| Ok(self.job.engine.store.settle()?)).map_err(fail)?;
             self.finish(vertex, values, Some(VertexKeys::default()));
         } else {
             self.with_room(|| self.save(vertex, &keys, &values)).map_err(fail)?;
@@ -431,6 +432,7 @@ impl<'a> Solve<'a> {
 
     fn save(&self, vertex: usize, keys: &VertexKeys, values: &[Value]) -> Result<(), OpError> {
         let links = self.known.links(vertex, keys);
+        let store = &self.job.engine.store;
         for (output, value) in keys.outputs.iter().zip(values) {
             if let (Some(key), Value::Tree(reference)) = (output.save, value) {
                 let why = self.definition.vertex(vertex).metadata.name.as_bytes().to_vec();
@@ -440,10 +442,11 @@ impl<'a> Solve<'a> {
                     created: SystemTime::now(),
                     why,
                 };
-                self.job.engine.store.save(&links, Some(&result))?;
+                store.save(&links, Some(&result))?;
             }
         }
-        Ok(())
+        // A layer that no result has is kept too.
+        Ok(store.settle()?)
     }
 
     /// Notes a result.

@@ -213,26 +213,30 @@ impl Store {
         })
     }
 
-    /// Takes a finished folder as a new layer over `below`.
+    /// Takes a finished folder as a new layer over `below`. It gets its place and its row with the next transaction.
     pub(crate) fn add_layer(
         &self,
-        folder: &Aside,
+        folder: Aside,
         below: Ref,
         meta: &LayerMeta,
     ) -> Result<Layer, CacheError> {
         let inner = &self.0;
         let id = LayerId(crate::store::random_bytes()?);
-        let (boot, generation) = (inner.boot()?, inner.generation()?);
+        let (boot, generation) = (inner.boot()?.to_owned(), inner.generation()?);
         let parents = Chain::of(&below).pack();
         let created = crate::store::nanoseconds(meta.created);
-        let target = inner.layer_path(&id);
-        inner.write_files(|transaction, database| {
-            fs::rename(&folder.0, &target).at(&target)?;
+        let (target, description) = (inner.layer_path(&id), meta.description.clone());
+        let mut is_placed = false;
+        inner.defer(move |transaction, database| {
+            if !is_placed {
+                fs::rename(&folder.0, &target).at(&target)?;
+                is_placed = true;
+            }
             let sql = "INSERT INTO layer (id, base, dir, parents, description, created, used, generation, boot)
                 VALUES (?1, 0, 1, ?2, ?3, ?4, ?5, ?6, ?7)";
-            let values = params![id.0, parents, meta.description, created, now(), generation, boot];
-            transaction.prepare_cached(sql).at(database)?.execute(values).at(database)
-        })?;
+            let values = params![id.0, parents, description, created, now(), generation, boot];
+            transaction.prepare_cached(sql).at(database)?.execute(values).at(database).map(drop)
+        });
         Ok(self.share(LayerInner {
             store: self.clone(),
             id,

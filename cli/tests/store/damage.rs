@@ -99,8 +99,13 @@ fn whatever_is_damaged_is_dropped_and_made_again() {
         if !path.exists() {
             continue;
         }
-        let (way, damage) = if path.is_dir() { ways[0] } else { ways[number % 3] };
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let (way, damage) = match name.as_str() {
+            _ if path.is_dir() => ways[0],
+            // What says something else of the store is another builder's affair.
+            "format" => ways[1],
+            _ => ways[number % 3],
+        };
         damage(&path);
         seen += 1;
         let (ran, found) = built(&place);

@@ -68,8 +68,9 @@ pub(crate) fn execute(
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
     drop(draft);
+    // The result that has it is saved next.
     let layer =
-        workspace.commit(&LayerMeta::now(&solve.definition.vertex(vertex).metadata.name))?;
+        workspace.commit_later(&LayerMeta::now(&solve.definition.vertex(vertex).metadata.name))?;
     drop(held);
     Ok(vec![Value::Tree(parent.push(layer))])
 }

@@ -88,6 +88,9 @@ impl Actions<'_> {
 
     /// One layer from the chain of actions that ends in one of them.
     fn make(&mut self, last: usize) -> Result<Value, OpError> {
+        if !self.made.is_empty() {
+            self.solve.job.engine.store.settle()?;
+        }
         let (mut chain, mut base) = (Vec::new(), FileInput::Action(last));
         while let FileInput::Action(index) = base {
             let action = &self.file.actions[index];
@@ -120,7 +123,7 @@ impl Actions<'_> {
             let created = layer.created();
             let reference = Ref::scratch().push(layer);
             let result = NewResult { key, reference, created, why: Vec::new() };
-            self.solve.job.engine.store.save(&[], Some(&result))?;
+            self.solve.job.engine.store.save_later(&result)?;
         }
         Ok(())
     }
@@ -137,7 +140,8 @@ impl Actions<'_> {
             self.apply(action, &mut draft)?;
         }
         drop(draft);
-        Ok(workspace.commit(&self.meta())?)
+        // The result that has it is saved next.
+        Ok(workspace.commit_later(&self.meta())?)
     }
 
     /// Writes the layer to its tar.
