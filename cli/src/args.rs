@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser};
 
 /// Names that are commands when they come first; a context folder of such a name is written `./images`.
-pub(crate) const COMMANDS: [&str; 7] = ["images", "inspect", "rmi", "du", "prune", "push", "save"];
+pub(crate) const COMMANDS: [&str; 9] =
+    ["images", "inspect", "rmi", "du", "prune", "push", "save", "login", "logout"];
 
 /// Names kept for commands to come.
-pub(crate) const RESERVED: [&str; 15] = [
-    "bake", "run", "shell", "history", "login", "logout", "pull", "load", "tag", "diff", "doctor",
-    "cache", "index", "graph", "analyze",
+pub(crate) const RESERVED: [&str; 13] = [
+    "bake", "run", "shell", "history", "pull", "load", "tag", "diff", "doctor", "cache", "index",
+    "graph", "analyze",
 ];
 
 /// Build an image from a Dockerfile

@@ -43,8 +43,22 @@ impl Scopes {
         Self(scopes)
     }
 
-    /// For messages: `pull` or `push`.
+    /// Nothing but to be known.
+    pub(crate) fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The repository that it is mainly about; empty for none.
+    fn repository(&self) -> &str {
+        let main = self.0.iter().find(|scope| scope.ends_with(",push")).or(self.0.first());
+        main.and_then(|scope| scope.split(':').nth(1)).unwrap_or_default()
+    }
+
+    /// For messages: `log in`, `pull` or `push`.
     pub(crate) fn action(&self) -> &'static str {
+        if self.0.is_empty() {
+            return "log in";
+        }
         if self.0.iter().any(|scope| scope.ends_with(",push")) { "push" } else { "pull" }
     }
 }
@@ -56,8 +70,8 @@ pub(crate) struct Auth(Mutex<State>);
 #[derive(Default)]
 struct State {
     challenge: Option<Challenge>,
-    /// Looked up once.
-    credential: Option<Option<Credential>>,
+    /// By repository, each looked up once.
+    credentials: HashMap<String, Option<Credential>>,
     tokens: HashMap<Scopes, Token>,
 }
 
@@ -129,11 +143,17 @@ impl Shared {
         scopes: &Scopes,
     ) -> Result<Option<HeaderValue>, Error> {
         let Some(challenge) = state.challenge.clone() else { return Ok(None) };
-        if state.credential.is_none() {
-            state.credential =
-                Some(credential::find(self.options.docker_config.as_deref(), &host.name).await?);
-        }
-        let credential = state.credential.clone().flatten();
+        let repository = scopes.repository();
+        let credential = match (&self.given, state.credentials.get(repository)) {
+            (Some(given), _) => Some(given.clone()),
+            (None, Some(known)) => known.clone(),
+            (None, None) => {
+                let files = &self.options.auth_files;
+                let found = credential::find(files, &host.name, repository).await?;
+                state.credentials.insert(repository.to_owned(), found.clone());
+                found
+            }
+        };
         if let Some(Credential::Registry(token)) = &credential {
             return Ok(secret_header(&format!("Bearer {token}")));
         }

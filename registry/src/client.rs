@@ -8,13 +8,16 @@ use std::time::Instant;
 
 use llb::image::Descriptor;
 use llb::{Digest, Platform, Reference};
+use reqwest::{Method, StatusCode};
 use tokio::runtime::{self, Runtime};
 
 use crate::auth::Scopes;
+use crate::credential::Credential;
 use crate::manifest::{self, DEEPEST_INDEX, Document, LARGEST_DOCUMENT, Parsed, ResolvedImage};
 use crate::pull::{self, BlobReader, Download};
 use crate::push::{self, Pushed};
-use crate::session::Shared;
+use crate::session::{Ask, Shared};
+use crate::transport::bad_answer;
 use crate::{Cancel, ClientOptions, Error};
 
 /// Asks registries. Cheap to clone; clones share connections, tokens and the runtime.
@@ -91,8 +94,33 @@ pub(crate) async fn limited<T>(
 impl Client {
     /// Makes a client; nothing is read or opened yet.
     pub fn new(options: ClientOptions) -> Self {
-        let core = Core { shared: Arc::new(Shared::new(options)), runtime: OnceLock::new() };
+        Self::over(Shared::new(options, None))
+    }
+
+    /// One that shows a credential everywhere, whatever the files say.
+    pub(crate) fn with_credential(options: ClientOptions, given: Credential) -> Self {
+        Self::over(Shared::new(options, Some(given)))
+    }
+
+    fn over(shared: Shared) -> Self {
+        let core = Core { shared: Arc::new(shared), runtime: OnceLock::new() };
         Self { core: Arc::new(core), cancel: Cancel::new(), deadline: None }
+    }
+
+    /// Asks a registry for nothing but an answer.
+    pub(crate) fn ping(&self, host: &str) -> Result<(), Error> {
+        self.run(async {
+            let shared = &self.core.shared;
+            let (host, scopes) = (shared.host_named(host), Scopes::none());
+            let ask = Ask::new(Method::GET, String::new(), &scopes, &host.name);
+            let response = shared.send(&host, &ask).await?;
+            if response.status() == StatusCode::NOT_FOUND {
+                let request = shared.request(&host, &ask).await?;
+                let answer = "not found: this is no registry".to_owned();
+                return Err(bad_answer(&host.name, &request, answer));
+            }
+            Ok(())
+        })
     }
 
     /// The same client, whose requests end when `cancel` is set.

@@ -1,8 +1,10 @@
-//! Credentials from the Docker configuration.
+//! Credentials from the files of Docker and of Podman.
 //!
 //! The key of a registry is its host and port as in a reference; Docker Hub's is
-//! `https://index.docker.io/v1/` (`spec/cli-and-outputs.md` §11).
+//! `https://index.docker.io/v1/` (`spec/cli-and-outputs.md` §11). Podman also has keys for a part of a registry,
+//! `host/folder`, of which the longest counts.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -13,6 +15,7 @@ use docker_credential::{CredentialRetrievalError, DockerCredential};
 use serde::Deserialize;
 
 use crate::Error;
+use crate::login::{HUB, HUB_KEY};
 
 /// A helper that has not answered in this time never will.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -42,12 +45,49 @@ pub fn docker_config_path(variable: impl Fn(&str) -> Option<OsString>) -> Option
     Some(folder.join("config.json"))
 }
 
-/// Looks up the credential for `host` in the file `config`; a file that does not exist has none.
-pub(crate) async fn find(config: Option<&Path>, host: &str) -> Result<Option<Credential>, Error> {
-    let Some(config) = config.map(Path::to_owned) else { return Ok(None) };
-    let owned = host.to_owned();
+/// Where credentials are looked for, in this order: `$REGISTRY_AUTH_FILE`, `$DOCKER_CONFIG/config.json`, Podman's
+/// files in `$XDG_RUNTIME_DIR` and `$XDG_CONFIG_HOME`, `~/.docker/config.json`. `variable` looks up an environment
+/// variable.
+pub fn auth_files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let podman = |folder: PathBuf| folder.join("containers/auth.json");
+    let settings = || set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join(".config")));
+    let all = [
+        set("REGISTRY_AUTH_FILE"),
+        set("DOCKER_CONFIG").map(|folder| folder.join("config.json")),
+        set("XDG_RUNTIME_DIR").map(podman),
+        settings().map(podman),
+        set("HOME").map(|home| home.join(".docker/config.json")),
+    ];
+    let mut files: Vec<PathBuf> = Vec::new();
+    for file in all.into_iter().flatten() {
+        if !files.contains(&file) {
+            files.push(file);
+        }
+    }
+    files
+}
+
+/// Looks up the credential for a repository of `host` in `files`, the first of which that has one counts; a file that
+/// does not exist has none.
+pub(crate) async fn find(
+    files: &[PathBuf],
+    host: &str,
+    repository: &str,
+) -> Result<Option<Credential>, Error> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let (files, name, path) = (files.to_owned(), host.to_owned(), repository.to_owned());
     // Reading blocks, and a helper may ask the user.
-    let lookup = tokio::task::spawn_blocking(move || read(&config, &owned));
+    let lookup = tokio::task::spawn_blocking(move || {
+        for file in files {
+            if let Some(found) = read(&file, &name, &path)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    });
     match tokio::time::timeout(HELPER_TIMEOUT, lookup).await {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => Err(failed(host, error.to_string())),
@@ -62,11 +102,13 @@ fn failed(host: &str, reason: String) -> Error {
     Error::Credentials { host: host.to_owned(), reason }
 }
 
-/// The one member that `docker_credential` does not read.
+/// What `docker_credential` does not tell: the names in the file, and one member that it does not read.
 #[derive(Deserialize)]
 struct Config {
     #[serde(default)]
-    auths: std::collections::HashMap<String, Auth>,
+    auths: HashMap<String, Auth>,
+    #[serde(default, rename = "credHelpers")]
+    helpers: HashMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -75,61 +117,88 @@ struct Auth {
     registrytoken: Option<String>,
 }
 
-fn read(config: &Path, host: &str) -> Result<Option<Credential>, Error> {
-    let text = match fs_err::read(config) {
+impl Config {
+    /// Keys by which a repository may be known here, the best first.
+    fn keys(&self, host: &str, repository: &str) -> Vec<String> {
+        let is_known =
+            |key: &String| self.auths.contains_key(key) || self.helpers.contains_key(key);
+        let mut keys = Vec::new();
+        let mut path = repository;
+        while !path.is_empty() {
+            keys.push(format!("{host}/{path}"));
+            path = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        }
+        // A helper for all is asked for whole registries only.
+        keys.retain(is_known);
+        let main = if host == HUB { HUB_KEY } else { host };
+        let others = [host.to_owned(), format!("https://{host}"), format!("https://{host}/")];
+        keys.extend(others.into_iter().filter(|key| key != main && is_known(key)));
+        let at = keys.iter().position(|key| key.starts_with("https://")).unwrap_or(keys.len());
+        keys.insert(at, main.to_owned());
+        keys
+    }
+}
+
+fn read(file: &Path, host: &str, repository: &str) -> Result<Option<Credential>, Error> {
+    let text = match fs_err::read(file) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(host, error.to_string())),
     };
-    let key = if host == "docker.io" { "https://index.docker.io/v1/" } else { host };
     // The parser's message could quote the file, which holds secrets: only the place is told.
     let parsed: Config = serde_json::from_slice(&text).map_err(|error| {
         failed(
             host,
             format!(
                 "`{}` is malformed at line {} column {}",
-                config.display(),
+                file.display(),
                 error.line(),
                 error.column()
             ),
         )
     })?;
-    if let Some(token) =
-        parsed.auths.get(key).and_then(|auth| auth.registrytoken.clone()).filter(|t| !t.is_empty())
-    {
-        return Ok(Some(Credential::Registry(token)));
+    for key in parsed.keys(host, repository) {
+        let token = parsed.auths.get(&key).and_then(|auth| auth.registrytoken.clone());
+        if let Some(token) = token.filter(|token| !token.is_empty()) {
+            return Ok(Some(Credential::Registry(token)));
+        }
+        if let Some(found) = read_key(file, &text, &key).map_err(|reason| failed(host, reason))? {
+            return Ok(Some(found));
+        }
     }
-    let reason = match docker_credential::get_credential_from_reader(text.as_slice(), key) {
-        Ok(DockerCredential::IdentityToken(token)) if token.is_empty() => return Ok(None),
-        Ok(DockerCredential::IdentityToken(token)) => return Ok(Some(Credential::Identity(token))),
+    Ok(None)
+}
+
+/// What stands behind one key of a file, or of the helpers that it names; what is wrong with them otherwise.
+fn read_key(file: &Path, text: &[u8], key: &str) -> Result<Option<Credential>, String> {
+    match docker_credential::get_credential_from_reader(text, key) {
+        Ok(DockerCredential::IdentityToken(token)) if token.is_empty() => Ok(None),
+        Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Credential::Identity(token))),
         Ok(DockerCredential::UsernamePassword(user, password))
             if user.is_empty() && password.is_empty() =>
         {
-            return Ok(None);
+            Ok(None)
         }
         Ok(DockerCredential::UsernamePassword(user, password)) => {
-            return Ok(Some(Credential::Password(user, password)));
+            Ok(Some(Credential::Password(user, password)))
         }
         Err(
             CredentialRetrievalError::NoCredentialConfigured
             | CredentialRetrievalError::ConfigNotFound,
-        ) => {
-            return Ok(None);
-        }
+        ) => Ok(None),
         Err(CredentialRetrievalError::HelperFailure { stdout, .. })
             if stdout.contains("credentials not found") =>
         {
-            return Ok(None);
+            Ok(None)
         }
         Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
-            format!("`{helper} get` failed")
+            Err(format!("`{helper} get` failed"))
         }
         Err(CredentialRetrievalError::HelperCommunicationError) => {
-            format!("cannot run the credential helper named in `{}`", config.display())
+            Err(format!("cannot run the credential helper named in `{}`", file.display()))
         }
-        Err(error) => format!("`{}`: {}", config.display(), error.to_string().to_lowercase()),
-    };
-    Err(failed(host, reason))
+        Err(error) => Err(format!("`{}`: {}", file.display(), error.to_string().to_lowercase())),
+    }
 }
 
 #[cfg(test)]
@@ -137,11 +206,11 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(config: &str, host: &str, expect: Option<Credential>) {
+    fn check(config: &str, host: &str, repository: &str, expect: Option<Credential>) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         fs_err::write(&path, config).unwrap();
-        assert!(read(&path, host).unwrap() == expect, "host: {host}");
+        assert!(read(&path, host, repository).unwrap() == expect, "{host}/{repository}");
     }
 
     #[test]
@@ -151,15 +220,38 @@ mod tests {
             "a.example:5000": {"auth": "dTpwOnE="},
             "b.example": {"identitytoken": "id"},
             "c.example": {"registrytoken": "rt"},
-            "d.example": {}
+            "d.example": {},
+            "https://e.example": {"auth": "ZTpl"}
         }}"#;
-        check(config, "docker.io", Some(Credential::Password("hub".into(), "pw".into())));
-        check(config, "a.example:5000", Some(Credential::Password("u".into(), "p:q".into())));
-        check(config, "b.example", Some(Credential::Identity("id".into())));
-        check(config, "c.example", Some(Credential::Registry("rt".into())));
+        let password = |user: &str, password: &str| {
+            Some(Credential::Password(user.to_owned(), password.to_owned()))
+        };
+        check(config, "docker.io", "library/a", password("hub", "pw"));
+        check(config, "a.example:5000", "a", password("u", "p:q"));
+        check(config, "b.example", "a/b", Some(Credential::Identity("id".into())));
+        check(config, "c.example", "a", Some(Credential::Registry("rt".into())));
+        check(config, "e.example", "a", password("e", "e"));
         for host in ["a.example", "a.example:5001", "d.example", "xa.example:5000", "example"] {
-            check(config, host, None);
+            check(config, host, "a", None);
         }
+    }
+
+    #[test]
+    fn the_longest_key_of_a_part_of_a_registry_counts() {
+        let config = r#"{"auths": {
+            "h.example": {"auth": "YTph"},
+            "h.example/team": {"auth": "Yjpi"},
+            "h.example/team/app": {"auth": "Yzpj"},
+            "docker.io/mine": {"auth": "ZDpk"}
+        }}"#;
+        let user = |name: &str| Some(Credential::Password(name.into(), name.into()));
+        check(config, "h.example", "other", user("a"));
+        check(config, "h.example", "teams/app", user("a"));
+        check(config, "h.example", "team/x", user("b"));
+        check(config, "h.example", "team/app", user("c"));
+        check(config, "h.example", "team/app/more", user("c"));
+        check(config, "docker.io", "mine/app", user("d"));
+        check(config, "docker.io", "library/app", None);
     }
 
     #[test]
@@ -167,18 +259,47 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.json");
         fs_err::write(&path, r#"{"auths": {"a": "hunter2"}}"#).unwrap();
-        let text = read(&path, "a").unwrap_err().to_string();
+        let text = read(&path, "a", "x").unwrap_err().to_string();
         assert!(text.contains("malformed at line 1") && !text.contains("hunter2"), "{text}");
-        assert_eq!(read(&folder.path().join("none"), "a").unwrap(), None);
+        assert_eq!(read(&folder.path().join("none"), "a", "x").unwrap(), None);
     }
 
     #[test]
-    fn folder_of_the_configuration_follows_the_environment() {
-        let with = |name: &'static str, value: &'static str| {
-            docker_config_path(move |asked| (asked == name).then(|| OsString::from(value)))
+    fn places_of_the_files_follow_the_environment() {
+        let environment = [
+            ("HOME", "/h"),
+            ("DOCKER_CONFIG", "/c"),
+            ("REGISTRY_AUTH_FILE", "/r.json"),
+            ("XDG_RUNTIME_DIR", "/run/user/1"),
+            ("XDG_CONFIG_HOME", "/x"),
+        ];
+        let with = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            move |asked: &str| {
+                let mut known =
+                    environment.iter().filter(|(name, _)| names.iter().any(|n| n == name));
+                known.find(|(name, _)| *name == asked).map(|(_, value)| OsString::from(*value))
+            }
         };
-        assert_eq!(with("DOCKER_CONFIG", "/c"), Some(PathBuf::from("/c/config.json")));
-        assert_eq!(with("HOME", "/h"), Some(PathBuf::from("/h/.docker/config.json")));
-        assert_eq!(with("OTHER", "/h"), None);
+        let shown = |files: Vec<PathBuf>| {
+            files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(
+            shown(auth_files(with(&["HOME"]))),
+            "/h/.config/containers/auth.json /h/.docker/config.json"
+        );
+        assert_eq!(
+            shown(auth_files(with(&environment.map(|(name, _)| name)))),
+            "/r.json /c/config.json /run/user/1/containers/auth.json /x/containers/auth.json /h/.docker/config.json"
+        );
+        assert_eq!(
+            docker_config_path(with(&["HOME"])),
+            Some(PathBuf::from("/h/.docker/config.json"))
+        );
+        assert_eq!(
+            docker_config_path(with(&["HOME", "DOCKER_CONFIG"])),
+            Some(PathBuf::from("/c/config.json"))
+        );
+        assert_eq!(docker_config_path(with(&[])), None);
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 /// Settings of a [`Client`](crate::Client).
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// The Docker `config.json` with credentials, if any; need not exist. See
-    /// [`docker_config_path`](crate::docker_config_path).
-    pub docker_config: Option<PathBuf>,
+    /// Files with credentials; the first that knows a registry counts. None need exist. See
+    /// [`auth_files`](crate::auth_files).
+    pub auth_files: Vec<PathBuf>,
     /// Settings per registry, by host and port as in a reference (`registry.example:5000`).
     pub hosts: BTreeMap<String, HostOptions>,
     /// Further certificate authorities, PEM text, trusted beside those of the system.
@@ -32,7 +32,7 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            docker_config: None,
+            auth_files: Vec::new(),
             hosts: BTreeMap::new(),
             certificate_authorities: Vec::new(),
             user_agent: concat!("bricklayer/", env!("CARGO_PKG_VERSION")).to_owned(),

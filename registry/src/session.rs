@@ -11,6 +11,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::auth::{Auth, Scopes};
+use crate::credential::Credential;
 use crate::options::{Scheme, schemes};
 use crate::transport::{self, LONGEST_MESSAGE, Request, Transport, bad_status};
 use crate::{ClientOptions, Error};
@@ -20,6 +21,8 @@ use crate::{ClientOptions, Error};
 pub(crate) struct Shared {
     pub(crate) options: ClientOptions,
     pub(crate) transport: Transport,
+    /// Who to be everywhere, whatever the files say.
+    pub(crate) given: Option<Credential>,
     hosts: Mutex<HashMap<String, Arc<Host>>>,
 }
 
@@ -54,14 +57,18 @@ impl<'a> Ask<'a> {
 }
 
 impl Shared {
-    pub(crate) fn new(options: ClientOptions) -> Self {
-        Self { options, transport: Transport::default(), hosts: Mutex::default() }
+    pub(crate) fn new(options: ClientOptions, given: Option<Credential>) -> Self {
+        Self { options, transport: Transport::default(), given, hosts: Mutex::default() }
     }
 
     /// What is known of the registry of `reference`.
     pub(crate) fn host(&self, reference: &Reference) -> Arc<Host> {
+        self.host_named(reference.host())
+    }
+
+    /// What is known of the registry with this name.
+    pub(crate) fn host_named(&self, name: &str) -> Arc<Host> {
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let name = reference.host();
         let host = || {
             Arc::new(Host { name: name.to_owned(), scheme: OnceCell::new(), auth: Auth::default() })
         };

@@ -314,7 +314,7 @@ fn client_with_password(host: &str) -> (Client, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("config.json");
     fs_err::write(&path, format!(r#"{{"auths": {{"{host}": {{"auth": "dTpw"}}}}}}"#)).unwrap();
-    (Client::new(ClientOptions { docker_config: Some(path), ..options() }), folder)
+    (Client::new(ClientOptions { auth_files: vec![path], ..options() }), folder)
 }
 
 #[test]

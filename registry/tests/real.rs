@@ -173,7 +173,7 @@ fn basic_auth_push_and_pull_round_trip() {
     write_config(&config, &server.host, "dXNlcjpzZWNyZXQ=");
     round_trip(
         &server,
-        &Client::new(ClientOptions { docker_config: Some(config), ..ClientOptions::default() }),
+        &Client::new(ClientOptions { auth_files: vec![config], ..ClientOptions::default() }),
     );
 }
 
@@ -186,7 +186,7 @@ fn write_config(path: &Path, host: &str, auth: &str) {
 fn missing_and_wrong_credentials_are_told_apart_from_absence() {
     let Some(server) = start(true) else { return };
     let config = server.folder.path().join("config.json");
-    let options = ClientOptions { docker_config: Some(config.clone()), ..ClientOptions::default() };
+    let options = ClientOptions { auth_files: vec![config.clone()], ..ClientOptions::default() };
     let app = reference(&server, "app");
     let expect = format!(
         "{app}: pull access denied, repository does not exist or may require authorization"

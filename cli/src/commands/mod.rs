@@ -8,6 +8,7 @@ mod export;
 mod images;
 mod inspect;
 mod listing;
+mod login;
 mod options;
 mod print_llb;
 mod prune;
@@ -34,6 +35,8 @@ pub(crate) fn run(name: &str, words: &[OsString]) -> Result<Exit, Failure> {
         "rmi" => crate::parse(words).and_then(|args| rmi::run(&args)),
         "du" => crate::parse(words).and_then(|args| du::run(&args)),
         "prune" => crate::parse(words).and_then(|args| prune::run(&args)),
+        "login" => crate::parse(words).and_then(login::login),
+        "logout" => crate::parse(words).and_then(|args| login::logout(&args)),
         "push" => crate::parse(words).and_then(|args| push::run(&args)),
         "save" => crate::parse(words).and_then(|args| save::run(&args)),
         _ => Err(Failure::new(Exit::Usage, format!("there is no command `{name}`"))),
@@ -62,11 +65,11 @@ impl RootArg {
 
 /// Settings of the engine: where its store is and how much it may do at once.
 pub(crate) fn engine_options(root: Option<&Path>, jobs: Option<usize>) -> EngineOptions {
-    let docker_config = registry::docker_config_path(|name| std::env::var_os(name));
+    let auth_files = registry::auth_files(|name| std::env::var_os(name));
     EngineOptions {
         root: root.map_or_else(default_root, Path::to_owned),
         jobs,
-        registry: registry::ClientOptions { docker_config, ..registry::ClientOptions::default() },
+        registry: registry::ClientOptions { auth_files, ..registry::ClientOptions::default() },
         git: crate::git::options(),
     }
 }
