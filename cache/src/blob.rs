@@ -108,13 +108,8 @@ impl Read for BlobReader {
             let actual = Digest::from_bytes(hash.finish());
             if actual != self.blob.digest {
                 self.blob.store.drop_blob(&self.blob.digest).map_err(io::Error::other)?;
-                let expected = self.blob.digest;
-                let what = format!("blob `{}`", self.blob.path().display());
-                return Err(io::Error::other(CacheError::DigestMismatch {
-                    what,
-                    expected,
-                    actual,
-                }));
+                let digest = self.blob.digest;
+                return Err(io::Error::other(CacheError::DamagedBlob { digest }));
             }
         }
         Ok(length)

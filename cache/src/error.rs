@@ -72,6 +72,18 @@ pub enum CacheError {
         /// What it hashes to.
         actual: Digest,
     },
+    /// The files of a layer are not those that were written: it has been dropped, with every result that has it.
+    #[error("layer {id} was damaged on the disk and has been dropped, with what was built upon it")]
+    DamagedLayer {
+        /// The layer.
+        id: String,
+    },
+    /// A blob in the store is not what was written: it has been dropped.
+    #[error("blob {digest} was damaged on the disk and has been dropped")]
+    DamagedBlob {
+        /// Its name.
+        digest: Digest,
+    },
     /// A blob could not be fetched from where it is kept.
     #[error("cannot fetch layer {digest} from `{origin}`")]
     Fetch {

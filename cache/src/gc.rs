@@ -39,7 +39,8 @@ pub use limits::{GcLimits, SpaceWatch};
 /// What is pruned. By default everything that no image with a name and no running build needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PruneOptions {
-    /// Also takes blobs kept beside an unpacked layer of what stays: they can be fetched or made again.
+    /// Also takes results of which images have all layers, and blobs kept beside an unpacked layer of what stays: they
+    /// can be fetched or made again.
     pub all: bool,
     /// Only what it accepts, and has not been used for as long as it says.
     pub filter: Filter,

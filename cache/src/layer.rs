@@ -630,8 +630,14 @@ impl Layer {
         Ok((aside, DiffId(Digest::from_bytes(hash)), size))
     }
 
+    /// Checks what was read of its files. Those of a step that are not what they were are dropped.
     fn check_diff_id(&self, actual: DiffId) -> Result<(), CacheError> {
-        match self.known().diff_id {
+        let expected = self.known().diff_id;
+        match expected {
+            Some(expected) if expected != actual && self.has_dir() && !self.0.is_base => {
+                self.0.store.discard_layer(self)?;
+                Err(CacheError::DamagedLayer { id: self.0.id.to_string() })
+            }
             Some(expected) if expected != actual => Err(CacheError::DigestMismatch {
                 what: format!("layer {} uncompressed", self.0.id),
                 expected: expected.0,

@@ -127,9 +127,9 @@ impl Records for Store {
                     why: row.why,
                 }));
             }
+            // Its note stays as it is: it was lost, not pruned.
             self.0.write(|transaction| {
-                transaction.execute("DELETE FROM result WHERE id = ?1", [row.id])?;
-                crate::why::note_gone(transaction)
+                transaction.execute("DELETE FROM result WHERE id = ?1", [row.id]).map(drop)
             })?;
         }
         Ok(None)

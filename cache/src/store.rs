@@ -124,6 +124,7 @@ impl Store {
     ) -> Result<Self, CacheError> {
         check_format(root, options.encoding)?;
         let root = fs::canonicalize(root).at(root)?;
+        mend(&root)?;
         // What cannot be removed is in nobody's way; prune tells of it.
         let _ = crate::process::sweep(&root);
         let boot = boot.map_or_else(OnceLock::new, OnceLock::from);
@@ -485,12 +486,18 @@ fn spread(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Folders of a store.
+const FOLDERS: [&str; 5] = ["blobs/sha256", "ingest", "layers", "mounts", "locks"];
+
+/// Makes the folders that somebody has removed.
+fn mend(root: &Path) -> Result<(), CacheError> {
+    let missing = FOLDERS.iter().map(|folder| root.join(folder)).filter(|folder| !folder.is_dir());
+    missing.into_iter().try_for_each(|folder| fs::create_dir_all(&folder).at(&folder))
+}
+
 /// Makes an empty store. Of several processes one writes `format`; the text that counts is returned.
 fn create(root: &Path, path: &Path, text: &str) -> Result<String, CacheError> {
-    for folder in ["blobs/sha256", "ingest", "layers", "mounts", "locks"] {
-        let folder = root.join(folder);
-        fs::create_dir_all(&folder).at(&folder)?;
-    }
+    mend(root)?;
     // A matter of speed alone.
     let _ = spread(&root.join("ingest"));
     let aside = root.join("locks").join(format!("format-{}", hex(&random_bytes()?)));

@@ -147,7 +147,8 @@ fn prune_keeps_what_images_use_and_frees_the_rest_in_real_blocks() {
     let usage = store.usage().unwrap();
     assert!(usage.layers > 1 << 20 && usage.blobs > 1 << 20, "{usage:?}");
     let freed = store.prune(&PruneOptions::default()).unwrap();
-    assert_eq!((freed.results, freed.layers, freed.blobs), (2, 1, 1));
+    // The result of what the image has stays with it.
+    assert_eq!((freed.results, freed.layers, freed.blobs), (1, 1, 1));
     assert!(freed.bytes > 2 << 20, "{freed:?}");
     let image = store.images().get("app").unwrap();
     assert!(store.images().reference(&image.variants[0]).unwrap().stack().is_ok());

@@ -229,14 +229,16 @@ impl Given {
         ignore: &[u8],
         cache: &Path,
     ) -> Result<(), Failure> {
-        let patterns = Patterns::parse_ignore_file(ignore).map_err(|error| {
+        let real = fs::canonicalize(folder)
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+        let mut ignore = ignore.to_owned();
+        ignore.extend(own_state(&real, cache).into_iter().flatten());
+        let patterns = Patterns::parse_ignore_file(&ignore).map_err(|error| {
             Failure::new(
                 Exit::Build,
                 format!("bad ignore file of `{}`: {}", folder.display(), chain(&error)),
             )
         })?;
-        let real = fs::canonicalize(folder)
-            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         let hash_file = cache.join(cache_name(&real));
         let context = Context::open(&real, patterns, Some(&hash_file)).map_err(|error| {
             Failure::new(
@@ -255,6 +257,26 @@ impl Given {
             let _ = context.save_cache();
         }
     }
+}
+
+/// A line for the ignore file of a context that the builder's state lies in: it is never part of it, or each build would
+/// copy what the one before it left.
+fn own_state(context: &Path, cache: &Path) -> Option<Vec<u8>> {
+    let root = cache.parent()?;
+    let root = fs::canonicalize(root).or_else(|_| std::path::absolute(root)).ok()?;
+    let path = root.strip_prefix(context).ok()?.as_os_str().as_encoded_bytes();
+    if path.is_empty() || path.contains(&b'\n') {
+        return None;
+    }
+    let mut line = b"\n/".to_vec();
+    for byte in path {
+        if b"*?[]\\".contains(byte) {
+            line.push(b'\\');
+        }
+        line.push(*byte);
+    }
+    line.push(b'\n');
+    Some(line)
 }
 
 /// File name for the hashes of a context: its path, made one word.

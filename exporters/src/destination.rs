@@ -1,15 +1,21 @@
 //! Files that are either there in full or not at all.
 //!
 //! ```text
-//! out/.image.tar.<process>-<number>.partial   while it is written
+//! (no name)                                   while it is written
+//! out/.image.tar.<process>-<number>.partial   for a moment; all the time where files cannot be without a name
 //! out/image.tar                               when it is done
 //! ```
+//!
+//! A file without a name leaves nothing behind, however the process ends.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use std::os::fd::AsRawFd;
+
 use fs_err::{self as fs, File, OpenOptions};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use tree::codec::Background;
 
 use crate::{ExportError, Stop};
@@ -57,6 +63,8 @@ impl Destination {
 /// A file that is being written; dropped before [`commit`](Self::commit), it leaves nothing behind.
 pub(crate) struct PartialFile {
     file: File,
+    /// Whether `partial` does not name it yet.
+    nameless: bool,
     partial: Option<PathBuf>,
     path: PathBuf,
 }
@@ -77,13 +85,18 @@ impl PartialFile {
         if existing.is_some_and(|metadata| !metadata.is_file()) {
             // A device or pipe cannot be exchanged for a file.
             let file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
-            return Ok(Self { file, partial: None, path });
+            return Ok(Self { file, nameless: false, partial: None, path });
         }
         let partial =
             partial_name(&path).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
-        let file =
-            OpenOptions::new().write(true).create_new(true).open(&partial).map_err(failed)?;
-        Ok(Self { file, partial: Some(partial), path })
+        let (file, nameless) = match nameless(&path) {
+            Some(file) => (file, true),
+            None => {
+                let mut options = OpenOptions::new();
+                (options.write(true).create_new(true).open(&partial).map_err(failed)?, false)
+            }
+        };
+        Ok(Self { file, nameless, partial: Some(partial), path })
     }
 
     /// The file, to be written.
@@ -93,22 +106,40 @@ impl PartialFile {
 
     /// Puts the file in its place.
     pub(crate) fn commit(mut self) -> Result<(), ExportError> {
-        if let Some(partial) = self.partial.take()
-            && let Err(source) = fs::rename(&partial, &self.path)
-        {
-            let _ = fs::remove_file(partial);
-            return Err(ExportError::Write { path: self.path.clone(), source });
+        let Some(partial) = self.partial.take() else { return Ok(()) };
+        let failed = |source| ExportError::Write { path: self.path.clone(), source };
+        if self.nameless {
+            rustix::fs::linkat(CWD, link(&self.file), CWD, &partial, AtFlags::SYMLINK_FOLLOW)
+                .map_err(|errno| failed(errno.into()))?;
         }
-        Ok(())
+        fs::rename(&partial, &self.path).map_err(|source| {
+            let _ = fs::remove_file(partial);
+            failed(source)
+        })
     }
 }
 
 impl Drop for PartialFile {
     fn drop(&mut self) {
-        if let Some(partial) = &self.partial {
+        if let Some(partial) = self.partial.as_ref().filter(|_| !self.nameless) {
             let _ = fs::remove_file(partial);
         }
     }
+}
+
+/// A file beside `path` that has no name; `None` where there is no such thing, or it could not be named later.
+fn nameless(path: &Path) -> Option<File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let folder = folder.unwrap_or(Path::new("."));
+    let file = rustix::fs::open(folder, flags, Mode::from_raw_mode(0o666)).ok()?;
+    let file = File::from_parts(file.into(), path);
+    fs::symlink_metadata(link(&file)).is_ok().then_some(file)
+}
+
+/// The link that leads to an open file.
+fn link(file: &File) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 
 fn partial_name(path: &Path) -> Option<PathBuf> {
@@ -134,6 +165,20 @@ mod tests {
             .collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn a_file_that_is_not_finished_has_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("image.tar");
+        fs::write(&path, "old").unwrap();
+        let mut file = PartialFile::create(&path).unwrap();
+        file.file().write_all(b"new").unwrap();
+        assert_eq!(names(folder.path()), ["image.tar"]);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        file.commit().unwrap();
+        assert_eq!(names(folder.path()), ["image.tar"]);
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]

@@ -324,12 +324,22 @@ impl JobInner {
         Ok(())
     }
 
+    /// The right to run the step with this key, if nobody else has it.
+    pub(crate) fn try_lock(&self, key: &Key) -> Result<Option<Lock>, OpError> {
+        Ok(self.engine.store.try_lock(&step_lock(key))?)
+    }
+
     /// Waits until nobody else runs the step with this key.
     pub(crate) fn lock(&self, key: &Key) -> Result<Lock, OpError> {
-        let lock = self.engine.store.lock(&format!("step {key}"), &|| self.cancel.is_cancelled());
+        let lock = self.engine.store.lock(&step_lock(key), &|| self.cancel.is_cancelled());
         lock.map_err(|error| match error {
             cache::CacheError::Cancelled(_) => OpError::Canceled,
             error => error.into(),
         })
     }
+}
+
+/// Name of the lock that is held while a step runs.
+fn step_lock(key: &Key) -> String {
+    format!("step {key}")
 }

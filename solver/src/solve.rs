@@ -348,7 +348,7 @@ impl<'a> Solve<'a> {
             return Err(fail(OpError::Canceled));
         }
         // One at a time runs a step, in all processes; who comes later takes what the other made.
-        let lock = own.map(|key| self.job.lock(&key)).transpose().map_err(fail)?;
+        let lock = own.map(|key| self.take_turn(vertex, &key)).transpose().map_err(fail)?;
         if lock.is_some()
             && !self.definition.vertex(vertex).metadata.ignore_cache
             && self.load(vertex, &keys, Look::WithInputs).map_err(fail)?
@@ -374,6 +374,17 @@ impl<'a> Solve<'a> {
         self.completed(vertex, false, None);
         drop(lock);
         Ok(true)
+    }
+
+    /// Waits until nobody else runs the step with this key, and says so if it has to.
+    fn take_turn(&self, vertex: usize, key: &Key) -> Result<cache::Lock, OpError> {
+        if let Some(lock) = self.job.try_lock(key)? {
+            return Ok(lock);
+        }
+        let data = b"waiting for another build that runs this step\n".to_vec();
+        let (vertex, at) = (self.shown(vertex), SystemTime::now());
+        self.job.events.send(Event::Log { vertex, stream: 2, data, at });
+        self.job.lock(key)
     }
 
     /// Looks once more at the user's folders that a vertex has read by now: one that changed since its key

@@ -262,6 +262,15 @@ impl Listing {
             old.entries.retain(|_, entry| entry.kind == b'd');
             new.entries.retain(|_, entry| entry.kind == b'd');
         }
+        if let (Some((path, it)), 1, 1) =
+            (new.entries.first_key_value(), new.entries.len(), old.entries.len())
+            && let Some((other, before)) = old.entries.first_key_value()
+            && other != path
+            && it.kind == before.kind
+        {
+            // One file each: what was known of its content may have been noted of another name.
+            old.entries = BTreeMap::from([(path.clone(), *before)]);
+        }
         let mut changes = Vec::new();
         for (path, entry) in &new.entries {
             if let Some(what) = entry.change_since(old.entries.remove(path)) {

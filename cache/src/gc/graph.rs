@@ -67,13 +67,22 @@ struct LayerRow {
     sheds_blobs: bool,
 }
 
+/// A blob as its row has it.
+struct BlobRow {
+    bytes: u64,
+    used: i64,
+    /// Whether it is kept for its own sake.
+    kept: bool,
+}
+
 /// All that keeps something.
 pub(super) struct Graph {
+    /// Whether results go that free nothing, and blobs of layers that stay.
+    all: bool,
     /// Results, and images without a name, the least recently used first.
     holders: Vec<Holder>,
     layers: HashMap<LayerId, LayerRow>,
-    /// Size, and whether it is kept for its own sake.
-    blobs: HashMap<[u8; 32], (u64, bool)>,
+    blobs: HashMap<[u8; 32], BlobRow>,
     /// Layers of the images that have a name.
     images: Vec<Vec<LayerId>>,
     /// Configs of those.
@@ -137,14 +146,15 @@ impl Graph {
         }
         holders.sort_by_key(|holder| (holder.used, holder.id));
         let blobs = db
-            .prepare("SELECT digest, size, generation FROM blob")?
+            .prepare("SELECT digest, size, generation, used FROM blob")?
             .query_map([], |row| {
                 let digest: [u8; 32] = row.get(0)?;
                 let kept = configs.contains(&digest) || row.get::<_, i64>(2)? >= floor;
-                Ok((digest, (row.get::<_, i64>(1)?.cast_unsigned(), kept)))
+                let bytes = row.get::<_, i64>(1)?.cast_unsigned();
+                Ok((digest, BlobRow { bytes, used: row.get(3)?, kept }))
             })?
             .collect::<Result<_, _>>()?;
-        Ok(Self { holders, layers, blobs, images, configs })
+        Ok(Self { all, holders, layers, blobs, images, configs })
     }
 
     fn read_layers(
@@ -238,9 +248,9 @@ impl Graph {
         let mut left = limits.excess;
         // Nothing leads to these whatever else goes.
         plan.layers = users.iter().filter(|(_, count)| **count == 0).map(|(id, _)| *id).collect();
-        plan.layers.retain(|id| limits.allow_layer(id));
-        plan.layers.iter().for_each(|id| self.count_down(*id, &mut left));
         let old = |used: i64| limits.newest.is_none_or(|newest| used <= newest);
+        plan.layers.retain(|id| limits.allow_layer(id) && old(self.layers[id].used));
+        plan.layers.iter().for_each(|id| self.count_down(*id, &mut left));
         let may_go = |loose: &&Loose| old(loose.used) && limits.allow(&loose.id);
         let mut mounts = mounts.iter().filter(may_go).peekable();
         let mut contexts = contexts.iter().filter(may_go).peekable();
@@ -258,8 +268,16 @@ impl Graph {
                 *left = left.map(|left| left.saturating_sub(next.bytes));
             }
         };
+        // A result of what an image has anyway takes next to nothing, and finds that again.
+        let with_images = if self.all { HashSet::new() } else { self.kept_by_images() };
+        let frees_nothing = |row: &Holder| {
+            matches!(row.id, RowId::Result(_))
+                && !row.layers.is_empty()
+                && row.layers.iter().all(|id| with_images.contains(id))
+        };
         let free = |row: &&Holder| {
             !row.in_use
+                && !frees_nothing(row)
                 && old(row.used)
                 && (limits.allowed.is_none()
                     || row.layers.last().is_some_and(|top| limits.allow_layer(top)))
@@ -285,7 +303,7 @@ impl Graph {
         take_loose(i64::MAX, &mut plan, &mut left);
         plan.blobs = self.unused_blobs(&plan);
         plan.blobs.retain(|digest| {
-            limits.allow(&crate::layer::hex(digest))
+            limits.allow(&crate::layer::hex(digest)) && old(self.blobs[digest].used)
                 || plan.layers.iter().any(|id| self.layers[id].blobs.contains(digest))
         });
         plan
@@ -296,7 +314,7 @@ impl Graph {
         let (Some(left), Some(layer)) = (left, self.layers.get(&id)) else { return };
         let blobs = layer.blobs.iter().filter_map(|digest| self.blobs.get(digest));
         let bytes =
-            layer.bytes + blobs.filter(|(_, kept)| !kept).map(|(size, _)| size).sum::<u64>();
+            layer.bytes + blobs.filter(|blob| !blob.kept).map(|blob| blob.bytes).sum::<u64>();
         *left = left.saturating_sub(bytes);
     }
 
@@ -310,7 +328,7 @@ impl Graph {
         let needed: HashSet<&[u8; 32]> =
             keeping.flat_map(|(_, layer)| &layer.blobs).chain(configs).collect();
         let unused =
-            self.blobs.iter().filter(|(digest, (_, kept))| !kept && !needed.contains(digest));
+            self.blobs.iter().filter(|(digest, blob)| !blob.kept && !needed.contains(digest));
         unused.map(|(digest, _)| *digest).collect()
     }
 }

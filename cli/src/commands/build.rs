@@ -97,6 +97,9 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
         (Some(Parsed { tree: Err(failure), .. }), None) => return Err(failure),
         (at_hand, _) => at_hand,
     };
+    if args.jobs == Some(0) {
+        return Err(Failure::new(Exit::Usage, "invalid --jobs 0: want 1 or more"));
+    }
     let secrets = secrets(&args.secrets)?;
     let limits = Limits::from_environment()?;
 
@@ -511,8 +514,12 @@ fn finish(args: &BuildArgs, mode: Mode, id: &str, exported: &Exported) -> Result
     if let Some(path) = &args.metadata_file {
         write(path, exported.metadata_json(id).as_bytes())?;
     }
-    if mode == Mode::Quiet && args.quiet {
-        print(format_args!("{}", exported.id.map(|id| id.to_string()).unwrap_or_default()))?;
+    if mode == Mode::Quiet
+        && args.quiet
+        && !exported.to_stdout
+        && let Some(id) = exported.id
+    {
+        print(format_args!("{id}"))?;
     }
     Ok(Exit::Done)
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use cache::CacheError;
 use exporters::layout::{self, Flavor};
 use exporters::{
     Annotations, Content, Destination, ExportError, ImageResult, Kind, Output, PlatformResult,
@@ -35,6 +36,8 @@ pub(crate) struct Outputs {
 pub(crate) struct Exported {
     /// Image id, when there is an image.
     pub(crate) id: Option<Digest>,
+    /// Whether an output went to the standard output.
+    pub(crate) to_stdout: bool,
     metadata: BTreeMap<String, serde_json::Value>,
 }
 
@@ -259,7 +262,7 @@ impl Outputs {
             annotations: self.annotations.clone(),
             index: self.index,
         };
-        let mut exported = Exported::default();
+        let mut exported = Exported { to_stdout: self.uses_stdout(), ..Exported::default() };
         for output in &self.outputs {
             result.names = self.names_of(output).to_vec();
             let title = match (output.kind, output.push.enabled) {
@@ -278,7 +281,14 @@ impl Outputs {
                 at: SystemTime::now(),
             });
             let span = tree::trace::span("export", move || title);
-            let outcome = export_one(engine, &result, output);
+            let mut outcome = export_one(engine, &result, output);
+            // Without what proved damaged there may be another way; each try may find one more.
+            for _ in 0..MOST_DAMAGE {
+                if is_to_stdout(output) || !outcome.as_ref().is_err_and(is_dropped_damage) {
+                    break;
+                }
+                outcome = export_one(engine, &result, output);
+            }
             drop(span);
             let error = outcome.as_ref().err().map(|error| VertexError::Failed(chain(error)));
             events.send(Event::VertexCompleted {
@@ -294,6 +304,14 @@ impl Outputs {
         }
         Ok(exported)
     }
+}
+
+/// Damaged blobs that an output gets over.
+const MOST_DAMAGE: usize = 32;
+
+/// Whether a blob proved damaged, and was dropped.
+fn is_dropped_damage(error: &ExportError) -> bool {
+    matches!(super::cause::<CacheError>(error), Some(CacheError::DamagedBlob { .. }))
 }
 
 fn is_to_stdout(output: &Output) -> bool {

@@ -231,6 +231,9 @@ pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
             "choose a folder that you may write with --root or BRICKLAYER_ROOT, or run as root",
         ),
         CacheError::NoSpace { .. } => disk_full(message),
+        CacheError::DamagedLayer { .. } | CacheError::LayerGone(_) => {
+            Failure::new(Exit::Machine, message).hint("build again: what is lost is made once more")
+        }
         CacheError::Damaged { .. } => Failure::new(Exit::Machine, message)
             .hint("run the command again: it begins with an empty database, and builds again what is asked for"),
         CacheError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => {

@@ -126,6 +126,75 @@ fn whatever_is_damaged_is_dropped_and_made_again() {
     assert_eq!(built(&place).1, expect);
 }
 
+#[test]
+fn damage_that_shows_when_an_image_is_written_is_dropped_and_made_again() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(&[("Dockerfile", "FROM busybox\nRUN echo good > /made\n")]);
+    place.build(&["-t", "app"]).ok();
+    let layers = fs::read_dir(place.path("state/layers")).unwrap();
+    let made = layers.map(|entry| entry.unwrap().path().join("fs/made"));
+    let made = made.into_iter().find(|path| path.exists()).unwrap();
+    fs::write(&made, "bad!\n").unwrap();
+    let save = ["save", "-o", "app.tar", "app"];
+    let failed = place.run(&save);
+    assert_eq!(failed.code, Some(4), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains(
+            "was damaged on the disk and has been dropped, with what was built upon it\n  \
+             help: build again: what is lost is made once more\n"
+        ),
+        "{}",
+        failed.stderr
+    );
+    assert!(!made.exists());
+    place.build(&["-t", "app"]).ok();
+    place.run(&save).ok();
+
+    // A blob can be made again at once.
+    place.build(&["-o", "type=oci,dest=one.tar"]).ok();
+    let blobs = fs::read_dir(place.path("state/blobs/sha256")).unwrap();
+    for blob in blobs.map(|entry| entry.unwrap().path()) {
+        let mut bytes = fs::read(&blob).unwrap();
+        // That of the base has come from elsewhere, and is there again by itself.
+        if bytes.starts_with(&[0x1f, 0x8b]) {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(&blob, bytes).unwrap();
+        }
+    }
+    place.build(&["-o", "type=oci,dest=two.tar"]).ok();
+    let read = |name: &str| fs::read(place.path(name)).unwrap();
+    assert!(read("one.tar") == read("two.tar"));
+}
+
+#[test]
+fn folders_of_the_store_that_are_gone_are_made_again() {
+    let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY f /f\n"), ("f", "f")]);
+    place.build(&["-o", "out"]).ok();
+    for name in ["ingest", "locks", "layers", "blobs", "mounts"] {
+        fs::remove_dir_all(place.path("state").join(name)).unwrap();
+        place.build(&["-o", "out"]).ok();
+        place.run(&["du"]).ok();
+    }
+}
+
+#[test]
+fn what_is_lost_is_not_called_pruned() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(&[("Dockerfile", "FROM busybox\nRUN echo 1 > /1\n")]);
+    place.build(&[]).ok();
+    for layer in fs::read_dir(place.path("state/layers")).unwrap() {
+        fs::remove_dir_all(layer.unwrap().path()).unwrap();
+    }
+    let ran = place.build(&["--explain", "-o", "out"]).ok();
+    assert!(ran.stderr.contains("not there any more"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("pruned"), "{}", ran.stderr);
+}
+
 /// Makes the state folder look as if the machine had been started since.
 fn reboot(place: &Place) {
     let script = "\

@@ -159,7 +159,9 @@ impl Actions<'_> {
         if sketch.is_of_large_files() {
             tar.write_in_background();
         }
-        let layer = sketch.write(&mut tar).map_err(|source| {
+        let cancel = self.solve.job.cancel.clone();
+        let stop = Stop::when(move || cancel.is_cancelled());
+        let layer = sketch.write(&mut stop.guard(&mut tar)).map_err(|source| {
             if self.solve.job.cancel.is_cancelled() {
                 return OpError::Canceled;
             }

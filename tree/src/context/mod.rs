@@ -19,14 +19,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::data::is_unchanged;
 use crate::path::split;
 use crate::pattern::{Inherited, Patterns};
 use crate::recent::Recent;
-use crate::{DirEntry, FileData, Kind, Metadata, Timestamp, TreeError, View, content, walk};
+use crate::{DirEntry, FileData, Kind, Metadata, Stop, Timestamp, TreeError, View, content, walk};
 use folder_cache::FolderCache;
 use stat_cache::{Clock, StatCache};
 
@@ -47,6 +47,8 @@ pub struct Context {
     changed: Arc<AtomicBool>,
     /// Whether there were more names than are remembered.
     forgetful: AtomicBool,
+    /// Ends the reading of a file.
+    stop: OnceLock<Stop>,
 }
 
 /// Directories as they were listed, and the number of names in them.
@@ -74,7 +76,13 @@ impl Context {
             listed: Listed::default(),
             changed: Arc::default(),
             forgetful: AtomicBool::new(false),
+            stop: OnceLock::new(),
         })
+    }
+
+    /// Has the hashing of a file, however large, end with an error when `stop` says so; only the first one counts.
+    pub fn stop_when(&self, stop: Stop) {
+        let _ = self.stop.set(stop);
     }
 
     /// Whether a file that was read was not, or did not stay, as it had been when its directory was listed.
@@ -246,7 +254,9 @@ impl Context {
         let mut attempt = 1;
         loop {
             let (mut file, before) = walk::open_file_as_it_is(dir.as_fd(), name)?;
-            let hash = content::payload(&mut file, before.size, &walk::xattrs(dir.as_fd(), name)?)?;
+            let xattrs = walk::xattrs(dir.as_fd(), name)?;
+            let stop = self.stop.get().cloned().unwrap_or_default();
+            let hash = content::payload(&mut stop.guard(&mut file), before.size, &xattrs)?;
             let after = walk::metadata_of(file.as_fd())?;
             let steady = before.size == after.size
                 && before.mtime == after.mtime
