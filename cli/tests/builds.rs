@@ -713,6 +713,8 @@ fn quiet_prints_the_id_that_the_id_file_has() {
     assert_eq!(ran.stdout, format!("{id}\n"));
     // Files alone have no id.
     assert_eq!(place.build(&["-q", "-o", "out"]).ok().stdout, "\n");
+    let archive = place.command(&["-q", "-o", "type=tar,dest=-", "ctx"]).output().unwrap().stdout;
+    assert!(archive.len().is_multiple_of(512) && archive.ends_with(&[0; 512]), "{}", archive.len());
     let refused = place.build(&["--iidfile=iid", "-o", "out"]);
     assert_eq!(
         (refused.code, refused.stderr.as_str()),

@@ -514,12 +514,9 @@ fn finish(args: &BuildArgs, mode: Mode, id: &str, exported: &Exported) -> Result
     if let Some(path) = &args.metadata_file {
         write(path, exported.metadata_json(id).as_bytes())?;
     }
-    if mode == Mode::Quiet
-        && args.quiet
-        && !exported.to_stdout
-        && let Some(id) = exported.id
-    {
-        print(format_args!("{id}"))?;
+    // Nothing belongs behind an archive.
+    if mode == Mode::Quiet && args.quiet && !exported.to_stdout {
+        print(format_args!("{}", exported.id.map(|id| id.to_string()).unwrap_or_default()))?;
     }
     Ok(Exit::Done)
 }
