@@ -150,7 +150,7 @@ fn a_step_that_was_pruned_or_not_to_be_cached_says_so() {
     }
     let place = place();
     place.build(&["-t", "app:1"]).ok();
-    place.run(&["prune", "--force"]).ok();
+    place.run(&["prune", "--force", "--all"]).ok();
     let pruned = "built on [time], but its result was pruned on [time]";
     let input = "its input [build 1/3] COPY src /src ran";
     check(
