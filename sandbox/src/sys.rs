@@ -29,6 +29,15 @@ pub(crate) enum Cloned {
 ///
 /// Those of clone3(2), and `EDEADLK` when the process has other threads.
 pub(crate) fn clone3(namespaces: NamespaceFlags) -> io::Result<Cloned> {
+    Ok(clone3_with_id(namespaces)?.map_or(Cloned::Child, |(process, _)| Cloned::Parent(process)))
+}
+
+/// As [`clone3`]; returns the child and its process id, and nothing in the child.
+///
+/// # Errors
+///
+/// As [`clone3`].
+pub(crate) fn clone3_with_id(namespaces: NamespaceFlags) -> io::Result<Option<(OwnedFd, u32)>> {
     if !is_single_threaded()? {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
@@ -43,10 +52,33 @@ pub(crate) fn clone3(namespaces: NamespaceFlags) -> io::Result<Cloned> {
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
     match result {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Cloned::Child),
-        // SAFETY: the kernel stored a new descriptor, which nothing else owns.
-        _ => Ok(Cloned::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
+        0 => Ok(None),
+        id => {
+            // SAFETY: the kernel stored a new descriptor, which nothing else owns.
+            let process = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Some((process, u32::try_from(id).unwrap_or(0))))
+        }
     }
+}
+
+/// Moves the process into the user namespace of another one. It must have one thread.
+///
+/// # Errors
+///
+/// Those of setns(2).
+pub(crate) fn enter_user_namespace(process: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the call changes no memory of the process.
+    check(unsafe { libc::setns(process.as_raw_fd(), libc::CLONE_NEWUSER) }.into())
+}
+
+/// Gives the process a mount namespace of its own.
+///
+/// # Errors
+///
+/// Those of unshare(2).
+pub(crate) fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: the call changes no memory of the process.
+    check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into())
 }
 
 /// Returns whether the process has one thread, by the link count of its list of threads.
