@@ -217,11 +217,17 @@ impl EngineInner {
 }
 
 impl JobInner {
-    /// The tier of steps; says which it is before the first of them.
+    /// The tier of steps.
     pub(crate) fn tier(&self) -> Result<Tier, OpError> {
         let IsolationOptions { tier, reason, lift } = &self.engine.options.isolation;
-        let Some(tier) = *tier else {
-            return Err(OpError::NoIsolation { reason: reason.clone(), lift: lift.clone() });
+        tier.ok_or_else(|| OpError::NoIsolation { reason: reason.clone(), lift: lift.clone() })
+    }
+
+    /// Says before the first step how steps are isolated, unless it is as root of the machine.
+    pub(crate) fn tell_isolation(&self) {
+        let IsolationOptions { tier: Some(tier), reason, .. } = &self.engine.options.isolation
+        else {
+            return;
         };
         if !reason.is_empty() && !self.engine.told_isolation.swap(true, Ordering::Relaxed) {
             let name = format!("[internal] isolation: {tier} ({reason})");
@@ -230,7 +236,6 @@ impl JobInner {
             self.events.send(Event::VertexStarted { vertex, inputs, name, at });
             self.events.send(Event::VertexCompleted { vertex, cached: false, error: None, at });
         }
-        Ok(tier)
     }
 }
 

@@ -28,6 +28,7 @@ use super::overlay::Overlay;
 use super::{During, Outcome, Surroundings, devices};
 use crate::spec::{Mount, MountKind, Root, Security, Spec};
 use crate::sys;
+use crate::tier::Tier;
 
 /// What a confined step must not see.
 const MASKED: [&str; 11] = [
@@ -137,6 +138,11 @@ pub(super) fn set_up(
     Ok(null)
 }
 
+/// Whether root is root of a user namespace only.
+fn in_user_namespace() -> bool {
+    crate::tier::Probe::new().is_ok_and(|probe| !probe.is_initial_namespace())
+}
+
 /// Keeps what is mounted from now on to this mount namespace.
 fn make_private() -> Outcome<()> {
     let machine = open("/", PATH_ONLY | OFlags::DIRECTORY, Mode::empty()).during(|| "open `/`")?;
@@ -188,7 +194,8 @@ impl Sources<'_> {
     fn root(&self, spec: &Spec) -> Outcome<OwnedFd> {
         let root = match &spec.root {
             Root::Overlay { lowers, upper, work } => {
-                Overlay { lowers, writable: Some((upper, work)) }.mount(&self.scratch)?
+                let writable = Some((&**upper, &**work));
+                Overlay { lowers, writable, tier: spec.tier }.mount(&self.scratch)?
             }
             Root::Dir(path) => copy_of_path(path)?,
         };
@@ -219,15 +226,29 @@ impl Sources<'_> {
             add(&target, node, false);
         }
         let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let terminals = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
-        add("/dev/pts", filesystem::make("devpts", &terminals, no_suid)?, false);
+        let terminals = [("gid", "5"), ("ptmxmode", "0666"), ("mode", "0620")];
+        let made = match filesystem::make("devpts", &terminals, no_suid) {
+            // Not every user namespace has this group.
+            Err(failure) if failure.errno == libc::EINVAL => {
+                filesystem::make("devpts", &terminals[1..], no_suid)
+            }
+            made => made,
+        };
+        add("/dev/pts", made?, false);
         // Not every kernel is built with message queues.
         if let Ok(queues) = filesystem::make("mqueue", &[], HARMLESS) {
             add("/dev/mqueue", queues, false);
         }
-        add("/sys", filesystem::make("sysfs", &[], kernel)?, true);
-        if self.surroundings.unified_cgroups {
-            add("/sys/fs/cgroup", filesystem::make("cgroup2", &[], kernel)?, false);
+        let system = match filesystem::make("sysfs", &[], kernel) {
+            // Root of a user namespace has none in a network that is not its own: the folder stays empty.
+            Err(failure) if failure.errno == libc::EPERM && in_user_namespace() => None,
+            made => Some(made?),
+        };
+        if let Some(system) = system {
+            add("/sys", system, true);
+            if self.surroundings.unified_cgroups {
+                add("/sys/fs/cgroup", filesystem::make("cgroup2", &[], kernel)?, false);
+            }
         }
         Ok(planned)
     }
@@ -258,12 +279,13 @@ impl Sources<'_> {
         mounts
             .map(|(number, mount)| {
                 let target = clean(&mount.target)?;
-                Ok(Planned { target, mount: self.source(number, mount)?, standard: false })
+                let mount = self.source(number, mount, spec.tier)?;
+                Ok(Planned { target, mount, standard: false })
             })
             .collect()
     }
 
-    fn source(&self, number: usize, mount: &Mount) -> Outcome<OwnedFd> {
+    fn source(&self, number: usize, mount: &Mount, tier: Tier) -> Outcome<OwnedFd> {
         let source = match &mount.kind {
             MountKind::Bind { source, sub } if sub.as_os_str().is_empty() => copy_of_path(source)?,
             MountKind::Bind { source, sub } => {
@@ -273,7 +295,7 @@ impl Sources<'_> {
             }
             MountKind::Overlay { lowers, sub, writable } => {
                 let writable = writable.as_ref().map(|(upper, work)| (&**upper, &**work));
-                let merged = Overlay { lowers, writable }.mount(&self.scratch)?;
+                let merged = Overlay { lowers, writable, tier }.mount(&self.scratch)?;
                 if sub.as_os_str().is_empty() { merged } else { detached_below(merged, sub)? }
             }
             MountKind::Tmpfs { size } => {
