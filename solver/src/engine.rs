@@ -16,7 +16,7 @@ use llb::event::{Event, Explanation};
 use llb::op::SourceOp;
 use llb::{Definition, Digest, Edge, EventSink, Platform};
 use sandbox::{Cancel, Sandbox, Tier};
-use tree::layer::{Encoding, Whiteouts};
+use tree::layer::{Encoding, Owners, Whiteouts};
 
 use crate::beforehand::Prepare;
 use crate::check;
@@ -64,10 +64,14 @@ impl Default for IsolationOptions {
 impl IsolationOptions {
     /// How the folders of the store keep what the file system cannot say for this tier.
     fn encoding(&self) -> Encoding {
-        match self.tier {
-            Some(Tier::Root) => Encoding::default(),
-            _ => Encoding { whiteouts: Whiteouts::User, ..Encoding::default() },
-        }
+        let owners = match self.tier {
+            Some(Tier::Root) => return Encoding::default(),
+            Some(Tier::Rootless) => Owners::Ranged,
+            Some(Tier::Chroot) => Owners::Native,
+            // Without a namespace there is one id too.
+            Some(Tier::SingleId) | None => Owners::Recorded,
+        };
+        Encoding { owners, whiteouts: Whiteouts::User }
     }
 }
 

@@ -143,6 +143,15 @@ fn in_user_namespace() -> bool {
     crate::tier::Probe::new().is_ok_and(|probe| !probe.is_initial_namespace())
 }
 
+/// Returns a detached copy of the machine's `/sys` with all that is mounted there, to read only.
+fn machine_system() -> Outcome<OwnedFd> {
+    let action = || "copy `/sys`";
+    let system = open("/sys", PATH_ONLY | OFlags::DIRECTORY, Mode::empty()).during(action)?;
+    let copy = filesystem::tree_of(system.as_fd()).during(action)?;
+    sys::mount_setattr(copy.as_fd(), HARMLESS | READ_ONLY, 0, true).during(action)?;
+    Ok(copy)
+}
+
 /// Keeps what is mounted from now on to this mount namespace.
 fn make_private() -> Outcome<()> {
     let machine = open("/", PATH_ONLY | OFlags::DIRECTORY, Mode::empty()).during(|| "open `/`")?;
@@ -240,15 +249,15 @@ impl Sources<'_> {
             add("/dev/mqueue", queues, false);
         }
         let system = match filesystem::make("sysfs", &[], kernel) {
-            // Root of a user namespace has none in a network that is not its own: the folder stays empty.
-            Err(failure) if failure.errno == libc::EPERM && in_user_namespace() => None,
-            made => Some(made?),
-        };
-        if let Some(system) = system {
-            add("/sys", system, true);
-            if self.surroundings.unified_cgroups {
-                add("/sys/fs/cgroup", filesystem::make("cgroup2", &[], kernel)?, false);
+            // Root of a user namespace makes none in a network that is not its own: it gets the machine's, to read.
+            Err(failure) if failure.errno == libc::EPERM && in_user_namespace() => {
+                machine_system()?
             }
+            made => made?,
+        };
+        add("/sys", system, true);
+        if self.surroundings.unified_cgroups {
+            add("/sys/fs/cgroup", filesystem::make("cgroup2", &[], kernel)?, false);
         }
         Ok(planned)
     }

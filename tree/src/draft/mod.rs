@@ -200,7 +200,7 @@ impl Draft {
             mtime: options.timestamp,
             ..Attributes::default()
         };
-        folder::set_file(file.get_ref(), &attributes).map_err(TreeError::io("change", &path))?;
+        folder.set_file(file.get_ref(), &attributes).map_err(TreeError::io("change", &path))?;
         Ok(size)
     }
 
