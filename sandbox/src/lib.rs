@@ -25,6 +25,7 @@ mod emulation;
 mod environment;
 mod error;
 mod names;
+mod recorder;
 mod seccomp;
 mod spec;
 mod step;

@@ -33,6 +33,8 @@ pub(crate) const OWN_NETWORK: u8 = 1;
 pub(crate) const ORDINARY: u8 = 2;
 /// Flag of [`RUN`]: another step is to be asked for.
 pub(crate) const ANOTHER: u8 = 4;
+/// Flag of [`RUN`]: what the step asks about owners is recorded.
+pub(crate) const RECORDED: u8 = 8;
 /// The step's process exists.
 pub(crate) const STARTED: u8 = b'S';
 /// The step could not be run.

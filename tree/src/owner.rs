@@ -143,6 +143,20 @@ impl Keeper {
         })
     }
 
+    /// Whether an owner is recorded of a name, of which the file system says `found`.
+    pub(crate) fn knows(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &OsStr,
+        found: &Metadata,
+    ) -> io::Result<bool> {
+        match (found.kind, &self.links) {
+            (Kind::File | Kind::Dir, _) => Ok(record(dir, name)?.is_some()),
+            (_, Some(links)) => Ok(links.find(dir, name, found)?.is_some()),
+            (_, None) => Ok(false),
+        }
+    }
+
     /// Gives a name an owner; `kind` is what it stands for.
     pub(crate) fn own(
         &self,
@@ -165,9 +179,12 @@ impl Keeper {
         let Some(stand_in) = self.stand_in(owner, device.is_some(), change)? else {
             return Ok(());
         };
-        change(stand_in)?;
+        if self.owners == Owners::Ranged {
+            change(stand_in)?;
+        }
         match (kind, &self.links) {
             (Kind::Symlink | Kind::Fifo | Kind::Socket, Some(links)) => {
+                // Most links are root's, and need no line.
                 if owner == stand_in && !links.knows(dir, name)? {
                     return Ok(());
                 }
@@ -197,7 +214,9 @@ impl Keeper {
             rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
         };
         let Some(stand_in) = self.stand_in(owner, false, change)? else { return Ok(()) };
-        change(stand_in)?;
+        if self.owners == Owners::Ranged {
+            change(stand_in)?;
+        }
         let value = Record { uid: owner.0, gid: owner.1, device: None }.encode();
         Ok(rustix::fs::fsetxattr(file, ATTRIBUTE, value.as_bytes(), XattrFlags::empty())?)
     }
@@ -211,6 +230,7 @@ impl Keeper {
     ) -> io::Result<Option<(u32, u32)>> {
         match self.owners {
             Owners::Native => change(owner).map(|()| None).map_err(io::Error::from),
+            // All of it is the one id's already.
             Owners::Recorded => Ok(Some((0, 0))),
             Owners::Ranged => {
                 if !is_recorded && owner.0 != MARKER {

@@ -346,7 +346,11 @@ impl Sources<'_> {
             rest = &rest[rustix::io::write(&file, rest).during(action)?..];
         }
         let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        fchown(&file, owner.0, owner.1).during(action)?;
+        match fchown(&file, owner.0, owner.1) {
+            // A user namespace without that id: the file stays root's.
+            Err(Errno::INVAL) => {}
+            other => other.during(action)?,
+        }
         fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).during(action)?;
         let mount = filesystem::copy_of(file.as_fd()).during(action)?;
         filesystem::restrict(&mount, attributes).during(action)?;

@@ -65,10 +65,14 @@ pub(crate) fn execute(
             }
         }
     };
+    let owner = (step.user.uid, step.user.gid);
     let Step { workspace, held, stubs, .. } = step;
     check_exit(exec, exit, &workspace)?;
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
+    if tier == Tier::SingleId && owner != (0, 0) {
+        draft.own_new(owner).map_err(OpError::File)?;
+    }
     drop(draft);
     // The result that has it is saved next.
     let layer =

@@ -13,6 +13,7 @@ mod copy;
 mod data;
 mod folder;
 mod mode;
+mod owners;
 mod stubs;
 mod unpack;
 mod whole;
