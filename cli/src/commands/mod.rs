@@ -248,6 +248,10 @@ pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
         CacheError::NoSpace { .. } => disk_full(message),
         CacheError::Damaged { .. } => Failure::new(Exit::Machine, message)
             .hint("run the command again: it begins with an empty database, and builds again what is asked for"),
+        CacheError::Format { .. } => Failure::new(Exit::Machine, message).hint(
+            "choose another folder with --root or BRICKLAYER_ROOT; owners and deletions are kept in another way by each \
+             kind of isolation, so the one that made the store can also go on with it (--isolation)",
+        ),
         CacheError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => {
             Failure::new(Exit::Machine, message).hint(
                 "the builder's state needs a folder: choose one with --root or BRICKLAYER_ROOT",
