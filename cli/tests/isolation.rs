@@ -48,10 +48,8 @@ value = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0).decode("ascii")
 add("ping", pax_headers={"SCHILY.xattr.security.capability": value})
 tar.close()
 "#;
-    let done = Command::new("python3")
-        .args(["-c", script])
-        .arg(place.path("ctx/nodes.tar"))
-        .status();
+    let done =
+        Command::new("python3").args(["-c", script]).arg(place.path("ctx/nodes.tar")).status();
     assert!(done.unwrap().success());
 }
 

@@ -61,24 +61,15 @@ pub(crate) fn clone3_with_id(namespaces: NamespaceFlags) -> io::Result<Option<(O
     }
 }
 
-/// Moves the process into the user namespace of another one. It must have one thread.
+/// Moves the process into the user and mount namespaces of another one. It must have one thread.
 ///
 /// # Errors
 ///
 /// Those of setns(2).
-pub(crate) fn enter_user_namespace(process: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn enter_namespaces(process: BorrowedFd<'_>) -> io::Result<()> {
+    let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
     // SAFETY: the call changes no memory of the process.
-    check(unsafe { libc::setns(process.as_raw_fd(), libc::CLONE_NEWUSER) }.into())
-}
-
-/// Gives the process a mount namespace of its own.
-///
-/// # Errors
-///
-/// Those of unshare(2).
-pub(crate) fn unshare_mounts() -> io::Result<()> {
-    // SAFETY: the call changes no memory of the process.
-    check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into())
+    check(unsafe { libc::setns(process.as_raw_fd(), namespaces) }.into())
 }
 
 /// Returns whether the process has one thread, by the link count of its list of threads.

@@ -8,6 +8,7 @@ use super::{Place, Ran, has, repository};
 #[path = "../../../xtask/src/users.rs"]
 mod accounts;
 
+#[allow(unused_imports, reason = "each test file uses its part")]
 pub(crate) use accounts::{WITH_RANGE, WITHOUT_RANGE, id_of};
 
 /// A place that belongs to a user, with an executable and base images that it can read.

@@ -147,7 +147,8 @@ fn set_two(ids: Ids, real: u32, effective: u32, is_root: bool) -> Result<Ids, Er
     let [old_real, old_effective, saved, _] = ids;
     let may_be_real = real == SAME || real == old_real || real == old_effective;
     let may_be_effective = effective == SAME || ids[..3].contains(&effective);
-    if !is_root && !(may_be_real && may_be_effective) {
+    let may = is_root || (may_be_real && may_be_effective);
+    if !may {
         return Err(Errno::PERM);
     }
     let new_real = if real == SAME { old_real } else { real };

@@ -54,7 +54,7 @@ const DONE: Outcome = Ok(Reply::Value(0));
 pub(crate) fn introduce(socket: &OwnedFd, listener: &OwnedFd, spec: &Spec) -> io::Result<()> {
     let Credentials { uid, gid, groups } = &spec.user;
     let mut text = Vec::new();
-    for number in [*uid, *gid].iter().chain(groups).copied() {
+    for number in [uid, gid].into_iter().chain(groups) {
         text.extend_from_slice(number.to_string().as_bytes());
         text.push(b' ');
     }

@@ -115,9 +115,14 @@ impl Namespace {
         fs_err::write(format!("{folder}/gid_map"), format!("0 {gid} 1\n"))
     }
 
-    /// Moves this process, which has one thread, into it, and into a mount namespace of its own.
+    /// Moves this process, which has one thread, into it, and into the mount namespace that belongs to it.
     pub(super) fn enter(self) -> io::Result<()> {
-        sys::enter_user_namespace(self.child.process.as_fd())?;
-        sys::unshare_mounts()
+        // The change takes the working directory to the root; one that is gone cannot be found again.
+        let here = std::env::current_dir();
+        sys::enter_namespaces(self.child.process.as_fd())?;
+        match here {
+            Ok(here) => Ok(rustix::process::chdir(here)?),
+            Err(_) => Ok(()),
+        }
     }
 }

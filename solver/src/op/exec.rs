@@ -70,7 +70,7 @@ pub(crate) fn execute(
     check_exit(exec, exit, &workspace)?;
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
-    if tier == Tier::SingleId && owner != (0, 0) {
+    if tier == Tier::SingleId {
         draft.own_new(owner).map_err(OpError::File)?;
     }
     drop(draft);

@@ -5,7 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::FileType;
+
 use super::Draft;
+
 use crate::owner::Keeper;
 use crate::path::absolute;
 use crate::select::MAX_DEPTH;
@@ -43,7 +46,11 @@ impl Owning<'_> {
         if path.iter().count() > MAX_DEPTH {
             return Err(TreeError::TooDeep { path: absolute(path) });
         }
-        for (name, _) in walk::names(dir).map_err(TreeError::io("read", path))? {
+        for (name, kind) in walk::names(dir).map_err(TreeError::io("read", path))? {
+            // Files that nobody owns are root's already.
+            if self.owner == (0, 0) && kind == FileType::RegularFile {
+                continue;
+            }
             let path = path.join(&name);
             let found = walk::metadata(dir, &name).map_err(TreeError::io("read", &path))?;
             let Some(found) = found else { continue };
@@ -74,6 +81,9 @@ impl Owning<'_> {
             return Ok(());
         }
         if matches!(found.kind, Kind::File | Kind::Dir) {
+            if self.owner == (0, 0) {
+                return Ok(());
+            }
             return match walk::xattr(dir, name, ORIGIN)? {
                 Some(_) => Ok(()),
                 None => self.keeper.own(dir, name, found.kind, self.owner),
@@ -85,7 +95,11 @@ impl Owning<'_> {
             None => None,
         };
         let owner = match before {
-            Some(before) if (before.kind, before.mtime) == (found.kind, found.mtime) => {
+            // A link is made anew when it changes; the others change in place.
+            Some(before)
+                if before.kind == found.kind
+                    && (found.kind != Kind::Symlink || before.mtime == found.mtime) =>
+            {
                 (before.uid, before.gid)
             }
             _ => self.owner,
