@@ -430,6 +430,8 @@ pub(crate) fn random_bytes() -> Result<[u8; 16], CacheError> {
 fn format_text(encoding: Encoding) -> String {
     let owners = match encoding.owners {
         Owners::Native => "native",
+        Owners::Ranged => "ranged",
+        Owners::Recorded => "recorded",
     };
     let whiteouts = match encoding.whiteouts {
         Whiteouts::Trusted => "trusted",

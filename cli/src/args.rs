@@ -113,6 +113,9 @@ pub(crate) struct BuildArgs {
     /// Most RUN steps at the same time [default: no limit]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
+    /// How RUN steps are isolated: auto, root, rootless, single-id or chroot [default: auto, the first that is possible]
+    #[arg(long, value_name = "TIER", env = "BRICKLAYER_ISOLATION")]
+    pub(crate) isolation: Option<String>,
     /// Check the Dockerfile and build nothing
     #[arg(long)]
     pub(crate) check: bool,
@@ -175,8 +178,6 @@ pub(crate) struct LaterArgs {
     cpuset_cpus: Option<String>,
     #[arg(long = "cpuset-mems", hide = true)]
     cpuset_mems: Option<String>,
-    #[arg(long = "isolation", hide = true)]
-    isolation: Option<String>,
     #[arg(long = "secret-guard", hide = true)]
     secret_guard: Option<String>,
     #[arg(long = "verify", hide = true)]
@@ -213,9 +214,6 @@ impl BuildArgs {
                 matches!(value.to_ascii_lowercase().as_str(), "false" | "0" | "disabled=true")
             })
         };
-        let isolation = later.isolation.as_deref().is_some_and(|value| {
-            !matches!(value, "auto" | "root" | "default" | "process" | "hyperv")
-        });
         let table = [
             ("--attest", list(&later.attest)),
             ("--provenance", !is_off(&self.provenance)),
@@ -233,7 +231,6 @@ impl BuildArgs {
             ("--cpu-quota", later.cpu_quota.is_some()),
             ("--cpuset-cpus", later.cpuset_cpus.is_some()),
             ("--cpuset-mems", later.cpuset_mems.is_some()),
-            ("--isolation", isolation),
             ("--secret-guard", later.secret_guard.is_some()),
             ("--verify", later.verify),
             ("--source-date-epoch", later.source_date_epoch.is_some()),
@@ -243,11 +240,7 @@ impl BuildArgs {
 
     /// Flags that were given and do nothing, to be warned about.
     pub(crate) fn without_effect(&self) -> Vec<&'static str> {
-        let warned = self
-            .later
-            .isolation
-            .as_deref()
-            .is_some_and(|value| matches!(value, "default" | "process" | "hyperv"));
+        let warned = self.isolation.as_deref().is_some_and(crate::isolation::is_foreign);
         [
             ("--isolation", warned),
             ("--squash", self.ignored.squash),

@@ -9,6 +9,7 @@ mod excerpt;
 mod explain;
 mod git;
 mod inputs;
+mod isolation;
 mod look;
 mod mistakes;
 mod progress;

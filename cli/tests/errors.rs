@@ -635,7 +635,6 @@ fn flags_to_come_are_refused_by_name() {
         "--cpu-quota=1",
         "--cpuset-cpus=0",
         "--cpuset-mems=0",
-        "--isolation=rootless",
         "--secret-guard=x",
         "--verify",
         "--source-date-epoch=0",

@@ -5,6 +5,28 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::tier::{Lack, Tier};
+
+/// Why the builder cannot work in the way that was asked for.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum IsolationError {
+    /// The machine does not give what a tier needs.
+    #[error("isolation `{tier}` is not possible here: {}", lack.what)]
+    Missing {
+        /// The tier that was asked for.
+        tier: Tier,
+        /// What it lacks, and what to do about it.
+        lack: Lack,
+    },
+    /// The namespace is there but cannot be entered.
+    #[error("cannot enter the user namespace")]
+    Enter(#[source] io::Error),
+    /// The kernel does not tell the rights of the process.
+    #[error("cannot read the capabilities of the process")]
+    Capabilities(#[source] io::Error),
+}
+
 /// Why a step could not be run to its end.
 #[derive(Debug, Error)]
 #[non_exhaustive]

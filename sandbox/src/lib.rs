@@ -25,11 +25,13 @@ mod emulation;
 mod environment;
 mod error;
 mod names;
+mod recorder;
 mod seccomp;
 mod spec;
 mod step;
 mod supervisor;
 mod sys;
+pub mod tier;
 mod wire;
 mod zygote;
 
@@ -37,11 +39,12 @@ pub use cancel::Cancel;
 pub use descriptors::raise_descriptor_limit;
 pub use emulation::{architectures_that_run, runs};
 pub use environment::{Environment, Proxies, complete_environment};
-pub use error::{ExecReason, SandboxError};
+pub use error::{ExecReason, IsolationError, SandboxError};
 pub use names::{ResolverOverrides, hosts_file, machine_resolver, resolv_conf};
 pub use spec::{
     Credentials, DEFAULT_HOSTNAME, DEFAULT_SHM_SIZE, Mount, MountKind, Network, Resource, Rlimit,
-    Root, Security, Spec, Tier,
+    Root, Security, Spec,
 };
 pub use supervisor::{Exit, Sandbox};
+pub use tier::Tier;
 pub use zygote::maybe_run_zygote;

@@ -9,6 +9,8 @@ use std::path::{Component, PathBuf};
 
 use rustix::thread::CapabilitySet;
 
+use crate::tier::Tier;
+
 /// The host name of a step unless the build sets another.
 pub const DEFAULT_HOSTNAME: &str = "buildkitsandbox";
 
@@ -30,15 +32,6 @@ pub(crate) const DEFAULT_CAPABILITIES: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SYS_CHROOT)
     .union(CapabilitySet::KILL)
     .union(CapabilitySet::AUDIT_WRITE);
-
-/// How much the machine gives to isolate a step with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Tier {
-    /// Root with `CAP_SYS_ADMIN`: all namespaces, native overlay attributes, device nodes.
-    #[default]
-    Root,
-}
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]

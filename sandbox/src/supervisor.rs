@@ -20,6 +20,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use crate::descriptors::restore_descriptor_limit;
 use crate::error::{ExecReason, SandboxError};
 use crate::spec::{MountKind, Network, Root, Spec};
+use crate::tier::Tier;
 use crate::wire::{self, Failure, FailureKind, Reply};
 use crate::{Cancel, zygote};
 
@@ -133,7 +134,8 @@ impl Sandbox {
             let flag = |flag: u8, is_set: bool| if is_set { flag } else { 0 };
             let flags = flag(wire::OWN_NETWORK, spec.network == Network::None)
                 | flag(wire::ORDINARY, spec.is_ordinary())
-                | flag(wire::ANOTHER, spec.another);
+                | flag(wire::ANOTHER, spec.another)
+                | flag(wire::RECORDED, spec.tier == Tier::SingleId);
             let fds = [sealed.as_fd(), stdout.as_fd(), stderr.as_fd(), theirs.as_fd()];
             send(self.control.as_fd(), &[wire::RUN, flags], &fds).map_err(|errno| match errno {
                 Errno::PIPE | Errno::CONNRESET => SandboxError::HelperLost,
@@ -321,13 +323,13 @@ pub(crate) fn seqpacket_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
 }
 
-/// Sends one message with descriptors; at most four.
+/// Sends one message with descriptors; at most five.
 pub(crate) fn send(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
     fds: &[BorrowedFd<'_>],
 ) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(Errno::TOOBIG);
@@ -351,7 +353,7 @@ fn receive(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<(Vec<u8>, Option
 /// Receives one message, empty at the end, and the descriptors that came with it.
 pub(crate) fn receive_all(socket: BorrowedFd<'_>) -> rustix::io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut bytes = vec![0; wire::MAX_REPLY];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(5))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let length = loop {
         let mut buffers = [IoSliceMut::new(&mut bytes)];

@@ -29,6 +29,15 @@ pub(crate) enum Cloned {
 ///
 /// Those of clone3(2), and `EDEADLK` when the process has other threads.
 pub(crate) fn clone3(namespaces: NamespaceFlags) -> io::Result<Cloned> {
+    Ok(clone3_with_id(namespaces)?.map_or(Cloned::Child, |(process, _)| Cloned::Parent(process)))
+}
+
+/// As [`clone3`]; returns the child and its process id, and nothing in the child.
+///
+/// # Errors
+///
+/// As [`clone3`].
+pub(crate) fn clone3_with_id(namespaces: NamespaceFlags) -> io::Result<Option<(OwnedFd, u32)>> {
     if !is_single_threaded()? {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
@@ -43,10 +52,24 @@ pub(crate) fn clone3(namespaces: NamespaceFlags) -> io::Result<Cloned> {
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
     match result {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(Cloned::Child),
-        // SAFETY: the kernel stored a new descriptor, which nothing else owns.
-        _ => Ok(Cloned::Parent(unsafe { OwnedFd::from_raw_fd(pidfd) })),
+        0 => Ok(None),
+        id => {
+            // SAFETY: the kernel stored a new descriptor, which nothing else owns.
+            let process = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Some((process, u32::try_from(id).unwrap_or(0))))
+        }
     }
+}
+
+/// Moves the process into the user and mount namespaces of another one. It must have one thread.
+///
+/// # Errors
+///
+/// Those of setns(2).
+pub(crate) fn enter_namespaces(process: BorrowedFd<'_>) -> io::Result<()> {
+    let namespaces = libc::CLONE_NEWUSER | libc::CLONE_NEWNS;
+    // SAFETY: the call changes no memory of the process.
+    check(unsafe { libc::setns(process.as_raw_fd(), namespaces) }.into())
 }
 
 /// Returns whether the process has one thread, by the link count of its list of threads.
@@ -149,6 +172,155 @@ pub(crate) fn load_filter(program: &[libc::sock_filter]) -> io::Result<()> {
         )
     };
     check(result)
+}
+
+/// As [`load_filter`], for a filter that hands calls over; returns where they come out.
+///
+/// # Errors
+///
+/// Those of seccomp(2).
+pub(crate) fn load_filter_with_listener(program: &[libc::sock_filter]) -> io::Result<OwnedFd> {
+    let length = libc::c_ushort::try_from(program.len())
+        .map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    let flags = libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    // A call that was handed over is not begun anew for every signal; kernels before 5.19 do not know how.
+    for flags in [flags | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, flags] {
+        // SAFETY: `program` names `length` valid instructions, which the kernel only copies.
+        let result = unsafe {
+            let mode = libc::SECCOMP_SET_MODE_FILTER;
+            libc::syscall(libc::SYS_seccomp, mode, flags, &raw const program)
+        };
+        if let Ok(fd @ 0..) = RawFd::try_from(result) {
+            // SAFETY: the descriptor is new, and nothing else owns it.
+            return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+        let error = io::Error::last_os_error();
+        if error.raw_os_error() != Some(libc::EINVAL) {
+            return Err(error);
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// A system call that waits for an answer.
+pub(crate) struct Notification {
+    /// Names it in the answer.
+    pub(crate) id: u64,
+    /// The thread that made it.
+    pub(crate) pid: u32,
+    /// `AUDIT_ARCH_*`.
+    pub(crate) architecture: u32,
+    /// Number of the call.
+    pub(crate) number: u32,
+    /// Its arguments.
+    pub(crate) args: [u64; 6],
+}
+
+/// Waits for the next call.
+///
+/// # Errors
+///
+/// `ENOENT` when the caller has gone, and those of seccomp_unotify(2).
+pub(crate) fn receive_notification(listener: BorrowedFd<'_>) -> io::Result<Notification> {
+    // SAFETY: an all-zero notification is valid, and what the kernel asks for.
+    let mut call: libc::seccomp_notif = unsafe { std::mem::zeroed() };
+    let fd = listener.as_raw_fd();
+    // SAFETY: the kernel writes no more than the structure, whose size is in the request's number.
+    check(unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_RECV, &raw mut call) }.into())?;
+    Ok(Notification {
+        id: call.id,
+        pid: call.pid,
+        architecture: call.data.arch,
+        number: call.data.nr.cast_unsigned(),
+        args: call.data.args,
+    })
+}
+
+/// What becomes of a call.
+pub(crate) enum Answer {
+    /// It returns this.
+    Value(i64),
+    /// It fails with this error.
+    Error(i32),
+    /// The kernel carries it out.
+    Continue,
+}
+
+/// Answers a call.
+///
+/// # Errors
+///
+/// `ENOENT` when the caller has gone.
+pub(crate) fn answer_notification(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    answer: Answer,
+) -> io::Result<()> {
+    let (val, error, flags) = match answer {
+        Answer::Value(value) => (value, 0, 0),
+        Answer::Error(errno) => (0, -errno, 0),
+        Answer::Continue => (0, 0, libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32),
+    };
+    let response = libc::seccomp_notif_resp { id, val, error, flags };
+    let fd = listener.as_raw_fd();
+    // SAFETY: the kernel reads no more than the structure, whose size is in the request's number.
+    check(unsafe { libc::ioctl(fd, libc::SECCOMP_IOCTL_NOTIF_SEND, &raw const response) }.into())
+}
+
+/// Reads memory of another process; returns how much was there.
+///
+/// # Errors
+///
+/// Those of process_vm_readv(2).
+pub(crate) fn read_memory(pid: u32, address: u64, into: &mut [u8]) -> io::Result<usize> {
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: into.len() };
+    // SAFETY: the kernel writes at most the length of `into`; the other address is the other process's matter.
+    let read = unsafe {
+        libc::process_vm_readv(pid.cast_signed(), &raw const local, 1, &raw const remote, 1, 0)
+    };
+    usize::try_from(read).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes memory of another process; returns how much was written.
+///
+/// # Errors
+///
+/// Those of process_vm_writev(2).
+pub(crate) fn write_memory(pid: u32, address: u64, bytes: &[u8]) -> io::Result<usize> {
+    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let remote = libc::iovec { iov_base: address as *mut libc::c_void, iov_len: bytes.len() };
+    // SAFETY: the kernel only reads `bytes`; the other address is the other process's matter.
+    let written = unsafe {
+        libc::process_vm_writev(pid.cast_signed(), &raw const local, 1, &raw const remote, 1, 0)
+    };
+    usize::try_from(written).map_err(|_| io::Error::last_os_error())
+}
+
+/// Returns the soft and hard limit of a process on a resource, by its kernel number.
+///
+/// # Errors
+///
+/// Those of prlimit(2).
+pub(crate) fn limits_of(pid: u32, resource: u32) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let none = ptr::null::<libc::rlimit64>();
+    // SAFETY: no new limit is given, and the old one is as long as the kernel's.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, none, &raw mut limit) })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Sets the soft and hard limit of a process on a resource, by its kernel number.
+///
+/// # Errors
+///
+/// Those of prlimit(2).
+pub(crate) fn set_limits_of(pid: u32, resource: u32, (soft, hard): (u64, u64)) -> io::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    let none = ptr::null_mut::<libc::rlimit64>();
+    // SAFETY: the new limit is valid, the old one is not asked for.
+    check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, none) })
 }
 
 /// Replaces the program of the process; returns only when that fails.

@@ -18,9 +18,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::spec::{
-    Credentials, Mount, MountKind, Network, Resource, Rlimit, Root, Security, Spec, Tier,
-};
+use crate::spec::{Credentials, Mount, MountKind, Network, Resource, Rlimit, Root, Security, Spec};
+use crate::tier::Tier;
 
 /// The zygote is up.
 pub(crate) const READY: u8 = b'R';
@@ -34,6 +33,8 @@ pub(crate) const OWN_NETWORK: u8 = 1;
 pub(crate) const ORDINARY: u8 = 2;
 /// Flag of [`RUN`]: another step is to be asked for.
 pub(crate) const ANOTHER: u8 = 4;
+/// Flag of [`RUN`]: what the step asks about owners is recorded.
+pub(crate) const RECORDED: u8 = 8;
 /// The step's process exists.
 pub(crate) const STARTED: u8 = b'S';
 /// The step could not be run.
@@ -199,9 +200,7 @@ impl<'a> Decoder<'a> {
 /// Returns the form of a spec for the zygote.
 pub(crate) fn encode_spec(spec: &Spec) -> Vec<u8> {
     let mut out = Encoder::default();
-    match spec.tier {
-        Tier::Root => out.u8(0),
-    }
+    out.u8(spec.tier as u8);
     match &spec.root {
         Root::Overlay { lowers, upper, work } => {
             out.u8(0);
@@ -267,6 +266,9 @@ pub(crate) fn decode_spec(bytes: &[u8]) -> Decoded<Spec> {
     let spec = Spec {
         tier: match from.u8()? {
             0 => Tier::Root,
+            1 => Tier::Rootless,
+            2 => Tier::SingleId,
+            3 => Tier::Chroot,
             _ => return Err(Malformed),
         },
         root: match from.u8()? {

@@ -29,10 +29,10 @@ use rustix::process::{
     set_parent_process_death_signal, waitid,
 };
 
-use crate::step;
 use crate::supervisor::{receive_all, send, seqpacket_pair};
 use crate::sys::{self, Cloned};
 use crate::wire::{self, Failure, FailureKind, Reply};
+use crate::{recorder, step};
 
 /// The first argument that makes the executable a zygote.
 pub(crate) const ARG0: &str = "bricklayer-zygote";
@@ -134,13 +134,16 @@ impl Spare {
             Cloned::Child => {
                 drop(socket);
                 let ready = step::make_ready(surroundings);
-                let fds = receive_all(theirs.as_fd()).ok().and_then(|(_, fds)| fds.try_into().ok());
-                let Some([spec, stdout, stderr, reply]): Option<Request> = fds else {
+                let Ok((_, mut fds)) = receive_all(theirs.as_fd()) else { sys::exit_now(1) };
+                let recorder = if fds.len() > REQUEST { fds.pop() } else { None };
+                let Ok([spec, stdout, stderr, reply]) = Request::try_from(fds) else {
                     sys::exit_now(1)
                 };
                 drop(theirs);
                 let failure = match ready {
-                    Ok(ready) => step::run(&spec, surroundings, stdout, stderr, Some(ready)),
+                    Ok(ready) => {
+                        step::run(&spec, surroundings, stdout, stderr, recorder, Some(ready))
+                    }
                     Err(failure) => failure,
                 };
                 tell(&reply, &Reply::Failed(failure), None);
@@ -151,7 +154,10 @@ impl Spare {
 }
 
 /// The descriptors of a step: its description, its outputs, and where to reply.
-type Request = [OwnedFd; 4];
+type Request = [OwnedFd; REQUEST];
+
+/// How many those are.
+const REQUEST: usize = 4;
 
 /// Closes all descriptors that the builder's own parent leaked to it, but not `control`.
 fn keep_only(control: &OwnedFd) -> io::Result<()> {
@@ -170,6 +176,8 @@ fn serve(
     children: &mut Vec<Child>,
     spare: &mut Option<Spare>,
 ) -> io::Result<()> {
+    // They end by themselves, with their steps.
+    let mut recorders = Vec::new();
     loop {
         let mut fds = vec![PollFd::new(control, PollFlags::IN), PollFd::new(death, PollFlags::IN)];
         fds.extend(children.iter().map(|child| PollFd::new(&child.process, PollFlags::IN)));
@@ -203,10 +211,23 @@ fn serve(
                 *spare = Spare::start(surroundings);
             }
             if let (Ok(fds), &[wire::RUN, flags]) = (Request::try_from(fds), &bytes[..]) {
+                let recorder = match flags & wire::RECORDED {
+                    0 => None,
+                    _ => match start_recorder(&mut recorders) {
+                        Ok(socket) => Some(socket),
+                        Err(error) => {
+                            refuse(&fds[3], "start the recorder of owners", &error);
+                            continue;
+                        }
+                    },
+                };
                 let taken = if flags & wire::ORDINARY != 0 { spare.take() } else { None };
                 match taken {
-                    Some(ready) => hand_over(ready, fds, surroundings, children),
-                    None => start(fds, flags & wire::OWN_NETWORK != 0, surroundings, children),
+                    Some(ready) => hand_over(ready, fds, recorder, surroundings, children),
+                    None => {
+                        let own_network = flags & wire::OWN_NETWORK != 0;
+                        start(fds, recorder, own_network, surroundings, children);
+                    }
                 }
                 if flags & wire::ANOTHER != 0 && spare.is_none() {
                     *spare = Spare::start(surroundings);
@@ -220,14 +241,15 @@ fn serve(
 fn hand_over(
     Spare { process, socket }: Spare,
     fds: Request,
+    recorder: Option<OwnedFd>,
     surroundings: &step::Surroundings,
     children: &mut Vec<Child>,
 ) {
-    let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    let borrowed: Vec<_> = fds.iter().chain(&recorder).map(AsFd::as_fd).collect();
     if send(socket.as_fd(), &[wire::RUN], &borrowed).is_err() {
         // It has died.
         wait_for(&process);
-        return start(fds, false, surroundings, children);
+        return start(fds, recorder, false, surroundings, children);
     }
     let [_, _, _, reply] = fds;
     tell(&reply, &Reply::Started, Some(&process));
@@ -237,13 +259,14 @@ fn hand_over(
 /// Makes the process of one step, and tells who asked for it.
 fn start(
     [spec, stdout, stderr, reply]: Request,
+    recorder: Option<OwnedFd>,
     own_network: bool,
     surroundings: &step::Surroundings,
     children: &mut Vec<Child>,
 ) {
     match sys::clone3(surroundings.namespaces(own_network)) {
         Ok(Cloned::Child) => {
-            let failure = step::run(&spec, surroundings, stdout, stderr, None);
+            let failure = step::run(&spec, surroundings, stdout, stderr, recorder, None);
             tell(&reply, &Reply::Failed(failure), None);
             sys::exit_now(1)
         }
@@ -251,11 +274,31 @@ fn start(
             tell(&reply, &Reply::Started, Some(&process));
             children.push(Child { process, reply });
         }
-        Err(error) => {
-            let errno = error.raw_os_error().unwrap_or(0);
-            let text = "make a process in new namespaces".to_owned();
-            let failure = Failure { kind: FailureKind::Setup, text, errno };
-            tell(&reply, &Reply::Failed(failure), None);
+        Err(error) => refuse(&reply, "make a process in new namespaces", &error),
+    }
+}
+
+/// Tells who asked for a step that there will be none.
+fn refuse(reply: &OwnedFd, action: &str, error: &io::Error) {
+    let errno = error.raw_os_error().unwrap_or(0);
+    let failure = Failure { kind: FailureKind::Setup, text: action.to_owned(), errno };
+    tell(reply, &Reply::Failed(failure), None);
+}
+
+/// Starts the process that answers a step's calls about owners; returns the socket for the step.
+fn start_recorder(recorders: &mut Vec<OwnedFd>) -> io::Result<OwnedFd> {
+    let (ours, theirs) = seqpacket_pair()?;
+    match sys::clone3(0)? {
+        Cloned::Parent(process) => {
+            recorders.retain(|recorder| !has_ended(recorder));
+            recorders.push(process);
+            Ok(theirs)
+        }
+        Cloned::Child => {
+            drop(theirs);
+            // Nothing of the zygote is its own, above all not the outputs of the step.
+            let code = i32::from(keep_only(&ours).and_then(|()| recorder::serve(ours)).is_err());
+            sys::exit_now(code)
         }
     }
 }
@@ -266,6 +309,12 @@ fn reap(child: &Child) {
     let code = status.exit_status().unwrap_or(0);
     let signal = status.terminating_signal().unwrap_or(0);
     tell(&child.reply, &Reply::Ended { code, signal }, None);
+}
+
+/// Whether a child has ended; its status is then taken.
+fn has_ended(process: &OwnedFd) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    matches!(waitid(WaitId::PidFd(process.as_fd()), options), Ok(Some(_)))
 }
 
 fn wait_for(process: &OwnedFd) -> Option<WaitIdStatus> {

@@ -9,13 +9,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 
 use cache::{FileSystem, Key, Lock, Ref, SpaceWatch, Spool, Store, StoreOptions, WorkspaceKind};
-use llb::event::Explanation;
+use llb::event::{Event, Explanation};
 use llb::op::SourceOp;
 use llb::{Definition, Digest, Edge, EventSink, Platform};
-use sandbox::{Cancel, Sandbox};
-use tree::layer::Encoding;
+use sandbox::{Cancel, Sandbox, Tier};
+use tree::layer::{Encoding, Owners, Whiteouts};
 
 use crate::beforehand::Prepare;
 use crate::check;
@@ -33,12 +34,45 @@ use crate::value::Value;
 pub struct EngineOptions {
     /// Folder of the store.
     pub root: PathBuf,
+    /// How steps are isolated.
+    pub isolation: IsolationOptions,
     /// Most RUN steps at the same time; `None` is no limit.
     pub jobs: Option<usize>,
     /// How registries are spoken to.
     pub registry: registry::ClientOptions,
     /// How git is run.
     pub git: GitOptions,
+}
+
+/// How steps are isolated, and what there is to say about it.
+#[derive(Debug, Clone)]
+pub struct IsolationOptions {
+    /// The tier; `None` where no step can run.
+    pub tier: Option<Tier>,
+    /// Why it is this one; empty where nothing need be said.
+    pub reason: String,
+    /// What would make steps run, or run better.
+    pub lift: Option<String>,
+}
+
+impl Default for IsolationOptions {
+    fn default() -> Self {
+        Self { tier: Some(Tier::Root), reason: String::new(), lift: None }
+    }
+}
+
+impl IsolationOptions {
+    /// How the folders of the store keep what the file system cannot say for this tier.
+    fn encoding(&self) -> Encoding {
+        let owners = match self.tier {
+            Some(Tier::Root) => return Encoding::default(),
+            Some(Tier::Rootless) => Owners::Ranged,
+            Some(Tier::Chroot) => Owners::Native,
+            // Without a namespace there is one id too.
+            Some(Tier::SingleId) | None => Owners::Recorded,
+        };
+        Encoding { owners, whiteouts: Whiteouts::User }
+    }
 }
 
 /// Runs builds on one store.
@@ -58,6 +92,8 @@ pub(crate) struct EngineInner {
     /// Whether git is there and new enough.
     pub(crate) git_is_known: OnceLock<()>,
     sandbox: Mutex<Option<Arc<Sandbox>>>,
+    /// Whether the user was told how steps are isolated.
+    told_isolation: AtomicBool,
     /// There once a solve has taken a moment.
     space: OnceLock<SpaceWatch>,
     /// Whether anything was not in the cache.
@@ -86,7 +122,7 @@ impl Engine {
         let client = registry::Client::new(options.registry.clone());
         let registry = Arc::new(client.with_cancel(transfers.clone()));
         let provider = Arc::new(Providers { registry: Arc::clone(&registry) });
-        let (encoding, workspaces) = (Encoding::default(), WorkspaceKind::Overlay);
+        let (encoding, workspaces) = (options.isolation.encoding(), WorkspaceKind::Overlay);
         let store = Store::open(&options.root, StoreOptions { provider, encoding, workspaces })?;
         Ok(Self {
             inner: Arc::new(EngineInner {
@@ -97,6 +133,7 @@ impl Engine {
                 images: Mutex::default(),
                 git_is_known: OnceLock::new(),
                 sandbox: Mutex::new(None),
+                told_isolation: AtomicBool::new(false),
                 space: OnceLock::new(),
                 has_worked: AtomicBool::new(false),
                 warming: Mutex::default(),
@@ -180,6 +217,29 @@ impl EngineInner {
         let sandbox = Arc::new(Sandbox::start()?);
         *slot = Some(Arc::clone(&sandbox));
         Ok(sandbox)
+    }
+}
+
+impl JobInner {
+    /// The tier of steps.
+    pub(crate) fn tier(&self) -> Result<Tier, OpError> {
+        let IsolationOptions { tier, reason, lift } = &self.engine.options.isolation;
+        tier.ok_or_else(|| OpError::NoIsolation { reason: reason.clone(), lift: lift.clone() })
+    }
+
+    /// Says before the first step how steps are isolated, unless it is as root of the machine.
+    pub(crate) fn tell_isolation(&self) {
+        let IsolationOptions { tier: Some(tier), reason, .. } = &self.engine.options.isolation
+        else {
+            return;
+        };
+        if !reason.is_empty() && !self.engine.told_isolation.swap(true, Ordering::Relaxed) {
+            let name = format!("[internal] isolation: {tier} ({reason})");
+            let (vertex, at) = (Digest::of(name.as_bytes()), SystemTime::now());
+            let inputs = Vec::new();
+            self.events.send(Event::VertexStarted { vertex, inputs, name, at });
+            self.events.send(Event::VertexCompleted { vertex, cached: false, error: None, at });
+        }
     }
 }
 

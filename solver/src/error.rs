@@ -112,6 +112,14 @@ pub enum OpError {
         #[source]
         source: Box<OpError>,
     },
+    /// The machine gives nothing that a step could be isolated with.
+    #[error("RUN is not possible here: {reason}")]
+    NoIsolation {
+        /// What is missing.
+        reason: String,
+        /// What would lift it.
+        lift: Option<String>,
+    },
     /// The sandbox failed.
     #[error(transparent)]
     Sandbox(#[from] sandbox::SandboxError),

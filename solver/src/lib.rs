@@ -28,7 +28,7 @@ mod value;
 mod workers;
 
 pub use beforehand::Prepare;
-pub use engine::{Engine, EngineOptions, Job};
+pub use engine::{Engine, EngineOptions, IsolationOptions, Job};
 pub use error::{OpError, SolveError, chain};
 pub use explain::BuildLabel;
 pub use image::{ImageLocation, ResolvedImage};

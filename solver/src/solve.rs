@@ -343,6 +343,9 @@ impl<'a> Solve<'a> {
         let fail = |error: OpError| Failure::from((vertex, error));
         let keys = self.fresh[vertex].get().cloned().unwrap_or_default();
         let own = keys.outputs.first().and_then(|output| output.save);
+        if self.is_step(vertex) {
+            self.job.tell_isolation();
+        }
         self.started(vertex);
         if self.job.cancel.is_cancelled() {
             return Err(fail(OpError::Canceled));

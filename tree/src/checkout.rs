@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::draft::{Attributes, set_attributes};
+use crate::owner::Keeper;
 use crate::select::MAX_DEPTH;
 use crate::{Kind, Metadata, Timestamp, TreeError, walk};
 
@@ -107,7 +108,9 @@ impl Settle {
             mtime: self.mtime,
             ..Attributes::default()
         };
-        set_attributes(folder, name, found.kind, &attributes).map_err(TreeError::io("change", path))
+        // Only the owner that every folder can keep is given.
+        set_attributes(folder, name, found.kind, &attributes, &Keeper::default())
+            .map_err(TreeError::io("change", path))
     }
 }
 

@@ -20,19 +20,13 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
+use crate::owner::Keeper;
+pub use crate::owner::Owners;
 use crate::walk;
 use crate::{Kind, Metadata};
 
 /// Attributes of which one makes an empty file stand for a deletion.
 const WHITEOUT_XATTRS: [&str; 2] = ["trusted.overlay.whiteout", "user.overlay.whiteout"];
-
-/// How a folder keeps the owners of its files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Owners {
-    /// As they are in the image.
-    #[default]
-    Native,
-}
 
 /// Which extended attributes mark what is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -74,6 +68,7 @@ pub struct LayerDir {
 struct Inner {
     path: PathBuf,
     whiteouts: Whiteouts,
+    keeper: Keeper,
     /// Whether nothing in it changes any more.
     finished: bool,
     root: OnceLock<Root>,
@@ -109,14 +104,20 @@ impl LayerDir {
     }
 
     fn named(path: PathBuf, encoding: Encoding, finished: bool) -> Self {
-        let whiteouts = encoding.whiteouts;
-        Self { inner: Arc::new(Inner { path, whiteouts, finished, root: OnceLock::new() }) }
+        let (whiteouts, keeper) = (encoding.whiteouts, Keeper::new(encoding.owners, &path));
+        let root = OnceLock::new();
+        Self { inner: Arc::new(Inner { path, whiteouts, keeper, finished, root }) }
     }
 
     /// How deletions are kept in it.
     #[must_use]
     pub fn whiteouts(&self) -> Whiteouts {
         self.inner.whiteouts
+    }
+
+    /// How owners are kept in it.
+    pub(crate) fn keeper(&self) -> &Keeper {
+        &self.inner.keeper
     }
 
     /// Where the folder is.
@@ -268,5 +269,7 @@ pub(crate) fn unmark_file(
 #[must_use]
 pub fn is_store_xattr(name: &OsStr) -> bool {
     let name = name.as_bytes();
-    name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.")
+    [&b"trusted.overlay."[..], b"user.overlay.", b"user.bricklayer."]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }

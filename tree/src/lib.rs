@@ -15,6 +15,7 @@ pub mod error;
 pub mod layer;
 pub mod listing;
 pub mod node;
+pub mod owner;
 mod packed;
 mod part;
 pub mod passwd;

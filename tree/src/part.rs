@@ -6,15 +6,29 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::layer::{self, Names, Whiteouts};
+use crate::layer::{self, LayerDir, Names, Whiteouts};
+use crate::owner::Keeper;
 use crate::packed::{Node, Packed};
 use crate::{FileData, Metadata, walk};
+
+/// How a folder keeps what its file system cannot say.
+#[derive(Debug, Clone)]
+pub(crate) struct Keeping {
+    pub(crate) whiteouts: Whiteouts,
+    pub(crate) keeper: Keeper,
+}
+
+impl Keeping {
+    pub(crate) fn of(layer: &LayerDir) -> Self {
+        Self { whiteouts: layer.whiteouts(), keeper: layer.keeper().clone() }
+    }
+}
 
 /// A directory of a layer.
 #[derive(Debug, Clone)]
 pub(crate) enum Part {
     /// In an unpacked layer; with the names in it, where they are known.
-    Folder(Arc<OwnedFd>, Whiteouts, Option<Names>),
+    Folder(Arc<OwnedFd>, Keeping, Option<Names>),
     /// In a packed one.
     Packed(Packed, Node),
 }
@@ -24,7 +38,10 @@ impl Part {
     pub(crate) fn metadata(&self, name: &OsStr) -> io::Result<Option<Metadata>> {
         match self {
             Self::Folder(_, _, Some(names)) if !names.contains(name) => Ok(None),
-            Self::Folder(fd, ..) => walk::metadata(fd.as_fd(), name),
+            Self::Folder(fd, keeping, _) => match walk::metadata(fd.as_fd(), name)? {
+                Some(found) => keeping.keeper.refine(fd.as_fd(), name, found).map(Some),
+                None => Ok(None),
+            },
             Self::Packed(packed, node) => {
                 Ok(packed.child(*node, name).map(|child| packed.metadata(child)))
             }
@@ -43,9 +60,9 @@ impl Part {
     pub(crate) fn dir(&self, name: &OsStr) -> io::Result<Option<Self>> {
         match self {
             Self::Folder(_, _, Some(names)) if !names.contains(name) => Ok(None),
-            Self::Folder(fd, whiteouts, _) => {
+            Self::Folder(fd, keeping, _) => {
                 let found = walk::open_dir(fd.as_fd(), name)?;
-                Ok(found.map(|found| Self::Folder(Arc::new(found), *whiteouts, None)))
+                Ok(found.map(|found| Self::Folder(Arc::new(found), keeping.clone(), None)))
             }
             Self::Packed(packed, node) => {
                 let found = packed.child(*node, name).filter(|child| packed.is_dir(*child));
@@ -57,7 +74,7 @@ impl Part {
     /// Whether the directory hides what the layers below have in it.
     pub(crate) fn is_opaque(&self) -> io::Result<bool> {
         match self {
-            Self::Folder(fd, whiteouts, _) => layer::is_opaque(fd.as_fd(), *whiteouts),
+            Self::Folder(fd, keeping, _) => layer::is_opaque(fd.as_fd(), keeping.whiteouts),
             Self::Packed(..) => Ok(false),
         }
     }
@@ -65,7 +82,10 @@ impl Part {
     /// Metadata of the directory itself.
     pub(crate) fn own_metadata(&self) -> io::Result<Metadata> {
         match self {
-            Self::Folder(fd, ..) => walk::metadata_of(fd.as_fd()),
+            Self::Folder(fd, keeping, _) => {
+                let found = walk::metadata_of(fd.as_fd())?;
+                keeping.keeper.refine(fd.as_fd(), OsStr::new(""), found)
+            }
             Self::Packed(packed, node) => Ok(packed.metadata(*node)),
         }
     }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use crate::layer::LayerDir;
 use crate::packed::{Builder, Packed};
-use crate::part::Part;
+use crate::part::{Keeping, Part};
 use crate::path::split;
 use crate::recent::Recent;
 use crate::{DirEntry, FileData, Kind, Metadata, View, walk};
@@ -46,7 +46,7 @@ impl Layer {
     fn root(&self) -> io::Result<Part> {
         Ok(match self {
             Self::Folder(folder) => {
-                Part::Folder(folder.shared_root()?, folder.whiteouts(), folder.names()?)
+                Part::Folder(folder.shared_root()?, Keeping::of(folder), folder.names()?)
             }
             Self::Packed(packed) => Part::Packed(packed.clone(), Builder::ROOT),
         })

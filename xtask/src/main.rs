@@ -14,6 +14,7 @@ mod layering;
 mod realworld;
 mod shell;
 mod tests;
+mod users;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -10,9 +10,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::shell::{as_root, has, is_root, line, run};
+use crate::users;
 
 /// Programs that tests use, with the Debian packages that have them.
-const NEEDED: [(&str, &str); 15] = [
+const NEEDED: [(&str, &str); 17] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
@@ -28,6 +29,8 @@ const NEEDED: [(&str, &str); 15] = [
     ("qemu-aarch64-static", "qemu-user-static"),
     ("script", "bsdutils"),
     ("ssh-agent", "openssh-client"),
+    ("useradd", "passwd"),
+    ("setpriv", "util-linux"),
 ];
 
 /// A test run that prints nothing for so long hangs: no test takes a tenth of it, and building prints nothing
@@ -71,7 +74,12 @@ pub(crate) fn test(
         }
         Ok(())
     })?;
-    step("conformance cases", || conformance(top, &dist()?))?;
+    step("conformance cases", || conformance(top, &dist()?, &Runner::ROOT))?;
+    for runner in [Runner::RANGE, Runner::SINGLE] {
+        step(&format!("conformance cases, isolation {}", runner.isolation), || {
+            as_user(top, &dist()?, &runner)
+        })?;
+    }
     step("lints", || {
         run(cargo().args([
             "clippy",
@@ -193,17 +201,73 @@ fn processes() -> String {
     )
 }
 
+/// Who runs the conformance cases.
+struct Runner {
+    /// A user without rights; root if there is none.
+    user: Option<&'static str>,
+    /// How the steps are then isolated.
+    isolation: &'static str,
+    /// The list of cases that are known to fail, in the folder of the cases' kit.
+    known: &'static str,
+}
+
+impl Runner {
+    const ROOT: Self = Self { user: None, isolation: "root", known: "known-failures.txt" };
+    const RANGE: Self = Self {
+        user: Some(users::WITH_RANGE),
+        isolation: "rootless",
+        known: "known-failures-rootless.txt",
+    };
+    const SINGLE: Self = Self {
+        user: Some(users::WITHOUT_RANGE),
+        isolation: "single-id",
+        known: "known-failures-single-id.txt",
+    };
+}
+
+/// Runs the cases as a user without rights, on a copy of kit and executable that every user can read.
+fn as_user(top: &Path, tool: &Path, runner: &Runner) -> Result<(), String> {
+    if let Some(name) = runner.user {
+        users::ensure(name)?;
+    }
+    let place = std::env::temp_dir().join(format!("bricklayer-conformance-{}", std::process::id()));
+    let copied = || {
+        run(Command::new("mkdir").arg("-p").arg(place.join("testdata")))?;
+        let kit = top.join("testdata/conformance");
+        run(Command::new("cp").arg("-r").arg(kit).arg(place.join("testdata")))?;
+        run(Command::new("cp").arg(tool).arg(place.join("build")))?;
+        run(Command::new("chmod").args(["-R", "a+rX"]).arg(&place))
+    };
+    let done = copied().and_then(|()| {
+        let result = top.join("target");
+        conformance_with(&place, &place.join("build"), runner, &result)
+    });
+    run(Command::new("rm").arg("-rf").arg(&place))?;
+    done
+}
+
 /// Runs the shared cases; those that fail must be on the list of known failures.
-fn conformance(top: &Path, tool: &Path) -> Result<(), String> {
+fn conformance(top: &Path, tool: &Path, runner: &Runner) -> Result<(), String> {
+    conformance_with(top, tool, runner, &top.join("target"))
+}
+
+fn conformance_with(
+    top: &Path,
+    tool: &Path,
+    runner: &Runner,
+    results: &Path,
+) -> Result<(), String> {
     if !is_root() {
         return Err("the conformance cases run containers: run the tests as root".to_owned());
     }
     let kit = top.join("testdata/conformance");
-    let result = top.join("target/conformance.json");
+    let result = results.join(format!("conformance-{}.json", runner.isolation));
     let status = Command::new("python3")
         .arg(kit.join("conformance.py"))
         .args(["run", "--most", "2", "--tool"])
         .arg(tool)
+        .args(runner.user.map(|user| format!("--user={user}")))
+        .env("BRICKLAYER_ISOLATION", runner.isolation)
         .arg("--json")
         .arg(&result)
         .arg(kit.join("cases"))
@@ -218,8 +282,7 @@ fn conformance(top: &Path, tool: &Path) -> Result<(), String> {
         .filter(|(_, bad)| bad.as_array().is_none_or(|bad| !bad.is_empty()))
         .map(|(name, _)| name.as_str())
         .collect();
-    let known = std::fs::read_to_string(top.join("testdata/conformance/known-failures.txt"))
-        .unwrap_or_default();
+    let known = std::fs::read_to_string(kit.join(runner.known)).unwrap_or_default();
     let known: Vec<&str> = known
         .lines()
         .map(str::trim)
@@ -231,7 +294,7 @@ fn conformance(top: &Path, tool: &Path) -> Result<(), String> {
         return Err(format!("these cases failed and are not known to: {new:?}"));
     }
     if !mended.is_empty() {
-        return Err(format!("these cases pass now; take them off known-failures.txt: {mended:?}"));
+        return Err(format!("these cases pass now; take them off {}: {mended:?}", runner.known));
     }
     if status.success() != failed.is_empty() {
         return Err("the runner and its result file disagree".to_owned());

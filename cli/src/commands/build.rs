@@ -104,7 +104,7 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     let limits = Limits::from_environment()?;
 
     let opening = span("open", || "contexts and store".to_owned());
-    let mut root = engine_options(args.root.as_deref(), args.jobs);
+    let mut root = engine_options(args.root.as_deref(), args.jobs, args.isolation.as_deref())?;
     root.registry.hosts = outputs.hosts();
     let hashes = root.root.join("contexts");
     let agents =

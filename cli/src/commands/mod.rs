@@ -49,29 +49,41 @@ pub(crate) struct RootArg {
     /// Folder of the builder's state
     #[arg(long, value_name = "PATH", env = "BRICKLAYER_ROOT")]
     root: Option<PathBuf>,
+    /// How RUN steps were isolated: auto, root, rootless, single-id or chroot
+    #[arg(long, value_name = "TIER", env = "BRICKLAYER_ISOLATION")]
+    isolation: Option<String>,
 }
 
 impl RootArg {
     /// Opens the engine on that folder.
     pub(crate) fn engine(&self) -> Result<Engine, Failure> {
-        Engine::open(self.options()).map_err(|error| op_failure(&error))
+        Engine::open(self.options()?).map_err(|error| op_failure(&error))
     }
 
-    /// Settings of an engine on that folder.
-    pub(crate) fn options(&self) -> EngineOptions {
-        engine_options(self.root.as_deref(), None)
+    /// Settings of an engine on that folder. The process, which has one thread, moves to where its files are its own.
+    pub(crate) fn options(&self) -> Result<EngineOptions, Failure> {
+        engine_options(self.root.as_deref(), None, self.isolation.as_deref())
     }
 }
 
-/// Settings of the engine: where its store is and how much it may do at once.
-pub(crate) fn engine_options(root: Option<&Path>, jobs: Option<usize>) -> EngineOptions {
+/// Settings of the engine: where its store is, how much it may do at once, and how steps are isolated.
+///
+/// The process, which has one thread, moves to where it builds.
+pub(crate) fn engine_options(
+    root: Option<&Path>,
+    jobs: Option<usize>,
+    isolation: Option<&str>,
+) -> Result<EngineOptions, Failure> {
+    // Whose folders they are must be known before the user is root of a namespace.
     let auth_files = registry::auth_files(|name| std::env::var_os(name));
-    EngineOptions {
-        root: root.map_or_else(default_root, Path::to_owned),
+    let root = root.map_or_else(default_root, Path::to_owned);
+    Ok(EngineOptions {
+        root,
+        isolation: crate::isolation::enter(isolation)?,
         jobs,
         registry: registry::ClientOptions { auth_files, ..registry::ClientOptions::default() },
         git: crate::git::options(),
-    }
+    })
 }
 
 /// `/var/lib/bricklayer` for root, else below the user's data folder.
@@ -103,6 +115,9 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
             "the file is not the one that --checksum names: check where it comes from, then correct the checksum",
         ),
         OpError::Git(error) => crate::git::failure(error, message),
+        OpError::NoIsolation { lift, .. } => {
+            Failure { hint: lift.clone(), ..Failure::new(Exit::Machine, message) }
+        }
         OpError::Sandbox(_) => Failure::new(Exit::Machine, message).hint(sandbox_hint()),
         OpError::Checksum { hint, missing, .. } => {
             let meant = missing.as_deref().and_then(meant);
@@ -236,6 +251,10 @@ pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
         }
         CacheError::Damaged { .. } => Failure::new(Exit::Machine, message)
             .hint("run the command again: it begins with an empty database, and builds again what is asked for"),
+        CacheError::Format { .. } => Failure::new(Exit::Machine, message).hint(
+            "choose another folder with --root or BRICKLAYER_ROOT; owners and deletions are kept in another way by each \
+             kind of isolation, so the one that made the store can also go on with it (--isolation)",
+        ),
         CacheError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => {
             Failure::new(Exit::Machine, message).hint(
                 "the builder's state needs a folder: choose one with --root or BRICKLAYER_ROOT",

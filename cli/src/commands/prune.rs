@@ -3,11 +3,12 @@
 use std::io::{IsTerminal, Write};
 
 use cache::PruneOptions;
+use solver::{Engine, EngineOptions};
 
 use crate::commands::du::filter;
 use crate::commands::listing::Format;
 use crate::commands::tidy::{self, space};
-use crate::commands::{RootArg, store_failure};
+use crate::commands::{RootArg, op_failure, store_failure};
 use crate::progress::bytes;
 use crate::report::{Exit, Failure, chain, print};
 
@@ -50,7 +51,8 @@ pub(crate) struct PruneArgs {
 pub(crate) fn run(args: &PruneArgs) -> Result<Exit, Failure> {
     let format = Format::parse(args.format.as_deref(), args.verbose)?;
     let filter = filter(&args.filter)?;
-    let root = args.root.options().root;
+    let engine_options = args.root.options()?;
+    let root = engine_options.root.clone();
     let options = PruneOptions {
         all: args.all,
         filter,
@@ -59,9 +61,9 @@ pub(crate) fn run(args: &PruneArgs) -> Result<Exit, Failure> {
         reserved_space: space(args.reserved_space.as_deref(), &root)?,
     };
     if args.automatic {
-        return tidy::run(&args.root.engine()?);
+        return tidy::run(&open(engine_options)?);
     }
-    let engine = args.root.engine()?;
+    let engine = open(engine_options)?;
     if !args.force && !confirmed()? {
         return Ok(Exit::Done);
     }
@@ -83,6 +85,10 @@ pub(crate) fn run(args: &PruneArgs) -> Result<Exit, Failure> {
         ))?;
     }
     Ok(Exit::Done)
+}
+
+fn open(options: EngineOptions) -> Result<Engine, Failure> {
+    Engine::open(options).map_err(|error| op_failure(&error))
 }
 
 fn confirmed() -> Result<bool, Failure> {

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &PushArgs) -> Result<Exit, Failure> {
     let name = Reference::parse(&args.image).map_err(|error| {
         Failure::new(Exit::Usage, format!("invalid name \"{}\": {error}", args.image))
     })?;
-    let mut options = args.root.options();
+    let mut options = args.root.options()?;
     if args.insecure {
         options.registry.hosts.insert(name.host().to_owned(), HostOptions { insecure: Some(true) });
     }

@@ -6,6 +6,8 @@
     reason = "each test file uses its part, and fails by panicking"
 )]
 
+pub(crate) mod users;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};

@@ -56,14 +56,54 @@ enum Action {
     Clone,
     Personality,
     Socket,
+    /// Another process answers.
+    Record,
 }
 
 /// Returns the filter for a step that holds `held`.
 pub(crate) fn program(held: CapabilitySet) -> Vec<libc::sock_filter> {
-    let actions = actions(held);
+    program_of(&actions(held), Action::Errno(EPERM))
+}
+
+/// Returns the same filter for a step of whose calls another process answers those that ask for owners.
+pub(crate) fn recorded_program(held: CapabilitySet) -> Vec<libc::sock_filter> {
+    let mut actions = actions(held);
+    let recorded = profile::RECORDED.split_whitespace();
+    actions.extend(recorded.map(|name| (name, Action::Record)));
+    program_of(&actions, Action::Errno(EPERM))
+}
+
+/// Returns a filter that only hands over the calls that ask for owners, for a step that may do everything else.
+pub(crate) fn unconfined_recorded_program() -> Vec<libc::sock_filter> {
+    let recorded = profile::RECORDED.split_whitespace().map(|name| (name, Action::Record));
+    program_of(&recorded.collect(), Action::Allow)
+}
+
+/// Returns the name of a call that is handed over, without what tells the kinds of ids apart; `None` for others, and
+/// for those with ids of 16 bits.
+pub(crate) fn recorded_call(architecture: u32, number: u32) -> Option<&'static str> {
+    let arch = ARCHES.iter().find(|arch| arch.audit == architecture)?;
+    let is_first = std::ptr::eq(arch, &raw const ARCHES[0]);
+    let names = profile::RECORDED.split_whitespace();
+    let mut known = names.filter_map(|name| {
+        let at = numbers::ROWS.binary_search_by(|row| row.0.cmp(name)).ok()?;
+        let mut columns = arch.columns.iter();
+        columns.any(|(column, base)| numbers::ROWS[at].1[*column] | base == number).then_some(name)
+    });
+    let name = known.next()?;
+    let short = name.strip_suffix("32");
+    let is_wide = is_first || short.is_some() || matches!(name, "fchownat" | "mknod" | "mknodat");
+    is_wide.then_some(short.unwrap_or(name))
+}
+
+/// Returns the program that does with each call what is said, and with those that are not named what `otherwise` says.
+fn program_of(
+    actions: &BTreeMap<&'static str, Action>,
+    otherwise: Action,
+) -> Vec<libc::sock_filter> {
     let mut out = vec![load(OFFSET_ARCH)];
     for arch in ARCHES {
-        let tree = tree(&ranges(arch, &actions));
+        let tree = tree(&ranges(arch, actions, otherwise));
         let mut body = vec![load(OFFSET_NUMBER)];
         body.extend(tree);
         // Conditional jumps reach 255 instructions; an unconditional one steps over the body.
@@ -91,7 +131,11 @@ fn actions(held: CapabilitySet) -> BTreeMap<&'static str, Action> {
 }
 
 /// Returns `(first number, action)` of each range, in order; a range ends where the next begins.
-fn ranges(arch: &Arch, actions: &BTreeMap<&'static str, Action>) -> Vec<(u32, Action)> {
+fn ranges(
+    arch: &Arch,
+    actions: &BTreeMap<&'static str, Action>,
+    otherwise: Action,
+) -> Vec<(u32, Action)> {
     let mut by_number = BTreeMap::new();
     for &(column, base) in arch.columns {
         for (name, numbers) in numbers::ROWS {
@@ -101,11 +145,10 @@ fn ranges(arch: &Arch, actions: &BTreeMap<&'static str, Action>) -> Vec<(u32, Ac
             }
         }
     }
-    let refuse = Action::Errno(EPERM);
-    let mut ranges: Vec<(u32, Action)> = vec![(0, refuse)];
+    let mut ranges: Vec<(u32, Action)> = vec![(0, otherwise)];
     for (number, action) in by_number {
         start_range(&mut ranges, number, action);
-        start_range(&mut ranges, number + 1, refuse);
+        start_range(&mut ranges, number + 1, otherwise);
     }
     ranges
 }
@@ -200,7 +243,7 @@ fn leaf(action: Action) -> Vec<libc::sock_filter> {
     let (allow, refuse) = (give(Action::Allow), give(Action::Errno(EPERM)));
     let mut out = vec![load(OFFSET_ARG0)];
     match action {
-        Action::Allow | Action::Errno(_) => return vec![give(action)],
+        Action::Allow | Action::Errno(_) | Action::Record => return vec![give(action)],
         Action::Clone => {
             out.extend([jump(libc::BPF_JSET, profile::CLONE_NAMESPACES, 1, 0), allow, refuse]);
         }
@@ -237,6 +280,7 @@ fn always(distance: usize) -> libc::sock_filter {
 fn give(action: Action) -> libc::sock_filter {
     let value = match action {
         Action::Errno(errno) => libc::SECCOMP_RET_ERRNO | u32::from(errno),
+        Action::Record => libc::SECCOMP_RET_USER_NOTIF,
         _ => libc::SECCOMP_RET_ALLOW,
     };
     instruction(libc::BPF_RET | libc::BPF_K, 0, 0, value)

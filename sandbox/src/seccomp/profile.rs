@@ -51,6 +51,14 @@ pub(super) const ALWAYS: &str = "\
     uretprobe utime utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write \
     writev";
 
+/// Calls about owners, which another process answers where there is one id only.
+pub(super) const RECORDED: &str = "\
+    chown chown32 fchown fchown32 fchownat getegid getegid32 geteuid geteuid32 getgid getgid32 \
+    getgroups getgroups32 getresgid getresgid32 getresuid getresuid32 getuid getuid32 lchown \
+    lchown32 mknod mknodat setfsgid setfsgid32 setfsuid setfsuid32 setgid setgid32 setgroups \
+    setgroups32 setregid setregid32 setresgid setresgid32 setresuid setresuid32 setreuid \
+    setreuid32 setuid setuid32";
+
 /// Calls that the supported kernels (5.12 and later) are trusted with.
 pub(super) const SINCE_KERNEL_4_8: &str = "process_vm_readv process_vm_writev ptrace";
 

@@ -46,6 +46,12 @@ impl Context {
         fsconfig_set_string(&self.fd, key, value)
     }
 
+    /// Sets a flag.
+    pub(super) fn set_flag(&self, flag: &str) -> Outcome<()> {
+        fsconfig_set_flag(&self.fd, flag)
+            .map_err(|errno| self.failure(errno, &format!("set `{flag}` of")))
+    }
+
     /// Sets a flag if the kernel knows it.
     pub(super) fn set_if_known(&self, flag: &str) {
         // An unknown flag leaves the configuration as it was.

@@ -26,10 +26,11 @@ use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::CapabilitySet;
 
-use crate::seccomp;
 use crate::spec::{DEFAULT_CAPABILITIES, Network, Security, Spec};
 use crate::sys::{self, NamespaceFlags};
+use crate::tier::Tier;
 use crate::wire::{self, Failure, FailureKind};
+use crate::{recorder, seccomp};
 
 type Outcome<T> = Result<T, Failure>;
 
@@ -124,9 +125,10 @@ pub(crate) fn run(
     surroundings: &Surroundings,
     stdout: OwnedFd,
     stderr: OwnedFd,
+    recorder: Option<OwnedFd>,
     ready: Option<Ready>,
 ) -> Failure {
-    match prepare(spec, surroundings, stdout, stderr, ready) {
+    match prepare(spec, surroundings, [stdout, stderr], recorder, ready) {
         Ok(program) => program.execute(),
         Err(failure) => failure,
     }
@@ -142,8 +144,8 @@ fn begin(surroundings: &Surroundings) -> Outcome<()> {
 fn prepare(
     spec: &OwnedFd,
     surroundings: &Surroundings,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    [stdout, stderr]: [OwnedFd; 2],
+    recorder: Option<OwnedFd>,
     ready: Option<Ready>,
 ) -> Outcome<program::Program> {
     if ready.is_none() {
@@ -170,11 +172,25 @@ fn prepare(
     // A change of ids takes the death signal back.
     end_with_parent(surroundings)?;
     sys::set_blocked_signals(&[]).during(|| "unblock signals")?;
-    if spec.security == Security::Sandbox {
-        sys::load_filter(&surroundings.filter).during(|| "load the seccomp filter")?;
+    match recorder {
+        Some(recorder) => record(&spec, &recorder)?,
+        None if spec.security == Security::Sandbox => {
+            sys::load_filter(&surroundings.filter).during(|| "load the seccomp filter")?;
+        }
+        None => {}
     }
     privileges::settle(&spec, capabilities)?;
     Ok(program)
+}
+
+/// Loads a filter that hands calls about owners to the recorder.
+fn record(spec: &Spec, recorder: &OwnedFd) -> Outcome<()> {
+    let filter = match spec.security {
+        Security::Sandbox => seccomp::recorded_program(DEFAULT_CAPABILITIES),
+        Security::Insecure => seccomp::unconfined_recorded_program(),
+    };
+    let listener = sys::load_filter_with_listener(&filter).during(|| "load the seccomp filter")?;
+    recorder::introduce(recorder, &listener, spec).during(|| "reach the recorder of owners")
 }
 
 /// Has the kernel kill this process when the zygote ends, and makes sure it has not ended already.
@@ -224,7 +240,7 @@ fn redirect(spec: &Spec, null: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> 
         sys::redirect_standard(fd.as_fd(), number)
             .during(|| "redirect the standard descriptors")?;
     }
-    if spec.user.uid != 0 {
+    if spec.user.uid != 0 && spec.tier != Tier::SingleId {
         for output in [stdout, stderr] {
             hand_over(output.as_fd(), spec.user.uid).during(|| "hand the outputs to the user")?;
         }

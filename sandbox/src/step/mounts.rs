@@ -28,6 +28,7 @@ use super::overlay::Overlay;
 use super::{During, Outcome, Surroundings, devices};
 use crate::spec::{Mount, MountKind, Root, Security, Spec};
 use crate::sys;
+use crate::tier::Tier;
 
 /// What a confined step must not see.
 const MASKED: [&str; 11] = [
@@ -137,6 +138,20 @@ pub(super) fn set_up(
     Ok(null)
 }
 
+/// Whether root is root of a user namespace only.
+fn in_user_namespace() -> bool {
+    crate::tier::Probe::new().is_ok_and(|probe| !probe.is_initial_namespace())
+}
+
+/// Returns a detached copy of the machine's `/sys` with all that is mounted there, to read only.
+fn machine_system() -> Outcome<OwnedFd> {
+    let action = || "copy `/sys`";
+    let system = open("/sys", PATH_ONLY | OFlags::DIRECTORY, Mode::empty()).during(action)?;
+    let copy = filesystem::tree_of(system.as_fd()).during(action)?;
+    sys::mount_setattr(copy.as_fd(), HARMLESS | READ_ONLY, 0, true).during(action)?;
+    Ok(copy)
+}
+
 /// Keeps what is mounted from now on to this mount namespace.
 fn make_private() -> Outcome<()> {
     let machine = open("/", PATH_ONLY | OFlags::DIRECTORY, Mode::empty()).during(|| "open `/`")?;
@@ -188,7 +203,8 @@ impl Sources<'_> {
     fn root(&self, spec: &Spec) -> Outcome<OwnedFd> {
         let root = match &spec.root {
             Root::Overlay { lowers, upper, work } => {
-                Overlay { lowers, writable: Some((upper, work)) }.mount(&self.scratch)?
+                let writable = Some((&**upper, &**work));
+                Overlay { lowers, writable, tier: spec.tier }.mount(&self.scratch)?
             }
             Root::Dir(path) => copy_of_path(path)?,
         };
@@ -219,13 +235,27 @@ impl Sources<'_> {
             add(&target, node, false);
         }
         let no_suid = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-        let terminals = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
-        add("/dev/pts", filesystem::make("devpts", &terminals, no_suid)?, false);
+        let terminals = [("gid", "5"), ("ptmxmode", "0666"), ("mode", "0620")];
+        let made = match filesystem::make("devpts", &terminals, no_suid) {
+            // Not every user namespace has this group.
+            Err(failure) if failure.errno == libc::EINVAL => {
+                filesystem::make("devpts", &terminals[1..], no_suid)
+            }
+            made => made,
+        };
+        add("/dev/pts", made?, false);
         // Not every kernel is built with message queues.
         if let Ok(queues) = filesystem::make("mqueue", &[], HARMLESS) {
             add("/dev/mqueue", queues, false);
         }
-        add("/sys", filesystem::make("sysfs", &[], kernel)?, true);
+        let system = match filesystem::make("sysfs", &[], kernel) {
+            // Root of a user namespace makes none in a network that is not its own: it gets the machine's, to read.
+            Err(failure) if failure.errno == libc::EPERM && in_user_namespace() => {
+                machine_system()?
+            }
+            made => made?,
+        };
+        add("/sys", system, true);
         if self.surroundings.unified_cgroups {
             add("/sys/fs/cgroup", filesystem::make("cgroup2", &[], kernel)?, false);
         }
@@ -258,12 +288,13 @@ impl Sources<'_> {
         mounts
             .map(|(number, mount)| {
                 let target = clean(&mount.target)?;
-                Ok(Planned { target, mount: self.source(number, mount)?, standard: false })
+                let mount = self.source(number, mount, spec.tier)?;
+                Ok(Planned { target, mount, standard: false })
             })
             .collect()
     }
 
-    fn source(&self, number: usize, mount: &Mount) -> Outcome<OwnedFd> {
+    fn source(&self, number: usize, mount: &Mount, tier: Tier) -> Outcome<OwnedFd> {
         let source = match &mount.kind {
             MountKind::Bind { source, sub } if sub.as_os_str().is_empty() => copy_of_path(source)?,
             MountKind::Bind { source, sub } => {
@@ -273,7 +304,7 @@ impl Sources<'_> {
             }
             MountKind::Overlay { lowers, sub, writable } => {
                 let writable = writable.as_ref().map(|(upper, work)| (&**upper, &**work));
-                let merged = Overlay { lowers, writable }.mount(&self.scratch)?;
+                let merged = Overlay { lowers, writable, tier }.mount(&self.scratch)?;
                 if sub.as_os_str().is_empty() { merged } else { detached_below(merged, sub)? }
             }
             MountKind::Tmpfs { size } => {
@@ -315,7 +346,11 @@ impl Sources<'_> {
             rest = &rest[rustix::io::write(&file, rest).during(action)?..];
         }
         let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-        fchown(&file, owner.0, owner.1).during(action)?;
+        match fchown(&file, owner.0, owner.1) {
+            // A user namespace without that id: the file stays root's.
+            Err(Errno::INVAL) => {}
+            other => other.during(action)?,
+        }
         fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).during(action)?;
         let mount = filesystem::copy_of(file.as_fd()).during(action)?;
         filesystem::restrict(&mount, attributes).during(action)?;

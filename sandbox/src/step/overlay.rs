@@ -13,16 +13,26 @@ use rustix::process::{chdir, fchdir};
 
 use super::filesystem::{self, Context};
 use super::{During, Outcome};
+use crate::tier::Tier;
 use crate::wire::{Failure, FailureKind};
 
 /// Plain layers: no files without data, no renamed directories, no index of hard links.
 const OPTIONS: [(&str, &str); 3] = [("index", "off"), ("metacopy", "off"), ("redirect_dir", "off")];
+
+/// The same where the kernel keeps its marks in `user.*` attributes: that renames no directory, and refuses to be
+/// told so.
+const OPTIONS_OF_USER: [(&str, &str); 2] = [("index", "off"), ("metacopy", "off")];
+
+/// Has the kernel keep its marks in `user.*` attributes, which do not need the rights of the machine's root.
+const USER_ATTRIBUTES: &str = "userxattr";
 
 /// An overlay that is to be made.
 pub(super) struct Overlay<'a> {
     /// Lowest first.
     pub(super) lowers: &'a [PathBuf],
     pub(super) writable: Option<(&'a Path, &'a Path)>,
+    /// Whose rights it is made with.
+    pub(super) tier: Tier,
 }
 
 impl Overlay<'_> {
@@ -42,8 +52,12 @@ impl Overlay<'_> {
 
     fn make(&self, scratch: &OwnedFd) -> Outcome<OwnedFd> {
         let context = Context::new("overlay")?;
-        for (key, value) in OPTIONS {
+        let by_user = self.tier != Tier::Root;
+        for (key, value) in options_of(by_user) {
             context.set(key, value)?;
+        }
+        if by_user {
+            context.set_flag(USER_ATTRIBUTES)?;
         }
         let folders = self.folders(scratch)?;
         for folder in &folders {
@@ -52,7 +66,7 @@ impl Overlay<'_> {
                 Ok(()) => {}
                 // Kernels before 6.7 take all lower layers in one option.
                 Err(Errno::INVAL) if folder.key == "lowerdir+" => {
-                    return classic(&folders, self.writable.is_some(), scratch);
+                    return classic(&folders, self.writable.is_some(), by_user, scratch);
                 }
                 Err(errno) => {
                     return Err(errno).during(|| {
@@ -86,6 +100,10 @@ impl Overlay<'_> {
     }
 }
 
+fn options_of(user: bool) -> &'static [(&'static str, &'static str)] {
+    if user { &OPTIONS_OF_USER } else { &OPTIONS }
+}
+
 /// A folder of an overlay and the option that it is the value of.
 struct Folder {
     key: &'static str,
@@ -116,17 +134,25 @@ impl Folder {
 /// Makes the overlay with mount(2), whose options are one page of text.
 ///
 /// Layers are named by their descriptors, so that a page holds some nine hundred of them.
-fn classic(folders: &[Folder], writable: bool, scratch: &OwnedFd) -> Outcome<OwnedFd> {
+fn classic(
+    folders: &[Folder],
+    writable: bool,
+    by_user: bool,
+    scratch: &OwnedFd,
+) -> Outcome<OwnedFd> {
     let number = |folder: &Folder| folder.fd.as_raw_fd().to_string();
     let lowers: Vec<_> =
         folders.iter().filter(|folder| folder.key == "lowerdir+").map(number).collect();
     let mut options = vec![format!("lowerdir={}", lowers.join(":"))];
-    options.extend(OPTIONS.map(|(key, value)| format!("{key}={value}")));
+    options.extend(options_of(by_user).iter().map(|(key, value)| format!("{key}={value}")));
     for folder in folders.iter().filter(|folder| folder.key != "lowerdir+") {
         options.push(format!("{}={}", folder.key, number(folder)));
     }
     if writable {
         options.push("volatile".to_owned());
+    }
+    if by_user {
+        options.push(USER_ATTRIBUTES.to_owned());
     }
     let options = std::ffi::CString::new(options.join(",")).unwrap_or_default();
     let action = || "make an overlay";

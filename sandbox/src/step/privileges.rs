@@ -12,6 +12,7 @@ use rustix::thread::{
 
 use super::{During, Outcome};
 use crate::spec::{Security, Spec};
+use crate::tier::Tier;
 
 /// Bounds what can ever be held to `keep`, and takes the ids of the step on.
 pub(super) fn restrict(spec: &Spec, keep: CapabilitySet, held: CapabilitySet) -> Outcome<()> {
@@ -24,6 +25,10 @@ pub(super) fn restrict(spec: &Spec, keep: CapabilitySet, held: CapabilitySet) ->
     }
     clear_ambient_capability_set().during(|| "clear the ambient capabilities")?;
 
+    if spec.tier == Tier::SingleId {
+        // There is nobody else to become: who the process is said to be is the recorder's.
+        return Ok(());
+    }
     let groups: Vec<Gid> = spec.user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
     let (uid, gid) = (Uid::from_raw(spec.user.uid), Gid::from_raw(spec.user.gid));
     set_keep_capabilities(true).during(|| "keep capabilities over the change of user")?;
@@ -36,10 +41,11 @@ pub(super) fn restrict(spec: &Spec, keep: CapabilitySet, held: CapabilitySet) ->
     set_capabilities(None, all).during(|| "raise capabilities again")
 }
 
-/// Keeps `keep` only. A confined step that is not root keeps none.
+/// Keeps `keep` only. A confined step that is not root keeps none; where there is one id every step is root's.
 pub(super) fn settle(spec: &Spec, keep: CapabilitySet) -> Outcome<()> {
     let insecure = spec.security == Security::Insecure;
-    let keep = if insecure || spec.user.uid == 0 { keep } else { CapabilitySet::empty() };
+    let is_root = spec.user.uid == 0 || spec.tier == Tier::SingleId;
+    let keep = if insecure || is_root { keep } else { CapabilitySet::empty() };
     let inheritable = if insecure { keep } else { CapabilitySet::empty() };
     set_capabilities(None, CapabilitySets { effective: keep, permitted: keep, inheritable })
         .during(|| "drop capabilities")?;

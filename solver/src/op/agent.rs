@@ -56,7 +56,7 @@ impl Agent {
         let listener =
             UnixListener::bind(format!("/proc/self/fd/{}/agent", opened.file().as_raw_fd()))?;
         listener.set_nonblocking(true)?;
-        std::os::unix::fs::chown(&path, Some(uid), Some(gid))?;
+        super::own(&path, (uid, gid))?;
         fs_err::set_permissions(&path, std::fs::Permissions::from_mode(mode & 0o7777))?;
         let (stopped, stop) = pipe_with(PipeFlags::CLOEXEC)?;
         let thread = std::thread::Builder::new()

@@ -32,6 +32,7 @@ pub(crate) fn execute(
     log: &mut Vec<String>,
 ) -> Result<Vec<Value>, OpError> {
     refuse_unsupported(exec)?;
+    let tier = solve.job.tier()?;
     let root = exec.mounts.iter().find(|mount| mount.dest == "/");
     let parent = match root.and_then(|mount| mount.input) {
         Some(input) => super::tree(solve, solve.value(input_edge(solve, vertex, input)?)?)?,
@@ -45,6 +46,7 @@ pub(crate) fn execute(
         held: Held::default(),
         stubs: Vec::new(),
         user,
+        tier,
     };
     take_caches(solve, vertex, exec, &mut step.held)?;
     tell_missing_devices(solve, vertex, exec);
@@ -63,10 +65,14 @@ pub(crate) fn execute(
             }
         }
     };
+    let owner = (step.user.uid, step.user.gid);
     let Step { workspace, held, stubs, .. } = step;
     check_exit(exec, exit, &workspace)?;
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
+    if tier == Tier::SingleId {
+        draft.own_new(owner).map_err(OpError::File)?;
+    }
     drop(draft);
     // The result that has it is saved next.
     let layer =
@@ -82,6 +88,7 @@ struct Step {
     /// What was made for mounts alone.
     stubs: Vec<Stub>,
     user: StepUser,
+    tier: Tier,
 }
 
 impl Step {
@@ -110,7 +117,7 @@ impl Step {
         drop(draft);
         let insecure = exec.security == SecurityMode::Insecure;
         Ok(Spec {
-            tier: Tier::Root,
+            tier: self.tier,
             root: match self.workspace.root()? {
                 WorkspaceRoot::Dir(path) => Root::Dir(path),
                 WorkspaceRoot::Overlay { lowers, upper, work } => {

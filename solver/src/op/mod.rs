@@ -10,7 +10,11 @@ pub(crate) mod output;
 mod reuse;
 pub(crate) mod source;
 
+use std::io;
+use std::path::Path;
+
 use llb::Op;
+use rustix::io::Errno;
 
 use crate::error::OpError;
 use crate::solve::Solve;
@@ -38,6 +42,16 @@ fn merge(solve: &Solve<'_>, vertex: usize) -> Result<Vec<Value>, OpError> {
         references.push(tree(solve, solve.value(*edge)?)?);
     }
     Ok(vec![Value::Tree(cache::Ref::concat(&references))])
+}
+
+/// Gives a path that a step has mounted an owner, if that is an id of the user namespace that this may run in.
+///
+/// Where it is not, steps have no other id either.
+fn own(path: &Path, (uid, gid): (u32, u32)) -> io::Result<()> {
+    match std::os::unix::fs::chown(path, Some(uid), Some(gid)) {
+        Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
+        other => other,
+    }
 }
 
 /// The value as layers; a context is copied into one.

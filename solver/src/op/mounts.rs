@@ -235,7 +235,7 @@ fn fill(base: &Stack, selector: &str, folder: &Path) -> Result<(), CacheError> {
         return Ok(());
     };
     let set = || -> std::io::Result<()> {
-        std::os::unix::fs::chown(folder, Some(root.uid), Some(root.gid))?;
+        super::own(folder, (root.uid, root.gid))?;
         fs_err::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(root.mode))
     };
     set().map_err(failed)

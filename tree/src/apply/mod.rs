@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode};
 
 use crate::layer::{self, Encoding, LayerDir};
+use crate::owner::Keeper;
 use crate::stack::Stack;
 use crate::tar::{Entry, EntryKind, Reader};
 use crate::{Kind, Timestamp, View, walk};
@@ -66,6 +67,7 @@ pub fn apply_layer(tar: &mut dyn Read, into: &LayerDir, encoding: Encoding) -> i
     let mut apply = Apply {
         folder: Folder::open(into)?,
         encoding,
+        keeper: into.keeper().clone(),
         times: Vec::new(),
         opaque: Paths::default(),
         implied: Paths::default(),
@@ -102,7 +104,7 @@ pub fn adopt_parents(layer: &LayerDir, implied: &[PathBuf], below: &Stack) -> io
             xattrs: below.xattrs(path)?,
             ..Entry::new(EntryKind::Dir, Vec::new())
         };
-        place::attributes(dir.as_fd(), OsStr::from_bytes(name), &attributes)?;
+        place::attributes(dir.as_fd(), OsStr::from_bytes(name), &attributes, layer.keeper())?;
         place::time(dir.as_fd(), OsStr::from_bytes(name), found.mtime)?;
     }
     Ok(())
@@ -111,6 +113,7 @@ pub fn adopt_parents(layer: &LayerDir, implied: &[PathBuf], below: &Stack) -> io
 struct Apply {
     folder: Folder,
     encoding: Encoding,
+    keeper: Keeper,
     /// Times of directories, set at the end: whatever is made in a directory changes its time.
     times: Vec<(Vec<u8>, Timestamp)>,
     /// Directories that hide all that lies below; there and deeper nothing needs a whiteout.
@@ -193,10 +196,11 @@ impl Apply {
             _ => {}
         }
         let mut slot = self.folder.slot(parent, name)?;
+        let keeper = &self.keeper.clone();
         let attempt = |slot: &Slot, buffer: &mut [u8], content: &mut dyn Read| match entry.kind {
-            EntryKind::File => place::file(slot, entry, content, buffer),
-            EntryKind::Symlink => place::symlink(slot, entry),
-            _ => place::node(slot, entry),
+            EntryKind::File => place::file(slot, entry, content, buffer, keeper),
+            EntryKind::Symlink => place::symlink(slot, entry, keeper),
+            _ => place::node(slot, entry, keeper),
         };
         match attempt(&slot, &mut self.buffer, content) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -230,7 +234,7 @@ impl Apply {
             self.implied.remove(path);
         }
         let entry = entry.unwrap_or(&implied);
-        place::attributes(slot.dir.as_fd(), slot.name(), entry)?;
+        place::attributes(slot.dir.as_fd(), slot.name(), entry, &self.keeper)?;
         self.times.push((path.to_vec(), entry.mtime));
         if replaces && !self.opaque.covers(parent) {
             layer::set_opaque(self.folder.dir(path)?.as_fd(), self.encoding)?;

@@ -7,11 +7,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps, XattrFlags};
 use rustix::io::Errno;
 
 use super::folder::Slot;
 use super::{node_type, refused};
+use crate::owner::Keeper;
 use crate::tar::{Entry, EntryKind};
 use crate::{Kind, Timestamp, layer, walk};
 
@@ -21,6 +22,7 @@ pub(super) fn file(
     entry: &Entry,
     content: &mut dyn Read,
     buffer: &mut [u8],
+    keeper: &Keeper,
 ) -> io::Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = rustix::fs::openat(&slot.dir, slot.name(), flags, Mode::RUSR | Mode::WUSR)?;
@@ -32,7 +34,7 @@ pub(super) fn file(
         file.write_all(&buffer[..room])?;
         left -= room as u64;
     }
-    rustix::fs::fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+    keeper.own_new_file(&file, (entry.uid, entry.gid))?;
     for (key, value) in &entry.xattrs {
         if !layer::is_store_xattr(key) {
             tolerate(
@@ -47,26 +49,19 @@ pub(super) fn file(
 }
 
 /// Makes a symlink; nothing of its name may be there.
-pub(super) fn symlink(slot: &Slot, entry: &Entry) -> io::Result<()> {
+pub(super) fn symlink(slot: &Slot, entry: &Entry, keeper: &Keeper) -> io::Result<()> {
     rustix::fs::symlinkat(entry.link.as_slice(), &slot.dir, slot.name())?;
-    attributes(slot.dir.as_fd(), slot.name(), entry)?;
+    attributes(slot.dir.as_fd(), slot.name(), entry, keeper)?;
     time(slot.dir.as_fd(), slot.name(), entry.mtime)
 }
 
 /// Makes a device or a pipe; nothing of its name may be there.
-pub(super) fn node(slot: &Slot, entry: &Entry) -> io::Result<()> {
+pub(super) fn node(slot: &Slot, entry: &Entry, keeper: &Keeper) -> io::Result<()> {
     if entry.kind == EntryKind::CharDevice && entry.device == (0, 0) {
         return Err(refused("a device node that would be a whiteout"));
     }
-    let device = rustix::fs::makedev(entry.device.0, entry.device.1);
-    rustix::fs::mknodat(
-        &slot.dir,
-        slot.name(),
-        node_type(entry.kind),
-        Mode::RUSR | Mode::WUSR,
-        device,
-    )?;
-    attributes(slot.dir.as_fd(), slot.name(), entry)?;
+    keeper.make_node(slot.dir.as_fd(), slot.name(), node_type(entry.kind), entry.device)?;
+    attributes(slot.dir.as_fd(), slot.name(), entry, keeper)?;
     time(slot.dir.as_fd(), slot.name(), entry.mtime)
 }
 
@@ -76,9 +71,21 @@ pub(super) fn link(from: &Slot, to: &Slot) -> io::Result<()> {
 }
 
 /// Sets owner, extended attributes and mode of anything but a regular file.
-pub(super) fn attributes(dir: BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> io::Result<()> {
-    let owner = (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)));
-    rustix::fs::chownat(dir, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?;
+pub(super) fn attributes(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    entry: &Entry,
+    keeper: &Keeper,
+) -> io::Result<()> {
+    let kind = match entry.kind {
+        EntryKind::Dir => Kind::Dir,
+        EntryKind::Symlink => Kind::Symlink,
+        EntryKind::CharDevice => Kind::CharDevice,
+        EntryKind::BlockDevice => Kind::BlockDevice,
+        EntryKind::Fifo => Kind::Fifo,
+        EntryKind::File | EntryKind::HardLink => Kind::File,
+    };
+    keeper.own(dir, name, kind, (entry.uid, entry.gid))?;
     for (key, value) in &entry.xattrs {
         if !layer::is_store_xattr(key) {
             let special = entry.kind != EntryKind::Dir && key.as_bytes().starts_with(b"user.");

@@ -12,9 +12,9 @@ use std::vec;
 use rustix::io::Errno;
 
 use super::{CAPABILITY, entry, push, same};
-use crate::layer::{Encoding, LayerDir, Owners};
+use crate::layer::{Encoding, LayerDir};
 use crate::packed::Written;
-use crate::part::Part;
+use crate::part::{Keeping, Part};
 use crate::stack::{Merged, Stack};
 use crate::tar::{Entry, EntryKind, Writer};
 use crate::{DirEntry, FileData, Kind, Metadata, View, walk};
@@ -33,8 +33,8 @@ pub fn write_layer(
     encoding: Encoding,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let Owners::Native = encoding.owners;
-    let root = Part::Folder(upper.shared_root()?, encoding.whiteouts, None);
+    let keeping = Keeping { whiteouts: encoding.whiteouts, ..Keeping::of(upper) };
+    let root = Part::Folder(upper.shared_root()?, keeping, None);
     write_part(&root, lower, out, &mut |_, _| Ok(None)).map(drop)
 }
 

@@ -25,6 +25,7 @@ use rustix::io::Errno;
 use super::same;
 use crate::draft::{Attributes, set_attributes};
 use crate::layer::{self, Encoding, LayerDir};
+use crate::owner::Keeper;
 use crate::path::absolute;
 use crate::select::MAX_DEPTH;
 use crate::stack::{Merged, Stack};
@@ -49,13 +50,21 @@ pub fn extract_layer(
     // The root of a layer is always there.
     let _ = target.fd.set(into.root()?.try_clone_to_owned()?);
     let below = lower.merged(Path::new(""))?;
-    let metadata = walk::metadata_of(root)?;
-    Extract { lower, encoding }.directory(root, &metadata, below.as_deref(), Path::new(""), &target)
+    let keeper = edited.keeper();
+    let metadata = keeper.refine(root, OsStr::new(""), walk::metadata_of(root)?)?;
+    Extract { lower, encoding, keeper }.directory(
+        root,
+        &metadata,
+        below.as_deref(),
+        Path::new(""),
+        &target,
+    )
 }
 
 struct Extract<'a> {
     lower: &'a Stack,
     encoding: Encoding,
+    keeper: &'a Keeper,
 }
 
 /// A directory of the layer, made when something has to be in it.
@@ -127,7 +136,7 @@ impl Extract<'_> {
                 mtime: Some(metadata.mtime),
             };
             let fd = target.fd().map_err(at)?;
-            set_attributes(fd, OsStr::new(""), Kind::Dir, &attributes).map_err(at)?;
+            set_attributes(fd, OsStr::new(""), Kind::Dir, &attributes, self.keeper).map_err(at)?;
         }
         Ok(())
     }
@@ -145,6 +154,7 @@ impl Extract<'_> {
         let path = parent.join(name);
         let at = |error| walk::with_path(error, "cannot compare", &absolute(&path));
         let metadata = walk::metadata(dir, name).map_err(at)?.ok_or(Errno::NOENT)?;
+        let metadata = self.keeper.refine(dir, name, metadata).map_err(at)?;
         if metadata.kind == Kind::Dir && before.is_some_and(|before| before.kind == Kind::Dir) {
             let inner = walk::open_dir(dir, name).map_err(at)?.ok_or(Errno::NOTDIR)?;
             let below = match below {

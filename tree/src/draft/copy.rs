@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::fs::{AtFlags, FileType};
 
 use super::data::DataCopier;
-use super::folder::{Attributes, Folder, set_file};
+use super::folder::{Attributes, Folder};
 use super::mode::ModeChange;
 use super::{CopyOptions, Draft, NewDirs, UnpackOptions};
 use crate::path::{absolute, clean, resolve, split};
@@ -344,7 +344,8 @@ impl Copier<'_> {
             copied.map_err(TreeError::io("copy", path))?;
         }
         let xattrs = if socket { Vec::new() } else { self.xattrs(path)? };
-        set_file(&file, &self.attributes(metadata, &xattrs, true))
+        folder
+            .set_file(&file, &self.attributes(metadata, &xattrs, true))
             .map_err(TreeError::io("change", &folder.path_of(name)))
     }
 
@@ -368,10 +369,7 @@ impl Copier<'_> {
                 let source = io::Error::other("a character device 0:0 marks a deletion");
                 return Err(TreeError::io("copy", path)(source));
             }
-            let device = rustix::fs::makedev(metadata.rdev.0, metadata.rdev.1);
-            folder.replace(name, |dir| {
-                rustix::fs::mknodat(dir, name, kind, Mode::RUSR | Mode::WUSR, device)
-            })?;
+            folder.make_node(name, kind, metadata.rdev)?;
         }
         let xattrs = self.xattrs(path)?;
         folder.set_child(name, metadata.kind, &self.attributes(metadata, &xattrs, true))

@@ -14,10 +14,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 use rustix::io::Errno;
 
 use crate::layer::{self, Encoding, LayerDir};
+use crate::owner::Keeper;
 use crate::stack::{Merged, Stack};
 use crate::{Kind, Metadata, Timestamp, TreeError, walk};
 
@@ -29,6 +30,7 @@ pub(super) struct Folder {
     below: Option<Arc<Merged>>,
     path: PathBuf,
     encoding: Encoding,
+    keeper: Keeper,
 }
 
 /// What a path is given; `None` leaves what is there.
@@ -55,7 +57,8 @@ impl Folder {
         } else {
             lower.merged(Path::new(""))?
         };
-        Ok(Self { fd, below, path: PathBuf::new(), encoding })
+        let keeper = upper.keeper().clone();
+        Ok(Self { fd, below, path: PathBuf::new(), encoding, keeper })
     }
 
     pub(super) fn path_of(&self, name: &OsStr) -> PathBuf {
@@ -81,7 +84,7 @@ impl Folder {
                 Some(metadata) if layer::is_whiteout(self.fd(), name, &metadata)? => {
                     Upper::Whiteout
                 }
-                Some(metadata) => Upper::Present(metadata),
+                Some(metadata) => Upper::Present(self.keeper.refine(self.fd(), name, metadata)?),
             })
         };
         read().map_err(self.failed("read", name))
@@ -133,6 +136,7 @@ impl Folder {
                 below,
                 path: self.path_of(name),
                 encoding: self.encoding,
+                keeper: self.keeper.clone(),
             })
         };
         open().map_err(self.failed("open", name))
@@ -237,7 +241,8 @@ impl Folder {
     /// Sets attributes of the directory itself.
     pub(super) fn set(&self, attributes: &Attributes<'_>) -> Result<(), TreeError> {
         let name = OsStr::new("");
-        set(self.fd(), name, Kind::Dir, attributes).map_err(self.failed("change", name))
+        set(self.fd(), name, Kind::Dir, attributes, &self.keeper)
+            .map_err(self.failed("change", name))
     }
 
     /// Sets attributes of a name that is no directory.
@@ -247,7 +252,22 @@ impl Folder {
         kind: Kind,
         attributes: &Attributes<'_>,
     ) -> Result<(), TreeError> {
-        set(self.fd(), name, kind, attributes).map_err(self.failed("change", name))
+        set(self.fd(), name, kind, attributes, &self.keeper).map_err(self.failed("change", name))
+    }
+
+    /// Sets attributes of an open file of the folder.
+    pub(super) fn set_file(&self, file: &File, attributes: &Attributes<'_>) -> io::Result<()> {
+        set_file(file, attributes, &self.keeper)
+    }
+
+    /// Makes a device or a pipe, in place of what is there unless that is a directory.
+    pub(super) fn make_node(
+        &self,
+        name: &OsStr,
+        kind: FileType,
+        numbers: (u32, u32),
+    ) -> Result<(), TreeError> {
+        self.replace(name, |dir| self.keeper.make_node(dir, name, kind, numbers))
     }
 }
 
@@ -257,17 +277,11 @@ pub(crate) fn set(
     name: &OsStr,
     kind: Kind,
     attributes: &Attributes<'_>,
+    keeper: &Keeper,
 ) -> Result<(), io::Error> {
     let path = walk::proc_path(dir, name);
-    if let Some((uid, gid)) = attributes.owner {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-        rustix::fs::chownat(
-            rustix::fs::CWD,
-            &path,
-            Some(uid),
-            Some(gid),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?;
+    if let Some(owner) = attributes.owner {
+        keeper.own(dir, name, kind, owner)?;
     }
     for (key, value) in attributes.xattrs {
         // Best effort: file systems differ in what they take.
@@ -289,9 +303,9 @@ pub(crate) fn set(
 }
 
 /// Sets attributes of an open file.
-pub(super) fn set_file(file: &File, attributes: &Attributes<'_>) -> io::Result<()> {
-    if let Some((uid, gid)) = attributes.owner {
-        rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+fn set_file(file: &File, attributes: &Attributes<'_>, keeper: &Keeper) -> io::Result<()> {
+    if let Some(owner) = attributes.owner {
+        keeper.own_file(file, owner)?;
     }
     for (key, value) in attributes.xattrs {
         if !layer::is_store_xattr(key) {

@@ -13,6 +13,7 @@ mod copy;
 mod data;
 mod folder;
 mod mode;
+mod owners;
 mod stubs;
 mod unpack;
 mod whole;
@@ -200,7 +201,7 @@ impl Draft {
             mtime: options.timestamp,
             ..Attributes::default()
         };
-        folder::set_file(file.get_ref(), &attributes).map_err(TreeError::io("change", &path))?;
+        folder.set_file(file.get_ref(), &attributes).map_err(TreeError::io("change", &path))?;
         Ok(size)
     }
 

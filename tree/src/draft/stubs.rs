@@ -49,10 +49,11 @@ impl Draft {
         let path = self.resolve(&clean(path), true)?;
         let stubs = self.missing(&path, false)?;
         if let (false, Some((parent, name))) = (stubs.is_empty(), split(&path)) {
-            let file = self.make_dirs(parent, &PLAIN)?.create(name)?;
+            let folder = self.make_dirs(parent, &PLAIN)?;
+            let file = folder.create(name)?;
             let attributes =
                 Attributes { mode: Some(0o755), owner: Some((0, 0)), ..Attributes::default() };
-            super::folder::set_file(&file, &attributes).map_err(TreeError::io("change", &path))?;
+            folder.set_file(&file, &attributes).map_err(TreeError::io("change", &path))?;
         }
         Ok(stubs)
     }

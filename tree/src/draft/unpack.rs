@@ -10,10 +10,10 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode};
+use rustix::fs::{AtFlags, FileType};
 
 use super::data::DataCopier;
-use super::folder::{Attributes, Folder, set_file};
+use super::folder::{Attributes, Folder};
 use super::{BUFFER, Draft, NewDirs, UnpackOptions};
 use crate::codec::decompress;
 use crate::path::{clean, clean_path, resolve, split};
@@ -130,7 +130,8 @@ impl Unpack<'_> {
                 if copied.map_err(TreeError::io("unpack", &path))? < entry.size {
                     return Err(TreeError::Archive { source: io::ErrorKind::UnexpectedEof.into() });
                 }
-                return set_file(file.get_ref(), &attributes)
+                return folder
+                    .set_file(file.get_ref(), &attributes)
                     .map_err(TreeError::io("change", &path));
             }
             EntryKind::Dir => {
@@ -208,7 +209,7 @@ impl Unpack<'_> {
                 xattrs: &xattrs,
                 mtime: Some(metadata.mtime),
             };
-            set_file(&to, &attributes).map_err(TreeError::io("change", &path))?;
+            folder.set_file(&to, &attributes).map_err(TreeError::io("change", &path))?;
         }
         Ok((folder, name.to_owned()))
     }
@@ -232,9 +233,7 @@ fn node(folder: &Folder, name: &OsStr, kind: FileType, entry: &Entry) -> Result<
         let source = io::Error::other("a character device 0:0 marks a deletion");
         return Err(TreeError::io("unpack", &folder.path_of(name))(source));
     }
-    let device = rustix::fs::makedev(entry.device.0, entry.device.1);
-    let mode = Mode::RUSR | Mode::WUSR;
-    folder.replace(name, |dir| rustix::fs::mknodat(dir, name, kind, mode, device))?;
+    folder.make_node(name, kind, entry.device)?;
     Ok(match kind {
         FileType::CharacterDevice => Kind::CharDevice,
         FileType::BlockDevice => Kind::BlockDevice,
