@@ -1,5 +1,7 @@
 //! Builds by users without rights: the same images, and what is said where something is missing.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 
 use std::os::unix::fs::MetadataExt;
