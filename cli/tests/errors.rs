@@ -277,6 +277,12 @@ fn link_to_nothing_is_told_from_a_file_that_the_ignore_file_hides() {
         report("hidden"),
         "  help: `/lost` leads over a link to `/hidden`, which is in the build context, but its .dockerignore file excludes it"
     );
+    place.write("real/f", "x");
+    place.write("Dockerfile", "FROM scratch\nCOPY --parents lost/f /\n");
+    assert_eq!(
+        report("real"),
+        "  help: `/lost/f` leads over a link to `/real/f`, and this copy follows no links on the way: name that itself"
+    );
     place.write("Dockerfile", "FROM scratch AS a\nCOPY . /\nFROM scratch\nCOPY --from=a /lost /\n");
     assert_eq!(
         report("nowhere"),

@@ -38,7 +38,12 @@ fn in_context(job: &JobInner, name: &str, context: &dyn View, error: TreeError) 
     };
     let end = led_to(context, path);
     let is_ignored = |path: &Path| job.session.is_ignored(name, &path.to_string_lossy());
+    let is_there = |path: &Path| matches!(context.metadata(path), Ok(Some(_)));
     let hint = match &end {
+        Some(end) if is_there(end.strip_prefix("/").unwrap_or(end)) => format!(
+            "`{shown}` leads over a link to `{}`, and this copy follows no links on the way: name that itself",
+            end.display()
+        ),
         Some(end) if is_ignored(end) => format!(
             "`{shown}` leads over a link to `{}`, which is in {place}, but its .dockerignore file excludes it",
             end.display()
