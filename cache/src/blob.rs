@@ -156,7 +156,10 @@ impl Ingest {
     }
 
     /// The file once more, for reading.
-    pub(crate) fn reopen(&mut self) -> Result<std::fs::File, CacheError> {
+    ///
+    /// # Errors
+    /// When it cannot be written or opened.
+    pub fn reopen(&mut self) -> Result<std::fs::File, CacheError> {
         self.settle()?;
         Ok(fs::File::open(&self.path).at(&self.path)?.into_parts().0)
     }

@@ -153,6 +153,18 @@ impl Workspace {
         Ok(Draft::new(lower, upper, self.store.encoding()))
     }
 
+    /// What the layer will be, once nothing writes to it any more.
+    ///
+    /// # Errors
+    /// When the changes cannot be told from the rest.
+    pub fn changes(&mut self) -> Result<LayerDir, CacheError> {
+        if self.copied {
+            self.extract()?;
+            self.copied = false;
+        }
+        Ok(self.upper())
+    }
+
     /// Makes the folder a layer of the store.
     ///
     /// # Errors

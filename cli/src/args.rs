@@ -53,6 +53,10 @@ pub(crate) struct BuildArgs {
     /// Secret for RUN --mount=type=secret: `id=ID[,src=PATH|,env=VAR]`
     #[arg(long = "secret", value_name = "SPEC")]
     pub(crate) secrets: Vec<String>,
+    /// When the value of a secret gets into a layer, config or history: error, warn or off. In what is shown of a build
+    /// it is replaced by `***`, unless off [default: error]
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) secret_guard: Option<String>,
     /// Where the result goes: `type=oci|docker|tar|local|image|registry|cacheonly[,dest=PATH][,…]`, a folder, or `-`
     #[arg(short = 'o', long = "output", value_name = "SPEC")]
     pub(crate) outputs: Vec<String>,
@@ -178,8 +182,6 @@ pub(crate) struct LaterArgs {
     cpuset_cpus: Option<String>,
     #[arg(long = "cpuset-mems", hide = true)]
     cpuset_mems: Option<String>,
-    #[arg(long = "secret-guard", hide = true)]
-    secret_guard: Option<String>,
     #[arg(long = "verify", hide = true)]
     verify: bool,
     #[arg(long = "source-date-epoch", hide = true)]
@@ -231,7 +233,6 @@ impl BuildArgs {
             ("--cpu-quota", later.cpu_quota.is_some()),
             ("--cpuset-cpus", later.cpuset_cpus.is_some()),
             ("--cpuset-mems", later.cpuset_mems.is_some()),
-            ("--secret-guard", later.secret_guard.is_some()),
             ("--verify", later.verify),
             ("--source-date-epoch", later.source_date_epoch.is_some()),
         ];

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fs_err as fs;
+use solver::{Guard, Reaction};
 use tree::context::Context;
 use tree::pattern::Patterns;
+use zeroize::Zeroizing;
 
 use crate::report::{Exit, Failure, chain};
 
@@ -209,16 +211,38 @@ pub(crate) fn agents(
 pub(crate) struct Given {
     contexts: BTreeMap<String, (Arc<Context>, PathBuf)>,
     secrets: BTreeMap<String, SecretSource>,
+    /// Values that have been read, each once: what is looked for is what was given.
+    values: Mutex<BTreeMap<String, Zeroizing<Vec<u8>>>>,
+    guard: Option<Guard>,
     agents: BTreeMap<String, PathBuf>,
 }
 
 impl Given {
-    /// Opens nothing yet.
+    /// Opens nothing yet, but reads secrets that are to be looked for.
     pub(crate) fn new(
         secrets: BTreeMap<String, SecretSource>,
+        reaction: Option<Reaction>,
         agents: BTreeMap<String, PathBuf>,
     ) -> Self {
-        Self { contexts: BTreeMap::new(), secrets, agents }
+        let guard = reaction
+            .filter(|_| !secrets.is_empty())
+            .map(|reaction| Guard { secrets: Arc::default(), reaction });
+        let (contexts, values) = (BTreeMap::new(), Mutex::default());
+        let given = Self { contexts, secrets, values, guard, agents };
+        if let Some(guard) = &given.guard {
+            for (id, source) in &given.secrets {
+                // A pipe is read when a step wants it. What cannot be read is told when a step wants it.
+                let is_at_hand = match source {
+                    SecretSource::File(path) => fs::metadata(path).is_ok_and(|it| it.is_file()),
+                    SecretSource::Variable(_) => true,
+                };
+                if is_at_hand {
+                    let _ = solver::Session::secret(&given, id);
+                }
+            }
+            crate::guard::hide(&guard.secrets);
+        }
+        given
     }
 
     /// Adds a folder with its ignore file; `cache` is where hashes of its files are kept.
@@ -303,23 +327,35 @@ impl solver::Session for Given {
         crate::git::ssh_agent(id)
     }
 
-    fn secret(&self, id: &str) -> io::Result<Option<Vec<u8>>> {
+    fn guard(&self) -> Option<Guard> {
+        self.guard.clone()
+    }
+
+    fn secret(&self, id: &str) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
         let Some(source) = self.secrets.get(id) else { return Ok(None) };
-        let value = match source {
+        let mut values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(value) = values.get(id) {
+            return Ok(Some(value.clone()));
+        }
+        let value = Zeroizing::new(match source {
             SecretSource::Variable(name) => {
                 std::env::var_os(name).unwrap_or_default().into_encoded_bytes()
             }
             SecretSource::File(path) => {
-                let mut value = Vec::new();
+                let mut value = Vec::with_capacity(MAX_SECRET as usize + 2);
                 fs::File::open(path)?.take(MAX_SECRET + 1).read_to_end(&mut value)?;
                 value
             }
-        };
+        });
         if value.len() as u64 > MAX_SECRET {
             return Err(io::Error::other(format!(
                 "secret `{id}` is larger than {MAX_SECRET} bytes"
             )));
         }
+        if let Some(guard) = &self.guard {
+            guard.secrets.add(id, &value);
+        }
+        values.insert(id.to_owned(), value.clone());
         Ok(Some(value))
     }
 }

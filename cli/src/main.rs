@@ -8,6 +8,7 @@ mod commands;
 mod excerpt;
 mod explain;
 mod git;
+mod guard;
 mod inputs;
 mod isolation;
 mod look;

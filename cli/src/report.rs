@@ -150,7 +150,9 @@ pub(crate) fn print(line: Arguments<'_>) -> Result<(), Failure> {
 
 /// Prints a line on standard error. If that fails there is nobody left to tell.
 pub(crate) fn tell(line: Arguments<'_>) {
-    let _ = std::io::stderr().lock().write_fmt(format_args!("{line}\n"));
+    let text = line.to_string();
+    let text = crate::guard::redact(&text);
+    let _ = std::io::stderr().lock().write_fmt(format_args!("{text}\n"));
 }
 
 /// The beginning of a text that may be of any length.

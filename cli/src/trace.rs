@@ -115,12 +115,17 @@ fn events(record: &Record) -> impl Iterator<Item = Value> {
     };
     let tracks = record.tracks.iter().enumerate();
     let rows = tracks.map(move |(index, (text, kind))| {
-        name("thread_name", pid(*kind), Some(tid(index)), &redacted(text))
+        name("thread_name", pid(*kind), Some(tid(index)), &shown(text))
     });
     let processes =
         [name("process_name", 1, None, "threads"), name("process_name", 2, None, "steps")];
     let spans = record.spans.iter().map(|span| complete(record, span));
     processes.into_iter().chain(rows).chain(spans)
+}
+
+/// A name without credentials and values of secrets.
+fn shown(name: &str) -> String {
+    redacted(&crate::guard::redact(name)).into_owned()
 }
 
 /// One span. One that has not ended yet ends where the trace does.
@@ -129,7 +134,7 @@ fn complete(record: &Record, span: &SpanRecord) -> Value {
     let kind = record.tracks[span.track.index()].1;
     let title = match span.name.as_str() {
         "" => span.kind.to_owned(),
-        name => format!("{}: {}", span.kind, redacted(name)),
+        name => format!("{}: {}", span.kind, shown(name)),
     };
     let mut args = json!({});
     if span.end.is_none() {

@@ -641,7 +641,6 @@ fn flags_to_come_are_refused_by_name() {
         "--cpu-quota=1",
         "--cpuset-cpus=0",
         "--cpuset-mems=0",
-        "--secret-guard=x",
         "--verify",
         "--source-date-epoch=0",
     ] {

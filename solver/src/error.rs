@@ -88,6 +88,12 @@ pub enum OpError {
         /// Its id.
         id: String,
     },
+    /// The value of a secret is in the layer that a vertex has made.
+    #[error("the layer of this step gives a secret away: {found}")]
+    SecretLeak {
+        /// Where which secret is, without its value.
+        found: String,
+    },
     /// A required ssh agent that nobody gave.
     #[error("unset ssh forward key {id}")]
     SshNotFound {

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tree::context::Context;
+use zeroize::Zeroizing;
+
+use crate::guard::Guard;
 
 /// Answers a job's questions to the user's side. Paths, environment and globals stay there.
 pub trait Session: Send + Sync {
@@ -18,7 +21,11 @@ pub trait Session: Send + Sync {
     ///
     /// # Errors
     /// When it was given and cannot be read.
-    fn secret(&self, id: &str) -> io::Result<Option<Vec<u8>>>;
+    fn secret(&self, id: &str) -> io::Result<Option<Zeroizing<Vec<u8>>>>;
+
+    /// The secrets that must not get into what the job makes, nor into outputs of steps; `None` when nothing is to be
+    /// looked for.
+    fn guard(&self) -> Option<Guard>;
 
     /// The socket of an ssh agent that steps may use; `None` when it was not given.
     fn forwarded_agent(&self, id: &str) -> Option<PathBuf>;

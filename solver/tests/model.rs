@@ -172,7 +172,11 @@ impl Session for Folder {
         false
     }
 
-    fn secret(&self, _id: &str) -> io::Result<Option<Vec<u8>>> {
+    fn guard(&self) -> Option<solver::Guard> {
+        None
+    }
+
+    fn secret(&self, _id: &str) -> io::Result<Option<zeroize::Zeroizing<Vec<u8>>>> {
         Ok(None)
     }
 

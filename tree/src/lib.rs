@@ -22,6 +22,7 @@ pub mod passwd;
 pub mod path;
 pub mod pattern;
 mod recent;
+pub mod secret;
 mod select;
 pub mod sketch;
 pub mod stack;

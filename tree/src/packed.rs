@@ -116,6 +116,7 @@ pub(crate) struct Entry {
 }
 
 /// What a tar has of a name that is no directory.
+#[derive(Clone)]
 pub(crate) struct Written {
     pub(crate) node: Node,
     /// Where its bytes begin.

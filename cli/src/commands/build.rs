@@ -32,7 +32,7 @@ use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresol
 use crate::progress::{Mode, Progress, raw_warning};
 use crate::report::{Exit, Failure, chain, print, tell};
 use crate::trace::Trace;
-use crate::{explain, signals, syntax};
+use crate::{explain, guard, signals, syntax};
 
 /// Runs the command; the program began at `began`.
 pub(crate) fn run(args: BuildArgs, began: Instant) -> Result<Exit, Failure> {
@@ -101,6 +101,7 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Usage, "invalid --jobs 0: want 1 or more"));
     }
     let secrets = secrets(&args.secrets)?;
+    let secret_guard = guard::reaction(args.secret_guard.as_deref())?;
     let limits = Limits::from_environment()?;
 
     let opening = span("open", || "contexts and store".to_owned());
@@ -109,7 +110,7 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     let hashes = root.root.join("contexts");
     let agents =
         crate::inputs::agents(&args.ssh, std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from))?;
-    let mut given = Given::new(secrets, agents);
+    let mut given = Given::new(secrets, secret_guard, agents);
     if let Some(folder) = origin.folder() {
         let path = source.as_ref().and_then(|source| source.path.as_deref());
         let ignore = ignore_file(folder, path)?;
@@ -165,8 +166,10 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     let built = settled.and_then(|Parsed { tree, info }| {
         let tree = tree?;
         announce_definition(progress.as_ref(), &info);
-        let built = build(&engine, &job, &tree, &options, &outputs, progress.as_ref(), &info);
-        built.map(|(build, exported)| (build, exported, info))
+        let build = convert(&job, &tree, &options, progress.as_ref(), &info)?;
+        check_images(&given, &build, &outputs, &options, mode, &info)?;
+        let exported = solve(&engine, &job, &build, &outputs, progress.as_ref())?;
+        Ok((build, exported, info))
     });
     if let (Ok((build, _, info)), Mode::RawJson) = (&built, mode) {
         send_warnings(progress.as_ref(), &build.warnings, info);
@@ -237,17 +240,14 @@ fn settle(
     }
 }
 
-/// Converts, solves and exports.
-fn build(
+/// Solves and exports.
+fn solve(
     engine: &Engine,
     job: &Job,
-    tree: &Dockerfile,
-    options: &Options,
+    build: &Build,
     outputs: &Outputs,
     events: &dyn EventSink,
-    info: &Arc<SourceInfo>,
-) -> Result<(Build, Exported), Failure> {
-    let build = convert(job, tree, options, events, info)?;
+) -> Result<Exported, Failure> {
     let edges: Vec<_> = build.targets.iter().filter_map(|target| target.result).collect();
     let solving = span("solve", String::new);
     let exported = job.solve_then(&build.definition, &edges, |trees| {
@@ -263,8 +263,27 @@ fn build(
         }
         outputs.export(engine, &results, events)
     });
-    let exported = exported.map_err(|error| solve_failure(&error))??;
-    Ok((build, exported))
+    exported.map_err(|error| solve_failure(&error))?
+}
+
+/// Looks for values of secrets in what images have besides their layers, before anything runs.
+fn check_images(
+    given: &Given,
+    build: &Build,
+    outputs: &Outputs,
+    options: &Options,
+    mode: Mode,
+    info: &Arc<SourceInfo>,
+) -> Result<(), Failure> {
+    let Some(secrets) = solver::Session::guard(given).filter(|_| outputs.has_image()) else {
+        return Ok(());
+    };
+    let targets = build.targets.iter();
+    let warning = guard::check_images(&secrets, targets, outputs.annotations(), options, info)?;
+    if let Some(text) = warning {
+        warn(mode, &text);
+    }
+    Ok(())
 }
 
 fn cancel() -> Result<Cancel, Failure> {

@@ -49,6 +49,7 @@ impl Exported {
         let mut metadata = self.metadata.clone();
         let reference = format!("bricklayer/local/{build}");
         metadata.insert("buildx.build.ref".to_owned(), reference.into());
+        metadata.values_mut().for_each(crate::guard::redact_json);
         serde_json::to_string_pretty(&metadata).unwrap_or_else(|_| empty())
     }
 
@@ -186,6 +187,17 @@ impl Outputs {
             }
         }
         Ok(())
+    }
+
+    /// Whether anything of the result has a config.
+    pub(crate) fn has_image(&self) -> bool {
+        let without = |kind| matches!(kind, Kind::Local | Kind::Tar | Kind::CacheOnly);
+        self.outputs.iter().any(|output| !without(output.kind))
+    }
+
+    /// Notes for images.
+    pub(crate) fn annotations(&self) -> &Annotations {
+        &self.annotations
     }
 
     /// Whether something is written to standard output.

@@ -137,6 +137,7 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
             .hint("a device that is not required is left out: is the step of use without it?"),
         OpError::SshNotFound { id } => Failure::new(Exit::Build, message)
             .hint(format!("give it with `--ssh {id}`, or `--ssh {id}=SOCKET` for another agent than yours")),
+        OpError::SecretLeak { .. } => crate::guard::layer_failure(message),
         OpError::SecretNotFound { id } => Failure::new(Exit::Build, message).hint(format!(
             "give it with --secret id={id},src=PATH or --secret id={id},env=VARIABLE"
         )),

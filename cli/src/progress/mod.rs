@@ -84,7 +84,7 @@ impl EventSink for Progress {
             && let Some(sender) = sender.as_ref()
         {
             // The receiver ends only when the sender is gone.
-            let _ = sender.send(event);
+            let _ = sender.send(crate::guard::redact_event(event));
         }
     }
 }

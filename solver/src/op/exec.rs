@@ -17,8 +17,11 @@ use sandbox::{
 };
 use tree::draft::Stub;
 use tree::passwd::StepUser;
+use tree::stack::Stack;
+use zeroize::Zeroizing;
 
 use crate::error::OpError;
+use crate::guard;
 use crate::op::mounts::{Held, prepare, take_caches};
 use crate::op::{foreign, output};
 use crate::solve::Solve;
@@ -66,7 +69,7 @@ pub(crate) fn execute(
         }
     };
     let owner = (step.user.uid, step.user.gid);
-    let Step { workspace, held, stubs, .. } = step;
+    let Step { mut workspace, held, stubs, .. } = step;
     check_exit(exec, exit, &workspace)?;
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
@@ -74,6 +77,10 @@ pub(crate) fn execute(
         draft.own_new(owner).map_err(OpError::File)?;
     }
     drop(draft);
+    if solve.job.session.guard().is_some() {
+        let changes = Stack::new(vec![workspace.changes()?]);
+        guard::check(solve, vertex, &changes)?;
+    }
     // The result that has it is saved next.
     let layer =
         workspace.commit_later(&LayerMeta::now(&solve.definition.vertex(vertex).metadata.name))?;
@@ -239,7 +246,7 @@ fn environment(
     let mut secrets = Vec::new();
     for secret in &exec.secret_env {
         let value = secret_value(solve, &secret.id, secret.optional)?.unwrap_or_default();
-        secrets.push((secret.name.clone(), value));
+        secrets.push((secret.name.clone(), value.to_vec()));
     }
     let proxy = exec.meta.proxy_env.clone().unwrap_or_default();
     let ssh = exec.mounts.iter().find(|mount| matches!(mount.kind, MountKind::Ssh(_)));
@@ -263,7 +270,7 @@ pub(crate) fn secret_value(
     solve: &Solve<'_>,
     id: &str,
     optional: bool,
-) -> Result<Option<Vec<u8>>, OpError> {
+) -> Result<Option<Zeroizing<Vec<u8>>>, OpError> {
     let value = solve.job.session.secret(id);
     let value = value.map_err(|source| OpError::Io {
         action: "read secret",

@@ -18,9 +18,11 @@ use llb::op::{
 use tree::Stop;
 use tree::draft::{CopyOptions, Draft, MkdirOptions, MkfileOptions, RemoveOptions, SymlinkOptions};
 use tree::sketch::Sketch;
+use tree::stack::Stack;
 
 use crate::check;
 use crate::error::OpError;
+use crate::guard;
 use crate::op::reuse;
 use crate::solve::Solve;
 use crate::value::Value;
@@ -140,6 +142,9 @@ impl Actions<'_> {
             self.apply(action, &mut draft)?;
         }
         drop(draft);
+        if self.solve.job.session.guard().is_some() {
+            guard::check(self.solve, self.vertex, &Stack::new(vec![workspace.upper()]))?;
+        }
         // The result that has it is saved next.
         Ok(workspace.commit_later(&self.meta())?)
     }
@@ -171,6 +176,10 @@ impl Actions<'_> {
                 source,
             }
         })?;
+        if self.solve.job.session.guard().is_some() {
+            let packed = layer.clone().place(tar.reopen()?);
+            guard::check(self.solve, self.vertex, &Stack::new(vec![packed]))?;
+        }
         Ok(store.add_packed(tar, layer, base, &self.meta())?)
     }
 

@@ -13,6 +13,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use sandbox::{Exit, Spec};
 
 use crate::error::OpError;
+use crate::guard;
 use crate::solve::Solve;
 
 /// Lines kept for the report of a failure.
@@ -44,13 +45,26 @@ pub(crate) fn run(
     let exit = std::thread::scope(|scope| {
         let tail = &tail;
         scope.spawn(move || {
-            read_both([File::from(out_read), File::from(err_read)], |stream, data| {
+            let show = |stream, data: Vec<u8>| {
+                if data.is_empty() {
+                    return;
+                }
                 if let Ok(mut tail) = tail.lock() {
                     tail.take(stream, &data);
                 }
                 let at = SystemTime::now();
                 solve.job.events.send(Event::Log { vertex: digest, stream, data, at });
+            };
+            let mut redactors = [guard::redactor(solve), guard::redactor(solve)];
+            read_both([File::from(out_read), File::from(err_read)], |stream, data| {
+                match &mut redactors[usize::from(stream == 2)] {
+                    Some(redactor) => show(stream, redactor.take(&data)),
+                    None => show(stream, data),
+                }
             });
+            for (stream, redactor) in (1..).zip(&mut redactors) {
+                redactor.iter_mut().for_each(|redactor| show(stream, redactor.end()));
+            }
         });
         sandbox.run(spec, out_write, err_write, &solve.job.cancel)
     });

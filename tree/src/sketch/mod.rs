@@ -76,7 +76,7 @@ impl std::fmt::Debug for Sketch {
 }
 
 /// A layer whose tar has been written and has no name yet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Unplaced {
     plan: Packed,
     written: Vec<Written>,
