@@ -105,6 +105,13 @@ pub(crate) struct BuildArgs {
     /// Size of /dev/shm in RUN, such as 128m
     #[arg(long, value_name = "SIZE")]
     pub(crate) shm_size: Option<String>,
+    /// What each RUN step may use: memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, cpuset-mems or
+    /// pids, `name=value[,name=value]`
+    #[arg(long = "resource", value_name = "NAME=VALUE")]
+    pub(crate) resources: Vec<String>,
+    /// Control group below which the groups of RUN steps are made [default: that of this process]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) cgroup_parent: Option<String>,
     /// Network of RUN steps that ask for none themselves: default, none, host
     #[arg(long, value_name = "MODE")]
     pub(crate) network: Option<String>,
@@ -146,9 +153,30 @@ pub(crate) struct BuildArgs {
     pub(crate) debug: bool,
 
     #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    #[command(flatten)]
     pub(crate) later: LaterArgs,
     #[command(flatten)]
     pub(crate) ignored: IgnoredArgs,
+}
+
+/// Flags of old for what `--resource` is given.
+#[derive(Debug, clap::Args, Default)]
+pub(crate) struct LimitArgs {
+    #[arg(short = 'm', long = "memory", hide = true)]
+    pub(crate) memory: Option<String>,
+    #[arg(long = "memory-swap", hide = true, allow_hyphen_values = true)]
+    pub(crate) memory_swap: Option<String>,
+    #[arg(short = 'c', long = "cpu-shares", hide = true)]
+    pub(crate) cpu_shares: Option<String>,
+    #[arg(long = "cpu-period", hide = true)]
+    pub(crate) cpu_period: Option<String>,
+    #[arg(long = "cpu-quota", hide = true)]
+    pub(crate) cpu_quota: Option<String>,
+    #[arg(long = "cpuset-cpus", hide = true)]
+    pub(crate) cpuset_cpus: Option<String>,
+    #[arg(long = "cpuset-mems", hide = true)]
+    pub(crate) cpuset_mems: Option<String>,
 }
 
 /// Flags that are known by name and whose features are still to come.
@@ -160,28 +188,10 @@ pub(crate) struct LaterArgs {
     cache_from: Vec<String>,
     #[arg(long = "cache-to", hide = true, action = ArgAction::Append)]
     cache_to: Vec<String>,
-    #[arg(long = "cgroup-parent", hide = true)]
-    cgroup_parent: Option<String>,
     #[arg(long = "load", hide = true)]
     load: bool,
     #[arg(long = "policy", hide = true, action = ArgAction::Append)]
     policy: Vec<String>,
-    #[arg(long = "resource", hide = true, action = ArgAction::Append)]
-    resource: Vec<String>,
-    #[arg(short = 'm', long = "memory", hide = true)]
-    memory: Option<String>,
-    #[arg(long = "memory-swap", hide = true)]
-    memory_swap: Option<String>,
-    #[arg(short = 'c', long = "cpu-shares", hide = true)]
-    cpu_shares: Option<String>,
-    #[arg(long = "cpu-period", hide = true)]
-    cpu_period: Option<String>,
-    #[arg(long = "cpu-quota", hide = true)]
-    cpu_quota: Option<String>,
-    #[arg(long = "cpuset-cpus", hide = true)]
-    cpuset_cpus: Option<String>,
-    #[arg(long = "cpuset-mems", hide = true)]
-    cpuset_mems: Option<String>,
     #[arg(long = "verify", hide = true)]
     verify: bool,
     #[arg(long = "source-date-epoch", hide = true)]
@@ -222,17 +232,8 @@ impl BuildArgs {
             ("--sbom", !is_off(&self.sbom)),
             ("--cache-from", list(&later.cache_from)),
             ("--cache-to", list(&later.cache_to)),
-            ("--cgroup-parent", later.cgroup_parent.is_some()),
             ("--load", later.load),
             ("--policy", list(&later.policy)),
-            ("--resource", list(&later.resource)),
-            ("--memory", later.memory.is_some()),
-            ("--memory-swap", later.memory_swap.is_some()),
-            ("--cpu-shares", later.cpu_shares.is_some()),
-            ("--cpu-period", later.cpu_period.is_some()),
-            ("--cpu-quota", later.cpu_quota.is_some()),
-            ("--cpuset-cpus", later.cpuset_cpus.is_some()),
-            ("--cpuset-mems", later.cpuset_mems.is_some()),
             ("--verify", later.verify),
             ("--source-date-epoch", later.source_date_epoch.is_some()),
         ];

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::path::{Component, PathBuf};
 
 use rustix::thread::CapabilitySet;
+use zeroize::Zeroizing;
 
 use crate::tier::Tier;
 
@@ -58,6 +59,8 @@ pub struct Spec {
     pub security: Security,
     /// Limits that are set; all others are the builder's own.
     pub rlimits: Vec<Rlimit>,
+    /// Files by which the process enters its control group, see [`Cgroup::entrances`](crate::Cgroup::entrances).
+    pub cgroups: Vec<PathBuf>,
     /// Size of `/dev/shm` in bytes.
     pub shm_size: u64,
     /// Content of `/etc/hosts`.
@@ -85,6 +88,7 @@ impl Spec {
         };
         self.security == Security::Sandbox
             && self.network == Network::Host
+            && self.cgroups.is_empty()
             && self.mounts.iter().all(is_apart)
     }
 
@@ -102,6 +106,7 @@ impl Spec {
             network: Network::Host,
             security: Security::Sandbox,
             rlimits: Vec::new(),
+            cgroups: Vec::new(),
             shm_size: DEFAULT_SHM_SIZE,
             hosts: Vec::new(),
             resolv_conf: Vec::new(),
@@ -164,7 +169,7 @@ pub enum MountKind {
     /// A file in memory: a secret. Its content never touches a disk.
     File {
         /// Its content.
-        contents: Vec<u8>,
+        contents: Zeroizing<Vec<u8>>,
         /// Permission bits.
         mode: u32,
         /// Owner.

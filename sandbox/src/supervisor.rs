@@ -16,6 +16,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use rustix::process::{Signal, pidfd_send_signal};
+use zeroize::Zeroizing;
 
 use crate::descriptors::restore_descriptor_limit;
 use crate::error::{ExecReason, SandboxError};
@@ -128,7 +129,8 @@ impl Sandbox {
         if cancel.is_cancelled() {
             return Err(SandboxError::Cancelled);
         }
-        let sealed = sealed(&wire::encode_spec(spec)).map_err(supervise("pass the description"))?;
+        let description = Zeroizing::new(wire::encode_spec(spec));
+        let sealed = sealed(&description).map_err(supervise("pass the description"))?;
         let (reply, theirs) = seqpacket_pair().map_err(supervise("make a socket"))?;
         {
             let flag = |flag: u8, is_set: bool| if is_set { flag } else { 0 };

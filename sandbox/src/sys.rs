@@ -323,6 +323,66 @@ pub(crate) fn set_limits_of(pid: u32, resource: u32, (soft, hard): (u64, u64)) -
     check(unsafe { libc::syscall(libc::SYS_prlimit64, pid, resource, &raw const limit, none) })
 }
 
+/// Leaves namespaces of the parent for new ones.
+///
+/// # Errors
+///
+/// Those of unshare(2).
+pub(crate) fn unshare(namespaces: NamespaceFlags) -> io::Result<()> {
+    // SAFETY: the flags say which namespaces; no memory is shared or given up.
+    check(unsafe { libc::unshare(namespaces) }.into())
+}
+
+/// What `landlock_create_ruleset` takes, as of ABI 6.
+#[repr(C)]
+struct LandlockRuleset {
+    handled_access_fs: u64,
+    handled_access_net: u64,
+    scoped: u64,
+}
+
+/// Returns the version of Landlock that the kernel has; 0 for none.
+pub(crate) fn landlock_version() -> u32 {
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag the call takes no attributes, and only returns a number.
+    let result = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<libc::c_void>(), 0, VERSION)
+    };
+    u32::try_from(result).unwrap_or(0)
+}
+
+/// Returns a Landlock ruleset that closes `scoped` and handles nothing else.
+///
+/// # Errors
+///
+/// Those of landlock_create_ruleset(2); `E2BIG` or `EINVAL` when the kernel has no scopes.
+pub(crate) fn landlock_scope(scoped: u64) -> io::Result<OwnedFd> {
+    let ruleset = LandlockRuleset { handled_access_fs: 0, handled_access_net: 0, scoped };
+    // SAFETY: the attributes are valid for the size given, and only read.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            &raw const ruleset,
+            size_of_val(&ruleset),
+            0,
+        )
+    };
+    check(result)?;
+    let fd = RawFd::try_from(result).map_err(io::Error::other)?;
+    // SAFETY: the kernel made a new descriptor, which nothing else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Puts this thread under a ruleset for good, without setting `no_new_privs`: `CAP_SYS_ADMIN` must be effective.
+///
+/// # Errors
+///
+/// Those of landlock_restrict_self(2).
+pub(crate) fn landlock_restrict(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the call takes a descriptor and no memory.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) })
+}
+
 /// Replaces the program of the process; returns only when that fails.
 pub(crate) fn execve(program: &CStr, args: &[CString], env: &[CString]) -> io::Error {
     let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {

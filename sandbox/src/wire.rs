@@ -226,6 +226,7 @@ pub(crate) fn encode_spec(spec: &Spec) -> Vec<u8> {
         out.limit(limit.soft);
         out.limit(limit.hard);
     });
+    out.list(&spec.cgroups, |out, path| out.path(path));
     out.u64(spec.shm_size);
     out.bytes(&spec.hosts);
     out.bytes(&spec.resolv_conf);
@@ -292,6 +293,7 @@ pub(crate) fn decode_spec(bytes: &[u8]) -> Decoded<Spec> {
             let resource = Resource::from_index(from.u8()?).ok_or(Malformed)?;
             Ok(Rlimit { resource, soft: from.limit()?, hard: from.limit()? })
         })?,
+        cgroups: from.list(Decoder::path)?,
         shm_size: from.u64()?,
         hosts: from.bytes()?,
         resolv_conf: from.bytes()?,
@@ -313,7 +315,7 @@ fn decode_mount(from: &mut Decoder<'_>) -> Decoded<Mount> {
         }
         2 => MountKind::Tmpfs { size: from.u64()? },
         3 => MountKind::File {
-            contents: from.bytes()?,
+            contents: from.bytes()?.into(),
             mode: from.u32()?,
             uid: from.u32()?,
             gid: from.u32()?,
@@ -403,7 +405,7 @@ mod tests {
                 mount(
                     "/d",
                     true,
-                    MountKind::File { contents: vec![0, 255], mode: 0o400, uid: 1, gid: 2 },
+                    MountKind::File { contents: vec![0, 255].into(), mode: 0o400, uid: 1, gid: 2 },
                 ),
             ],
             env: vec!["A=b\nc".into(), OsString::from_vec(b"B=\xff".to_vec())],
@@ -411,6 +413,7 @@ mod tests {
             network: Network::None,
             security: Security::Insecure,
             rlimits: vec![Rlimit { resource: Resource::Nofile, soft: Some(64), hard: None }],
+            cgroups: vec!["/sys/fs/cgroup/x/cgroup.procs".into()],
             hosts: b"h".to_vec(),
             resolv_conf: b"r".to_vec(),
             another: false,

@@ -15,7 +15,7 @@ use cache::{FileSystem, Key, Lock, Ref, SpaceWatch, Spool, Store, StoreOptions, 
 use llb::event::{Event, Explanation};
 use llb::op::SourceOp;
 use llb::{Definition, Digest, Edge, EventSink, Platform};
-use sandbox::{Cancel, Sandbox, Tier};
+use sandbox::{Cancel, Resources, Sandbox, Tier};
 use tree::layer::{Encoding, Owners, Whiteouts};
 
 use crate::beforehand::Prepare;
@@ -42,6 +42,8 @@ pub struct EngineOptions {
     pub registry: registry::ClientOptions,
     /// How git is run.
     pub git: GitOptions,
+    /// What each RUN step may use.
+    pub resources: Resources,
 }
 
 /// How steps are isolated, and what there is to say about it.

@@ -126,6 +126,9 @@ pub enum OpError {
         /// What would lift it.
         lift: Option<String>,
     },
+    /// The limits of a step are not ones that the kernel takes.
+    #[error("cannot limit what the step uses: {}", chain(.0))]
+    Cgroup(sandbox::CgroupError),
     /// The sandbox failed.
     #[error(transparent)]
     Sandbox(#[from] sandbox::SandboxError),

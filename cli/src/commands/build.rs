@@ -26,7 +26,7 @@ use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
 use crate::commands::print_llb::Form;
 use crate::commands::tidy::{self, Limits};
-use crate::commands::{engine_options, op_failure, solve_failure};
+use crate::commands::{engine_options, limits, op_failure, solve_failure};
 use crate::inputs::{DockerfileText, Given, ignore_file, secret};
 use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
 use crate::progress::{Mode, Progress, raw_warning};
@@ -103,10 +103,12 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     let secrets = secrets(&args.secrets)?;
     let secret_guard = guard::reaction(args.secret_guard.as_deref())?;
     let limits = Limits::from_environment()?;
+    let resources = limits::resources(&args)?;
 
     let opening = span("open", || "contexts and store".to_owned());
     let mut root = engine_options(args.root.as_deref(), args.jobs, args.isolation.as_deref())?;
     root.registry.hosts = outputs.hosts();
+    root.resources = resources;
     let hashes = root.root.join("contexts");
     let agents =
         crate::inputs::agents(&args.ssh, std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from))?;

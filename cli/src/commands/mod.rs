@@ -7,6 +7,7 @@ mod du;
 mod export;
 mod images;
 mod inspect;
+mod limits;
 mod listing;
 mod login;
 mod options;
@@ -83,6 +84,7 @@ pub(crate) fn engine_options(
         jobs,
         registry: registry::ClientOptions { auth_files, ..registry::ClientOptions::default() },
         git: crate::git::options(),
+        resources: sandbox::Resources::default(),
     })
 }
 
@@ -137,6 +139,8 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
             .hint("a device that is not required is left out: is the step of use without it?"),
         OpError::SshNotFound { id } => Failure::new(Exit::Build, message)
             .hint(format!("give it with `--ssh {id}`, or `--ssh {id}=SOCKET` for another agent than yours")),
+        OpError::Cgroup(_) => Failure::new(Exit::Usage, message)
+            .hint("check --resource and --cgroup-parent against what the machine has"),
         OpError::SecretLeak { .. } => crate::guard::layer_failure(message),
         OpError::SecretNotFound { id } => Failure::new(Exit::Build, message).hint(format!(
             "give it with --secret id={id},src=PATH or --secret id={id},env=VARIABLE"

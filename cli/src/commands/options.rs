@@ -32,6 +32,7 @@ pub(crate) fn frontend_options(args: &BuildArgs) -> Result<Options, Failure> {
         extra_hosts: extra_hosts(&args.add_hosts)?,
         ulimits: ulimits(&args.ulimits)?,
         shm_size: args.shm_size.as_deref().map(size).transpose()?.unwrap_or(0),
+        cgroup_parent: args.cgroup_parent.clone().unwrap_or_default(),
         hostname: build_args.get("BUILDKIT_SANDBOX_HOSTNAME").cloned().unwrap_or_default(),
         entitlements: entitlements(args)?,
         resolve_mode: if args.pull { ResolveMode::ForcePull } else { ResolveMode::PreferLocal },

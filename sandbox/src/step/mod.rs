@@ -26,6 +26,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::CapabilitySet;
 
+use crate::landlock::Scope;
 use crate::spec::{DEFAULT_CAPABILITIES, Network, Security, Spec};
 use crate::sys::{self, NamespaceFlags};
 use crate::tier::Tier;
@@ -67,6 +68,8 @@ pub(crate) struct Surroundings {
     held: CapabilitySet,
     /// The filter of a confined step.
     filter: Vec<libc::sock_filter>,
+    /// Keeps signals and abstract sockets of a confined step in it, where the kernel can.
+    scope: Option<Scope>,
     /// Whether control groups are in one tree (v2) at their usual place.
     unified_cgroups: bool,
 }
@@ -81,6 +84,7 @@ impl Surroundings {
             zygote,
             held: rustix::thread::capabilities(None)?.permitted,
             filter: seccomp::program(DEFAULT_CAPABILITIES),
+            scope: Scope::new(),
             unified_cgroups,
         })
     }
@@ -152,6 +156,7 @@ fn prepare(
         begin(surroundings)?;
     }
     let spec = read_spec(spec)?;
+    enter_cgroups(&spec, surroundings)?;
     let null = mounts::set_up(&spec, surroundings, ready.map(|Ready(mounts)| mounts))?;
     name_machine(&spec)?;
     if spec.network == Network::None {
@@ -172,6 +177,9 @@ fn prepare(
     // A change of ids takes the death signal back.
     end_with_parent(surroundings)?;
     sys::set_blocked_signals(&[]).during(|| "unblock signals")?;
+    if let (Security::Sandbox, Some(scope)) = (spec.security, &surroundings.scope) {
+        scope.enter().during(|| "keep signals and abstract sockets in the step")?;
+    }
     match recorder {
         Some(recorder) => record(&spec, &recorder)?,
         None if spec.security == Security::Sandbox => {
@@ -218,6 +226,21 @@ fn read_spec(file: &OwnedFd) -> Outcome<Spec> {
         }
     }
     wire::decode_spec(&bytes).map_err(|_| Errno::BADMSG).during(|| "read the description")
+}
+
+/// Enters the control groups of the step, which its namespace for them then begins at.
+fn enter_cgroups(spec: &Spec, surroundings: &Surroundings) -> Outcome<()> {
+    for entrance in &spec.cgroups {
+        let action = || format!("enter the control group `{}`", entrance.display());
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(entrance, flags, Mode::empty()).during(action)?;
+        // Who writes 0 means itself.
+        rustix::io::write(&file, b"0").during(action)?;
+    }
+    if !spec.cgroups.is_empty() && surroundings.unified_cgroups {
+        sys::unshare(libc::CLONE_NEWCGROUP).during(|| "make a namespace for control groups")?;
+    }
+    Ok(())
 }
 
 fn name_machine(spec: &Spec) -> Outcome<()> {

@@ -7,6 +7,7 @@
 
 mod ends;
 mod fixture;
+mod holds;
 mod process;
 mod rights;
 mod tree;
@@ -38,6 +39,9 @@ const TESTS: &[Test] = tests! {
         forbidden_calls, chroot_works, calls_of_i386, no_new_privs_is_off, insecure_step,
         network_none_has_loopback_only, own_executable_is_read_only,
         devices_of_the_machine_do_not_open;
+    holds: calls_are_decided_as_the_profile_says, abstract_sockets_of_the_machine_are_out_of_reach,
+        memory_of_a_step_is_limited, processes_of_a_step_are_limited, processors_of_a_step_are_limited,
+        groups_of_dead_builders_are_removed;
     ends: exit_codes, background_processes_die, one_cannot_kill_itself, cancel_is_immediate,
         cancelled_before_the_start, many_at_once, zygote_death_is_an_error,
         builder_death_ends_steps;
@@ -51,6 +55,14 @@ fn main() -> ExitCode {
     }
     if arguments.first().is_some_and(|argument| argument == rights::OWN_MOUNT) {
         return rights::show_own_mount();
+    }
+    if arguments.first().is_some_and(|argument| argument == holds::CALL) {
+        return holds::make_calls();
+    }
+    if let [first, name] = &arguments[..]
+        && first == holds::CONNECT
+    {
+        return holds::connect(name);
     }
     if let [first, which] = &arguments[..]
         && first == rights::PROBE

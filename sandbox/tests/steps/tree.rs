@@ -200,7 +200,7 @@ pub(crate) fn tmpfs_and_secrets() {
                   grep -E ' /(run/secrets/big|scratch) ' /proc/self/mounts";
     let step = Step::script(script).with(|spec| {
         let contents = secret.clone();
-        let file = MountKind::File { contents, mode: 0o440, uid: 5, gid: 6 };
+        let file = MountKind::File { contents: contents.into(), mode: 0o440, uid: 5, gid: 6 };
         spec.mounts = vec![
             mount("/run/secrets/big", true, file),
             mount("/scratch", false, MountKind::Tmpfs { size: 2 << 20 }),

@@ -12,8 +12,8 @@ use llb::event::Event;
 use llb::op::{ExecOp, MountKind, NetworkMode, SecurityMode};
 use llb::{Edge, Platform};
 use sandbox::{
-    Credentials, Environment, ExecReason, Exit, Network, Proxies, ResolverOverrides, Resource,
-    Rlimit, Root, SandboxError, Security, Spec, Tier,
+    Cgroup, Credentials, Environment, ExecReason, Exit, Network, Proxies, ResolverOverrides,
+    Resource, Rlimit, Root, SandboxError, Security, Spec, Tier,
 };
 use tree::draft::Stub;
 use tree::passwd::StepUser;
@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use crate::error::OpError;
 use crate::guard;
 use crate::op::mounts::{Held, prepare, take_caches};
-use crate::op::{foreign, output};
+use crate::op::{foreign, limits, output};
 use crate::solve::Solve;
 use crate::value::Value;
 
@@ -53,9 +53,11 @@ pub(crate) fn execute(
     };
     take_caches(solve, vertex, exec, &mut step.held)?;
     tell_missing_devices(solve, vertex, exec);
+    let group = limits::group(solve, vertex, exec)?;
     let exit = loop {
         let kind = solve.job.engine.store.workspace_kind();
-        let spec = step.spec(solve, vertex, exec)?;
+        let mut spec = step.spec(solve, vertex, exec)?;
+        spec.cgroups = group.as_ref().map(Cgroup::entrances).unwrap_or_default();
         match output::run(solve, vertex, &spec, log) {
             Err(OpError::Sandbox(SandboxError::OverlayRefused { source, .. }))
                 if kind == WorkspaceKind::Overlay =>
@@ -70,7 +72,8 @@ pub(crate) fn execute(
     };
     let owner = (step.user.uid, step.user.gid);
     let Step { mut workspace, held, stubs, .. } = step;
-    check_exit(exec, exit, &workspace)?;
+    check_exit(solve, exec, exit, &workspace, group.as_ref())?;
+    drop(group);
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
     if tier == Tier::SingleId {
@@ -144,6 +147,7 @@ impl Step {
             network: if exec.network == NetworkMode::None { Network::None } else { Network::Host },
             security: if insecure { Security::Insecure } else { Security::Sandbox },
             rlimits: rlimits(exec),
+            cgroups: Vec::new(),
             shm_size: shm_size(exec),
             hosts: hosts(exec)?,
             resolv_conf: resolv_conf(exec.network == NetworkMode::Host)?,
@@ -347,7 +351,13 @@ fn start_hint(exec: &ExecOp, reason: &ExecReason) -> Option<String> {
     Some(hint.to_owned())
 }
 
-fn check_exit(exec: &ExecOp, exit: Exit, workspace: &Workspace) -> Result<(), OpError> {
+fn check_exit(
+    solve: &Solve<'_>,
+    exec: &ExecOp,
+    exit: Exit,
+    workspace: &Workspace,
+    group: Option<&Cgroup>,
+) -> Result<(), OpError> {
     let code = exit.code;
     let is_valid = match &exec.meta.valid_exit_codes[..] {
         [] => code == 0,
@@ -355,6 +365,10 @@ fn check_exit(exec: &ExecOp, exit: Exit, workspace: &Workspace) -> Result<(), Op
     };
     if is_valid {
         return Ok(());
+    }
+    if group.is_some_and(Cgroup::was_out_of_memory) {
+        let reason = format!("exit code: {code}: cannot allocate memory");
+        return Err(process_error(exec, reason, Some(code), Some(limits::memory_hint(solve))));
     }
     let hint = exit_hint(code, workspace);
     Err(process_error(exec, format!("exit code: {code}"), Some(code), hint))

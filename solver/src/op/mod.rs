@@ -4,6 +4,7 @@ pub(crate) mod agent;
 mod exec;
 pub(crate) mod file;
 mod foreign;
+mod limits;
 pub(crate) mod missing;
 pub(crate) mod mounts;
 pub(crate) mod output;

@@ -59,7 +59,7 @@ pub(crate) fn prepare(
                 return Ok(None);
             };
             let kind = sandbox::MountKind::File {
-                contents: contents.to_vec(),
+                contents,
                 mode: secret.mode,
                 uid: secret.uid,
                 gid: secret.gid,
