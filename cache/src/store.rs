@@ -489,16 +489,31 @@ fn spread(folder: &Path) -> std::io::Result<()> {
 }
 
 /// Folders of a store.
-const FOLDERS: [&str; 5] = ["blobs/sha256", "ingest", "layers", "mounts", "locks"];
+const FOLDERS: [&str; 6] = ["blobs", "blobs/sha256", "ingest", "layers", "mounts", "locks"];
 
 /// Makes the folders that somebody has removed.
 fn mend(root: &Path) -> Result<(), CacheError> {
     let missing = FOLDERS.iter().map(|folder| root.join(folder)).filter(|folder| !folder.is_dir());
-    missing.into_iter().try_for_each(|folder| fs::create_dir_all(&folder).at(&folder))
+    missing.into_iter().try_for_each(|folder| make_private(&folder))
+}
+
+/// Makes a folder that nobody but its owner can look into, if there is none: images have set-uid programs and devices, which
+/// other users of the machine must not reach.
+fn make_private(folder: &Path) -> Result<(), CacheError> {
+    use std::os::unix::fs::PermissionsExt;
+    match fs::create_dir(folder) {
+        Ok(()) => fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).at(folder),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(CacheError::io(folder, error)),
+    }
 }
 
 /// Makes an empty store. Of several processes one writes `format`; the text that counts is returned.
 fn create(root: &Path, path: &Path, text: &str) -> Result<String, CacheError> {
+    if let Some(above) = root.parent() {
+        fs::create_dir_all(above).at(above)?;
+    }
+    make_private(root)?;
     mend(root)?;
     // A matter of speed alone.
     let _ = spread(&root.join("ingest"));
