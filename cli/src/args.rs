@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser};
 
 /// Names that are commands when they come first; a context folder of such a name is written `./images`.
-pub(crate) const COMMANDS: [&str; 9] =
-    ["images", "inspect", "rmi", "du", "prune", "push", "save", "login", "logout"];
+pub(crate) const COMMANDS: [&str; 10] =
+    ["images", "inspect", "rmi", "du", "prune", "push", "save", "login", "logout", "doctor"];
 
 /// Names kept for commands to come.
-pub(crate) const RESERVED: [&str; 13] = [
-    "bake", "run", "shell", "history", "pull", "load", "tag", "diff", "doctor", "cache", "index",
-    "graph", "analyze",
+pub(crate) const RESERVED: [&str; 12] = [
+    "bake", "run", "shell", "history", "pull", "load", "tag", "diff", "cache", "index", "graph",
+    "analyze",
 ];
 
 /// Build an image from a Dockerfile
@@ -23,7 +23,7 @@ pub(crate) const RESERVED: [&str; 13] = [
     name = "build",
     version,
     override_usage = "build [OPTIONS] CONTEXT\n       build COMMAND [OPTIONS]",
-    after_help = "Commands: images, inspect, rmi, du, prune, push, save (see `build COMMAND --help`).\n\n\
+    after_help = "Commands: images, inspect, rmi, du, prune, push, save, doctor (see `build COMMAND --help`).\n\n\
                   Example: build -t app:1.0 --target runtime .",
     max_term_width = 100
 )]

@@ -3,6 +3,7 @@
 pub(crate) mod build;
 mod call;
 mod context;
+mod doctor;
 mod du;
 mod export;
 mod images;
@@ -23,6 +24,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use cache::CacheError;
+use sandbox::SandboxError;
 use solver::{Engine, EngineOptions, OpError, SolveError};
 
 use crate::mistakes::word_mark;
@@ -39,6 +41,7 @@ pub(crate) fn run(name: &str, words: &[OsString]) -> Result<Exit, Failure> {
         "login" => crate::parse(words).and_then(login::login),
         "logout" => crate::parse(words).and_then(|args| login::logout(&args)),
         "push" => crate::parse(words).and_then(|args| push::run(&args)),
+        "doctor" => crate::parse(words).and_then(|args| doctor::run(&args)),
         "save" => crate::parse(words).and_then(|args| save::run(&args)),
         _ => Err(Failure::new(Exit::Usage, format!("there is no command `{name}`"))),
     }
@@ -120,6 +123,8 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         OpError::NoIsolation { lift, .. } => {
             Failure { hint: lift.clone(), ..Failure::new(Exit::Machine, message) }
         }
+        OpError::Sandbox(SandboxError::WorkingDirectory { .. }) => Failure::new(Exit::Build, message)
+            .hint("WORKDIR must be a folder of the image, without links of /proc on the way"),
         OpError::Sandbox(_) => Failure::new(Exit::Machine, message).hint(sandbox_hint()),
         OpError::Checksum { hint, missing, .. } => {
             let meant = missing.as_deref().and_then(meant);

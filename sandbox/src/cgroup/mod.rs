@@ -167,6 +167,13 @@ impl Cgroups {
         Ok(group)
     }
 
+    /// Version of the control groups, 1 or 2, that have a controller such as `memory`; `None` where there are none.
+    #[must_use]
+    pub fn version(&self, controller: &str) -> Option<u32> {
+        let hierarchy = self.with(Controller::from_name(controller)?)?;
+        Some(if hierarchy.version == Version::One { 1 } else { 2 })
+    }
+
     /// The hierarchy that has a controller.
     fn with(&self, controller: Controller) -> Option<&Hierarchy> {
         self.hierarchies.iter().find(|hierarchy| hierarchy.controllers.contains(&controller))

@@ -221,7 +221,10 @@ impl Probe {
     /// # Errors
     /// What stands in the way.
     pub fn user_namespaces(&self) -> Result<(), Lack> {
-        self.namespaces.get_or_init(|| self.new_namespace().map(drop)).clone()
+        match self.namespaces.get() {
+            Some(known) => known.clone(),
+            None => self.new_namespace().map(drop),
+        }
     }
 
     /// Whether the root of a user namespace may mount `/proc`: not where parts of the machine's own are hidden.
