@@ -23,7 +23,7 @@ pub(crate) const RESERVED: [&str; 12] = [
     name = "build",
     version,
     override_usage = "build [OPTIONS] CONTEXT\n       build COMMAND [OPTIONS]",
-    after_help = "Commands: images, inspect, rmi, du, prune, push, save, doctor (see `build COMMAND --help`).\n\n\
+    after_help = "Commands: images, inspect, rmi, du, prune, push, save, login, logout, doctor (see `build COMMAND --help`).\n\n\
                   Example: build -t app:1.0 --target runtime .",
     max_term_width = 100
 )]

@@ -103,7 +103,7 @@ fn archives(outside: &Path) -> Vec<(&'static str, Vec<u8>)> {
         ("twice the same", ended(&[file("x"), link("x", &target), file("x")])),
         ("file and folder", ended(&[file("x"), file("x/y")])),
         ("NUL in a name", ended(&[extended("path", "a\0b"), file("x")])),
-        ("huge and empty", sized(b"huge", b'0', b"", 0o7777_7777_777, b"")),
+        ("huge and empty", sized(b"huge", b'0', b"", 0o77_777_777_777, b"")),
         ("cut short", file("x")[..700].to_vec()),
     ]
 }
