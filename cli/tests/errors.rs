@@ -576,7 +576,7 @@ fn folder_that_cannot_be_written_says_what_to_do() {
         ran.report().trim_end(),
         r#"
 exit 4
-ERROR: failed to solve: no permission for `state/blobs/sha256`: failed to create directory `state/blobs/sha256`: Permission denied (os error 13)
+ERROR: failed to solve: no permission for `state/blobs`: failed to create directory `state/blobs`: Permission denied (os error 13)
   help: choose a folder that you may write with --root or BRICKLAYER_ROOT, or run as root
 "#
         .trim()
