@@ -232,7 +232,8 @@ impl Probe {
     /// # Errors
     /// Which part is hidden.
     pub fn proc_mounts(&self) -> Result<(), Lack> {
-        self.proc_mounts.get_or_init(find_masks).clone()
+        let mounts = || fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        self.proc_mounts.get_or_init(|| find_masks(&mounts())).clone()
     }
 
     fn new_namespace(&self) -> Result<Namespace, Lack> {
@@ -242,7 +243,8 @@ impl Probe {
                 Ok(namespace)
             }
             Err(error) => {
-                let lack = refused(&error);
+                let lack =
+                    refused(&error, &|path| fs_err::read_to_string(path).unwrap_or_default());
                 let _ = self.namespaces.set(Err(lack.clone()));
                 Err(lack)
             }
@@ -287,9 +289,8 @@ impl Probe {
 }
 
 /// Why user namespaces are refused, by the settings that do so.
-fn refused(error: &io::Error) -> Lack {
-    let value = |path: &str| fs_err::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let setting = SETTINGS.iter().find(|(path, off, ..)| value(path) == *off);
+fn refused(error: &io::Error, value: &dyn Fn(&str) -> String) -> Lack {
+    let setting = SETTINGS.iter().find(|(path, off, ..)| value(path).trim() == *off);
     match setting {
         Some((_, _, what, lift)) => Lack::new(*what, *lift),
         None => Lack::new(
@@ -300,9 +301,8 @@ fn refused(error: &io::Error) -> Lack {
     }
 }
 
-/// Looks for mounts that hide parts of `/proc`.
-fn find_masks() -> Result<(), Lack> {
-    let mounts = fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+/// Looks in a list of mounts for those that hide parts of `/proc`.
+fn find_masks(mounts: &str) -> Result<(), Lack> {
     let hidden = mounts.lines().filter_map(|line| line.split(' ').nth(4)).find(|place| {
         Path::new(place).starts_with("/proc")
             && *place != "/proc"
@@ -316,5 +316,60 @@ fn find_masks() -> Result<(), Lack> {
             "run the container with `--security-opt systempaths=unconfined` (Docker, Podman) or \
              `procMount: Unmasked` (Kubernetes)",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_refused(file: &str, value: &str, what: &str, lift: &str) {
+        let error = io::Error::from_raw_os_error(libc::EPERM);
+        let read = |path: &str| if path == file { value.to_owned() } else { "15000\n".to_owned() };
+        assert_eq!(refused(&error, &read), Lack::new(what, lift));
+    }
+
+    #[test]
+    fn the_setting_that_refuses_user_namespaces_is_named() {
+        check_refused(
+            "/proc/sys/user/max_user_namespaces",
+            "0\n",
+            "user namespaces are turned off (`user.max_user_namespaces` is 0)",
+            "as root, set `sysctl -w user.max_user_namespaces=15000`",
+        );
+        check_refused(
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0\n",
+            "user namespaces are for root only (`kernel.unprivileged_userns_clone` is 0)",
+            "as root, set `sysctl -w kernel.unprivileged_userns_clone=1`",
+        );
+        check_refused(
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1\n",
+            "AppArmor restricts user namespaces (`kernel.apparmor_restrict_unprivileged_userns` is 1)",
+            "as root, set `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or give this program an \
+             AppArmor profile that allows `userns`",
+        );
+        check_refused(
+            "",
+            "",
+            "the kernel refuses user namespaces to this process (Operation not permitted (os error 1))",
+            "in a container, allow them: a seccomp profile without the restriction of `unshare` and `clone` \
+             (`--security-opt seccomp=unconfined`); else see `user.max_user_namespaces`",
+        );
+    }
+
+    #[test]
+    fn what_hides_parts_of_proc_is_found() {
+        let line = |place: &str| format!("36 25 0:32 / {place} rw,relatime - proc proc rw\n");
+        let plain = [line("/"), line("/proc"), line("/proc/sys/fs/binfmt_misc"), line("/process")];
+        assert_eq!(find_masks(&plain.concat()), Ok(()));
+        let masked = find_masks(&[line("/proc"), line("/proc/kcore")].concat()).unwrap_err();
+        assert_eq!(
+            masked.what,
+            "no /proc can be mounted, as parts of this one are hidden (`/proc/kcore`)"
+        );
+        assert!(masked.lift.contains("systempaths=unconfined"), "{}", masked.lift);
     }
 }
