@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
 
-use super::namespace::{MapError, Namespace};
+use super::namespace::{self, MapError, Namespace};
 use super::{IdRange, Lack, ids};
+use crate::step;
 
 /// Number of the first user namespace of a machine, a constant of the kernel.
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
@@ -78,6 +79,7 @@ pub struct Probe {
     programs: OnceCell<Result<IdMap, Lack>>,
     namespaces: OnceCell<Result<(), Lack>>,
     proc_mounts: OnceCell<Result<(), Lack>>,
+    overlays: OnceCell<Result<(), Lack>>,
 }
 
 impl Probe {
@@ -94,6 +96,7 @@ impl Probe {
             programs: OnceCell::new(),
             namespaces: OnceCell::new(),
             proc_mounts: OnceCell::new(),
+            overlays: OnceCell::new(),
         })
     }
 
@@ -223,6 +226,7 @@ impl Probe {
     pub fn user_namespaces(&self) -> Result<(), Lack> {
         match self.namespaces.get() {
             Some(known) => known.clone(),
+            // Whoever makes one notes how that went.
             None => self.new_namespace().map(drop),
         }
     }
@@ -234,6 +238,29 @@ impl Probe {
     pub fn proc_mounts(&self) -> Result<(), Lack> {
         let mounts = || fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         self.proc_mounts.get_or_init(|| find_masks(&mounts())).clone()
+    }
+
+    /// Whether the root of a user namespace may make overlays; tried by making one, in memory. Without them steps
+    /// work on copies of their root.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn overlays(&self) -> Result<(), Lack> {
+        let attempt = || {
+            self.user_namespaces()?;
+            let work =
+                || step::try_overlay().map_or_else(|failure| failure.errno.clamp(1, 255), |()| 0);
+            let error = match namespace::attempt(work) {
+                Ok(0) => return Ok(()),
+                Ok(errno) => io::Error::from_raw_os_error(errno),
+                Err(error) => error,
+            };
+            Err(Lack::new(
+                format!("the kernel makes no overlays in user namespaces ({error})"),
+                "use Linux 5.11 or later, with the module `overlay` loaded (as root, `modprobe overlay`)",
+            ))
+        };
+        self.overlays.get_or_init(attempt).clone()
     }
 
     fn new_namespace(&self) -> Result<Namespace, Lack> {
