@@ -76,6 +76,38 @@ fn every_number_gets_the_action_of_its_name() {
 }
 
 #[test]
+fn calls_about_owners_are_handed_over() {
+    const HAND_OVER: u32 = libc::SECCOMP_RET_USER_NOTIF;
+    let confined = recorded_program(crate::spec::DEFAULT_CAPABILITIES);
+    assert!(confined.len() < 500, "{}", confined.len());
+    let unconfined = unconfined_recorded_program();
+    for name in profile::RECORDED.split_whitespace() {
+        let row = numbers::ROWS.iter().find(|row| row.0 == name).unwrap();
+        for arch in ARCHES {
+            for &(column, base) in arch.columns {
+                if row.1[column] == u32::MAX {
+                    continue;
+                }
+                let number = row.1[column] | base;
+                for program in [&confined, &unconfined] {
+                    assert_eq!(decide(program, arch.audit, number, 0), HAND_OVER, "{name}");
+                }
+                let known = recorded_call(arch.audit, number);
+                let is_short = arch.audit != ARCHES[0].audit
+                    && !name.ends_with("32")
+                    && !["fchownat", "mknod", "mknodat"].contains(&name);
+                let expect = name.strip_suffix("32").unwrap_or(name);
+                assert_eq!(known, (!is_short).then_some(expect), "{name} {number}");
+            }
+        }
+    }
+    let (native, mount) = (ARCHES[0].audit, 165);
+    assert_eq!(recorded_call(native, mount), None);
+    assert_eq!(decide(&confined, native, mount, 0), REFUSE);
+    assert_eq!(decide(&unconfined, native, mount, 0), ALLOW);
+}
+
+#[test]
 fn an_unknown_architecture_is_refused() {
     // SPARC.
     assert_eq!(decide(&default_program(), 2, 0, 0), REFUSE);

@@ -114,6 +114,14 @@ pub(crate) fn read_only_copy(file: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(copy)
 }
 
+/// Makes an overlay as steps in a user namespace have it, to see whether that can be; changes the mounts of the process.
+pub(crate) fn try_overlay() -> Result<(), Failure> {
+    mounts::make_private()?;
+    let scratch = mounts::scratch()?;
+    // Without layers it has two empty ones.
+    overlay::Overlay { lowers: &[], writable: None, tier: Tier::Rootless }.mount(&scratch).map(drop)
+}
+
 /// A process that is ready to become the program of an ordinary step.
 pub(crate) struct Ready(mounts::Ready);
 

@@ -153,7 +153,7 @@ fn machine_system() -> Outcome<OwnedFd> {
 }
 
 /// Keeps what is mounted from now on to this mount namespace.
-fn make_private() -> Outcome<()> {
+pub(super) fn make_private() -> Outcome<()> {
     let machine = open("/", PATH_ONLY | OFlags::DIRECTORY, Mode::empty()).during(|| "open `/`")?;
     sys::mount_setattr(machine.as_fd(), MountAttrFlags::empty(), libc::MS_PRIVATE, true)
         .during(|| "make all mounts private")
@@ -162,7 +162,7 @@ fn make_private() -> Outcome<()> {
 /// Makes a file system in memory and attaches it over the machine's root.
 ///
 /// Only attached mounts can be copied and used as layers, by most kernels.
-fn scratch() -> Outcome<OwnedFd> {
+pub(super) fn scratch() -> Outcome<OwnedFd> {
     let context = Context::new("tmpfs")?;
     context.set("mode", "0700")?;
     context.set_if_known("noswap");

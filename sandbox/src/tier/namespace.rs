@@ -29,12 +29,53 @@ struct Child {
     hold: Option<OwnedFd>,
 }
 
+impl Child {
+    /// Starts it; once it is let go it does `last`, whose value is its exit code.
+    fn start(last: impl FnOnce() -> i32) -> io::Result<Self> {
+        let (read, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        // A mount namespace takes the rights of root in the user namespace, which not every system gives.
+        match sys::clone3_with_id(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)? {
+            None => {
+                drop(hold);
+                // Readable at its end.
+                let _ = poll(&mut [PollFd::new(&read, PollFlags::IN)], None);
+                sys::exit_now(last())
+            }
+            Some((process, id)) => Ok(Self { process, id, hold: Some(hold) }),
+        }
+    }
+
+    /// Lets it go and waits for its end.
+    fn end(&mut self) -> Option<i32> {
+        drop(self.hold.take()?);
+        let status = waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED);
+        status.ok()??.exit_status()
+    }
+}
+
 impl Drop for Child {
     fn drop(&mut self) {
-        drop(self.hold.take());
-        // It has nothing to do but to end.
-        let _ = waitid(WaitId::PidFd(self.process.as_fd()), WaitIdOptions::EXITED);
+        // It has little to do but to end.
+        let _ = self.end();
     }
+}
+
+/// Runs `work` as root of a user namespace with one id, in a process of its own; its value is at most 255.
+///
+/// # Errors
+/// When there can be no such process.
+pub(super) fn attempt(work: impl FnOnce() -> i32) -> io::Result<i32> {
+    let mut child = Child::start(work)?;
+    map_own(child.id)?;
+    child.end().ok_or_else(|| io::Error::other("the process of the attempt was killed"))
+}
+
+fn map_own(process: u32) -> io::Result<()> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let folder = format!("/proc/{process}");
+    fs_err::write(format!("{folder}/setgroups"), "deny")?;
+    fs_err::write(format!("{folder}/uid_map"), format!("0 {uid} 1\n"))?;
+    fs_err::write(format!("{folder}/gid_map"), format!("0 {gid} 1\n"))
 }
 
 /// Why ids could not be mapped.
@@ -57,17 +98,7 @@ impl Namespace {
     /// # Errors
     /// Those of clone(2).
     pub(super) fn new() -> io::Result<Self> {
-        let (read, hold) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-        // A mount namespace takes the rights of root in the user namespace, which not every system gives.
-        match sys::clone3_with_id(libc::CLONE_NEWUSER | libc::CLONE_NEWNS)? {
-            None => {
-                drop(hold);
-                // Readable at its end.
-                let _ = poll(&mut [PollFd::new(&read, PollFlags::IN)], None);
-                sys::exit_now(0)
-            }
-            Some((process, id)) => Ok(Self { child: Child { process, id, hold: Some(hold) } }),
-        }
+        Ok(Self { child: Child::start(|| 0)? })
     }
 
     /// Maps 0 to this user and the ids from 1 on to ranges of the machine, by the programs that may do so.
@@ -108,11 +139,7 @@ impl Namespace {
 
     /// Maps 0 to this user, which everybody may.
     pub(super) fn map_own(&self) -> io::Result<()> {
-        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let folder = format!("/proc/{}", self.child.id);
-        fs_err::write(format!("{folder}/setgroups"), "deny")?;
-        fs_err::write(format!("{folder}/uid_map"), format!("0 {uid} 1\n"))?;
-        fs_err::write(format!("{folder}/gid_map"), format!("0 {gid} 1\n"))
+        map_own(self.child.id)
     }
 
     /// Moves this process, which has one thread, into it, and into the mount namespace that belongs to it.

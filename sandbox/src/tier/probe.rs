@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
 
-use super::namespace::{MapError, Namespace};
+use super::namespace::{self, MapError, Namespace};
 use super::{IdRange, Lack, ids};
+use crate::step;
 
 /// Number of the first user namespace of a machine, a constant of the kernel.
 const INITIAL_USER_NAMESPACE: u64 = 0xEFFF_FFFD;
@@ -78,6 +79,7 @@ pub struct Probe {
     programs: OnceCell<Result<IdMap, Lack>>,
     namespaces: OnceCell<Result<(), Lack>>,
     proc_mounts: OnceCell<Result<(), Lack>>,
+    overlays: OnceCell<Result<(), Lack>>,
 }
 
 impl Probe {
@@ -94,6 +96,7 @@ impl Probe {
             programs: OnceCell::new(),
             namespaces: OnceCell::new(),
             proc_mounts: OnceCell::new(),
+            overlays: OnceCell::new(),
         })
     }
 
@@ -223,6 +226,7 @@ impl Probe {
     pub fn user_namespaces(&self) -> Result<(), Lack> {
         match self.namespaces.get() {
             Some(known) => known.clone(),
+            // Whoever makes one notes how that went.
             None => self.new_namespace().map(drop),
         }
     }
@@ -232,7 +236,31 @@ impl Probe {
     /// # Errors
     /// Which part is hidden.
     pub fn proc_mounts(&self) -> Result<(), Lack> {
-        self.proc_mounts.get_or_init(find_masks).clone()
+        let mounts = || fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        self.proc_mounts.get_or_init(|| find_masks(&mounts())).clone()
+    }
+
+    /// Whether the root of a user namespace may make overlays; tried by making one, in memory. Without them steps
+    /// work on copies of their root.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn overlays(&self) -> Result<(), Lack> {
+        let attempt = || {
+            self.user_namespaces()?;
+            let work =
+                || step::try_overlay().map_or_else(|failure| failure.errno.clamp(1, 255), |()| 0);
+            let error = match namespace::attempt(work) {
+                Ok(0) => return Ok(()),
+                Ok(errno) => io::Error::from_raw_os_error(errno),
+                Err(error) => error,
+            };
+            Err(Lack::new(
+                format!("the kernel makes no overlays in user namespaces ({error})"),
+                "use Linux 5.11 or later, with the module `overlay` loaded (as root, `modprobe overlay`)",
+            ))
+        };
+        self.overlays.get_or_init(attempt).clone()
     }
 
     fn new_namespace(&self) -> Result<Namespace, Lack> {
@@ -242,7 +270,8 @@ impl Probe {
                 Ok(namespace)
             }
             Err(error) => {
-                let lack = refused(&error);
+                let lack =
+                    refused(&error, &|path| fs_err::read_to_string(path).unwrap_or_default());
                 let _ = self.namespaces.set(Err(lack.clone()));
                 Err(lack)
             }
@@ -287,9 +316,8 @@ impl Probe {
 }
 
 /// Why user namespaces are refused, by the settings that do so.
-fn refused(error: &io::Error) -> Lack {
-    let value = |path: &str| fs_err::read_to_string(path).unwrap_or_default().trim().to_owned();
-    let setting = SETTINGS.iter().find(|(path, off, ..)| value(path) == *off);
+fn refused(error: &io::Error, value: &dyn Fn(&str) -> String) -> Lack {
+    let setting = SETTINGS.iter().find(|(path, off, ..)| value(path).trim() == *off);
     match setting {
         Some((_, _, what, lift)) => Lack::new(*what, *lift),
         None => Lack::new(
@@ -300,9 +328,8 @@ fn refused(error: &io::Error) -> Lack {
     }
 }
 
-/// Looks for mounts that hide parts of `/proc`.
-fn find_masks() -> Result<(), Lack> {
-    let mounts = fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+/// Looks in a list of mounts for those that hide parts of `/proc`.
+fn find_masks(mounts: &str) -> Result<(), Lack> {
     let hidden = mounts.lines().filter_map(|line| line.split(' ').nth(4)).find(|place| {
         Path::new(place).starts_with("/proc")
             && *place != "/proc"
@@ -316,5 +343,60 @@ fn find_masks() -> Result<(), Lack> {
             "run the container with `--security-opt systempaths=unconfined` (Docker, Podman) or \
              `procMount: Unmasked` (Kubernetes)",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_refused(file: &str, value: &str, what: &str, lift: &str) {
+        let error = io::Error::from_raw_os_error(libc::EPERM);
+        let read = |path: &str| if path == file { value.to_owned() } else { "15000\n".to_owned() };
+        assert_eq!(refused(&error, &read), Lack::new(what, lift));
+    }
+
+    #[test]
+    fn the_setting_that_refuses_user_namespaces_is_named() {
+        check_refused(
+            "/proc/sys/user/max_user_namespaces",
+            "0\n",
+            "user namespaces are turned off (`user.max_user_namespaces` is 0)",
+            "as root, set `sysctl -w user.max_user_namespaces=15000`",
+        );
+        check_refused(
+            "/proc/sys/kernel/unprivileged_userns_clone",
+            "0\n",
+            "user namespaces are for root only (`kernel.unprivileged_userns_clone` is 0)",
+            "as root, set `sysctl -w kernel.unprivileged_userns_clone=1`",
+        );
+        check_refused(
+            "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+            "1\n",
+            "AppArmor restricts user namespaces (`kernel.apparmor_restrict_unprivileged_userns` is 1)",
+            "as root, set `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`, or give this program an \
+             AppArmor profile that allows `userns`",
+        );
+        check_refused(
+            "",
+            "",
+            "the kernel refuses user namespaces to this process (Operation not permitted (os error 1))",
+            "in a container, allow them: a seccomp profile without the restriction of `unshare` and `clone` \
+             (`--security-opt seccomp=unconfined`); else see `user.max_user_namespaces`",
+        );
+    }
+
+    #[test]
+    fn what_hides_parts_of_proc_is_found() {
+        let line = |place: &str| format!("36 25 0:32 / {place} rw,relatime - proc proc rw\n");
+        let plain = [line("/"), line("/proc"), line("/proc/sys/fs/binfmt_misc"), line("/process")];
+        assert_eq!(find_masks(&plain.concat()), Ok(()));
+        let masked = find_masks(&[line("/proc"), line("/proc/kcore")].concat()).unwrap_err();
+        assert_eq!(
+            masked.what,
+            "no /proc can be mounted, as parts of this one are hidden (`/proc/kcore`)"
+        );
+        assert!(masked.lift.contains("systempaths=unconfined"), "{}", masked.lift);
     }
 }
