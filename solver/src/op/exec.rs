@@ -45,7 +45,9 @@ pub(crate) fn execute(
     let user = tree::passwd::step_user(&lower, &exec.meta.user)
         .map_err(|error| process_error(exec, error.to_string(), None, None))?;
     let mut step = Step {
-        workspace: solve.job.engine.store.workspace(&parent)?.with_mount_points(),
+        workspace: (solve.job.engine.store.workspace(&parent)?)
+            .with_mount_points()
+            .going_on(solve.is_in_root(vertex)),
         held: Held::default(),
         stubs: Vec::new(),
         user,
