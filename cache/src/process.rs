@@ -58,6 +58,9 @@ impl Process {
 
     /// Removes everything that is being written, on this thread alone: the others may be at work on it.
     pub(crate) fn discard(&self) {
+        if let Some(root) = self.folder.parent().and_then(Path::parent) {
+            crate::mount::reclaim(root, &self.name);
+        }
         // What is left of it is swept by the next process.
         let _ = remove_tree(&self.folder);
     }
@@ -134,6 +137,7 @@ pub(crate) fn sweep(root: &Path) -> Result<(), CacheError> {
         let Some(name) = name.to_str() else { continue };
         if let Some(_dead) = Lock::attempt(&place(root, name), Mode::Exclusive)? {
             let folder = entry.path();
+            crate::mount::rescue(root, name)?;
             remove_large_tree(&folder).at(&folder)?;
         }
     }

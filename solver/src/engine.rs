@@ -224,7 +224,8 @@ impl EngineInner {
             return Ok(Arc::clone(sandbox));
         }
         let _span = tree::trace::span("start", || "process that starts steps".to_owned());
-        let sandbox = Arc::new(Sandbox::start()?);
+        let sandbox =
+            Arc::new(Sandbox::start_for(self.options.isolation.tier.unwrap_or_default())?);
         *slot = Some(Arc::clone(&sandbox));
         Ok(sandbox)
     }
