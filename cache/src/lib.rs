@@ -9,6 +9,7 @@
 //! layers/<id>/fs            unpacked layers in overlay form (see `layer`)
 //! layers/<id>/index         what packed layers have, and where in their blobs
 //! mounts/<id>/              cache mounts, and what else outlives builds (see `mount`)
+//! lent/<id>                 where a mount is that was moved into the tree of a step (see `mount`)
 //! contexts/<hex>            hashes of the files of the user's folders; written and read by the caller
 //! reserve/                  space that tidying up a full disk needs (see `reserve`)
 //! ingest/<process>/<n>      what is being written, swept when its process is dead (see `process`)

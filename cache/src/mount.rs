@@ -1,9 +1,14 @@
 //! Cache mounts: plain folders that outlive builds, `mounts/<id>/`, and a row each.
 //!
+//! Where nothing can be mounted, a mount is moved into the tree of a step and back. While it is away `lent/<id>` is a
+//! symlink that says where it is: if the process is killed meanwhile, whoever finds it dead or takes the mount next
+//! [brings it back](bring_back).
+//!
 //! An identity may have several instances, since `private` steps that run at the same time get one each.
 //! An instance is in use while its lock is held: shared for `shared`, exclusive for the other two.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use rusqlite::params;
@@ -12,6 +17,9 @@ use crate::error::{At, CacheError};
 use crate::layer::{Aside, hex};
 use crate::lock::{Lock, Mode, Place};
 use crate::store::{Inner, Store, now, random_bytes};
+
+/// How long is waited for another process that is about to bring a mount back.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How steps share a cache mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -65,6 +73,102 @@ impl CacheMount {
     pub fn holder(&self) -> Result<std::fs::File, CacheError> {
         self.lock.share()
     }
+
+    /// Where a symlink is to be made before the folder is moved elsewhere, and removed when it is back. What it names
+    /// is in a [workspace](crate::Workspace) of this store. The mount must be in use by nobody else.
+    ///
+    /// # Errors
+    /// When the folder of such links cannot be made.
+    pub fn note(&self) -> Result<PathBuf, CacheError> {
+        let (mounts, name) = (self.path.parent(), self.path.file_name());
+        let root = mounts.and_then(Path::parent).unwrap_or(&self.path);
+        let folder = root.join("lent");
+        fs::create_dir_all(&folder).at(&folder)?;
+        let note = folder.join(name.unwrap_or_default());
+        // Of a process that was killed when the folder was back already.
+        crate::removal::remove_tree(&note).at(&note)?;
+        Ok(note)
+    }
+}
+
+/// Moves a mount back that a dead process had moved away; does nothing if it is there. The caller holds its lock.
+fn bring_back(root: &Path, id: &str) -> Result<(), CacheError> {
+    let (note, home) = (root.join("lent").join(id), root.join("mounts").join(id));
+    let Ok(away) = fs::read_link(&note) else { return Ok(()) };
+    if !home.exists()
+        && let Some(inside) = below_ingest(root, &away)
+    {
+        move_from(root, &inside, &home).at(&home)?;
+    }
+    crate::removal::remove_tree(&note).at(&note)
+}
+
+/// The part of a path from `ingest` on, whatever the store was called when it was noted.
+fn below_ingest(root: &Path, path: &Path) -> Option<PathBuf> {
+    let parts: Vec<_> = path.components().collect();
+    let starts = (0..parts.len()).filter(|at| parts[*at].as_os_str() == "ingest");
+    starts.map(|at| parts[at..].iter().collect::<PathBuf>()).find(|inside| {
+        let process: PathBuf = inside.components().take(2).collect();
+        root.join(process).is_dir()
+    })
+}
+
+/// Renames a folder in a tree that a step has changed: no symlink on the way to it is followed.
+fn move_from(root: &Path, inside: &Path, home: &Path) -> rustix::io::Result<()> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2, renameat};
+    use rustix::io::Errno;
+    let (Some(parent), Some(name)) = (inside.parent(), inside.file_name()) else { return Ok(()) };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open(root, flags, Mode::empty())?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let moved = openat2(&root, parent, flags, Mode::empty(), resolve).and_then(|parent| {
+        let is_folder = openat2(&parent, name, flags, Mode::empty(), resolve).is_ok();
+        if is_folder { renameat(&parent, name, CWD, home) } else { Ok(()) }
+    });
+    match moved {
+        // The step has put it elsewhere.
+        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => Ok(()),
+        other => other,
+    }
+}
+
+/// The mounts that a process has moved into its trees: their ids and links.
+fn lent_by(root: &Path, process: &str) -> Vec<(String, PathBuf)> {
+    let folder = Path::new("ingest").join(process);
+    let Ok(entries) = fs::read_dir(root.join("lent")) else { return Vec::new() };
+    let is_its = |note: &Path| {
+        let away = fs::read_link(note).ok().and_then(|away| below_ingest(root, &away));
+        away.is_some_and(|inside| inside.starts_with(&folder))
+    };
+    let named = entries.flatten().filter_map(|entry| {
+        let id = entry.file_name().to_str()?.to_owned();
+        Some((id, entry.path()))
+    });
+    named.filter(|(_, note)| is_its(note)).collect()
+}
+
+/// Brings the mounts back that a dead process had moved into its trees.
+pub(crate) fn rescue(root: &Path, process: &str) -> Result<(), CacheError> {
+    for (id, note) in lent_by(root, process) {
+        let begin = Instant::now();
+        // Whoever has taken it since has brought it back, and the link is gone.
+        while note.is_symlink() && begin.elapsed() < PATIENCE {
+            if let Some(_lock) = Lock::attempt(&Place::new(root, "mount", &id), Mode::Exclusive)? {
+                bring_back(root, &id)?;
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+    Ok(())
+}
+
+/// Brings the mounts back that this process, which holds their locks, has moved into its trees.
+pub(crate) fn reclaim(root: &Path, process: &str) {
+    for (id, _) in lent_by(root, process) {
+        // What is left is lost with its tree, and filled anew by the next step.
+        let _ = bring_back(root, &id);
+    }
 }
 
 impl Store {
@@ -87,6 +191,9 @@ impl Store {
             for id in &instances {
                 if let Some(lock) = Lock::attempt(&inner.mount_lock(id), mode)? {
                     let path = inner.path("mounts").join(id);
+                    if !path.is_dir() {
+                        bring_back(&inner.root, id)?;
+                    }
                     if path.is_dir() && inner.touch_mount(id)? {
                         return Ok(CacheMount { path, lock });
                     }

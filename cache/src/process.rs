@@ -58,6 +58,9 @@ impl Process {
 
     /// Removes everything that is being written, on this thread alone: the others may be at work on it.
     pub(crate) fn discard(&self) {
+        if let Some(root) = self.folder.parent().and_then(Path::parent) {
+            crate::mount::reclaim(root, &self.name);
+        }
         // What is left of it is swept by the next process.
         let _ = remove_tree(&self.folder);
     }
@@ -70,7 +73,14 @@ impl Process {
         }
         // What cannot be removed now is removed with all the rest at the end.
         if let Some(garbage) = self.garbage.get_or_init(Garbage::start) {
-            let _ = garbage.paths.send(path);
+            let _ = garbage.paths.send((path, remove_tree));
+        }
+    }
+
+    /// As [`remove_later`](Self::remove_later), for a folder that may hold many files.
+    pub(crate) fn remove_large_later(&self, path: PathBuf) {
+        if let Some(garbage) = self.garbage.get_or_init(Garbage::start) {
+            let _ = garbage.paths.send((path, remove_large_tree));
         }
     }
 
@@ -90,17 +100,20 @@ impl Drop for Process {
     }
 }
 
-/// A thread that removes small folders: a file system may be slow at it, and no step need wait.
+/// How something is removed.
+type Remove = fn(&Path) -> std::io::Result<()>;
+
+/// A thread that removes folders: a file system may be slow at it, and no step need wait.
 #[derive(Debug)]
 struct Garbage {
-    paths: Sender<PathBuf>,
+    paths: Sender<(PathBuf, Remove)>,
     thread: JoinHandle<()>,
 }
 
 impl Garbage {
     fn start() -> Option<Self> {
-        let (paths, given) = channel::<PathBuf>();
-        let work = move || given.iter().for_each(|path| drop(remove_tree(&path)));
+        let (paths, given) = channel::<(PathBuf, Remove)>();
+        let work = move || given.iter().for_each(|(path, remove)| drop(remove(&path)));
         let thread = std::thread::Builder::new().name("garbage".to_owned()).spawn(work);
         Some(Self { paths, thread: thread.ok()? })
     }
@@ -124,6 +137,7 @@ pub(crate) fn sweep(root: &Path) -> Result<(), CacheError> {
         let Some(name) = name.to_str() else { continue };
         if let Some(_dead) = Lock::attempt(&place(root, name), Mode::Exclusive)? {
             let folder = entry.path();
+            crate::mount::rescue(root, name)?;
             remove_large_tree(&folder).at(&folder)?;
         }
     }

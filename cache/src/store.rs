@@ -24,7 +24,7 @@ use crate::error::{At, CacheError};
 use crate::layer::{LayerId, LayerInner, hex};
 use crate::lock::{Lock, Mode, Place};
 use crate::process::Process;
-use crate::workspace::WorkspaceKind;
+use crate::workspace::{WorkingTree, WorkspaceKind};
 
 /// First line of `format`.
 const FORMAT: &str = "bricklayer store 1";
@@ -72,6 +72,8 @@ pub(crate) struct Inner {
     pub(crate) provider: Arc<dyn BlobProvider>,
     pub(crate) encoding: Encoding,
     pub(crate) workspaces: Mutex<WorkspaceKind>,
+    /// Trees that wait for the next step of their chain.
+    pub(crate) trees: Mutex<Vec<WorkingTree>>,
     boot: OnceLock<String>,
     database: Mutex<Option<Database>>,
     /// Whether a damaged database was found, and set aside.
@@ -133,6 +135,7 @@ impl Store {
             provider: options.provider,
             encoding: options.encoding,
             workspaces: Mutex::new(options.workspaces),
+            trees: Mutex::default(),
             boot,
             database: Mutex::default(),
             lost: AtomicBool::new(false),

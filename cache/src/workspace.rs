@@ -2,31 +2,34 @@
 //!
 //! ```text
 //! ingest/<process>/<n>/fs      what the step changes, in overlay form
-//! ingest/<process>/<n>/tree    all that the step sees, where overlayfs cannot be used
+//! ingest/<process>/<m>/root    all that the step sees, where overlayfs cannot be used (see `tree`)
 //! ingest/<process>/<m>         overlayfs's own
 //! points                       a layer with empty files where every step has something mounted
 //! ```
 //!
 //! There are two back ends, and which one is used shows only once a process needs the whole root: an
-//! [overlay](WorkspaceKind::Overlay) of the layers below and `fs`, or a [plain copy](WorkspaceKind::PlainTree) of
-//! them in `tree`, from which the changes are moved to `fs` afterwards. What is built without running
-//! anything costs the same with both.
+//! [overlay](WorkspaceKind::Overlay) of the layers below and `fs`, or a [plain tree](WorkspaceKind::PlainTree) that has
+//! both, from which the changes are taken to `fs` afterwards. What is built without running anything costs the same
+//! with both.
 //!
 //! [`Workspace::commit`] renames the folder to `layers/<id>`: the layer *is* `fs`.
+
+mod tree;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use ::tree::draft::Draft;
+use ::tree::layer::LayerDir;
+use ::tree::stack::Stack;
 use fs_err as fs;
-use tree::draft::Draft;
-use tree::layer::LayerDir;
-use tree::stack::Stack;
 
 use crate::error::{At, CacheError};
 use crate::layer::{Aside, Layer, LayerMeta};
 use crate::process::Process;
 use crate::reference::Ref;
 use crate::store::Store;
+pub(crate) use tree::WorkingTree;
 
 /// How a step sees what it builds upon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,7 +37,7 @@ pub enum WorkspaceKind {
     /// The kernel merges the layers.
     #[default]
     Overlay,
-    /// The layers are copied together into one folder, which the step changes in place.
+    /// The layers are copied together into one folder, which the steps of a chain change in place.
     PlainTree,
 }
 
@@ -67,8 +70,23 @@ pub struct Workspace {
     work: Option<Work>,
     /// Whether the root has places to mount on that no layer has.
     has_mount_points: bool,
-    /// Whether `tree` is there, and is what counts.
-    copied: bool,
+    /// What a process is given as its root instead of layers.
+    plain: Plain,
+    /// Whether a step is to go on in the same tree.
+    goes_on: bool,
+}
+
+/// A root that is a folder.
+#[derive(Debug)]
+enum Plain {
+    /// Not asked for.
+    No,
+    /// A copy of a part, of which no layer is made.
+    Part(PathBuf),
+    /// The whole tree; it has what is in `fs` too, and is what counts.
+    Whole(WorkingTree),
+    /// The same, with what has changed taken to `fs`.
+    Taken(WorkingTree),
 }
 
 impl Workspace {
@@ -84,6 +102,12 @@ impl Workspace {
         Self { has_mount_points: true, ..self }
     }
 
+    /// Notes that another step is to build upon the layer: a plain tree is kept for it.
+    #[must_use]
+    pub fn going_on(self, goes_on: bool) -> Self {
+        Self { goes_on, ..self }
+    }
+
     /// The folders below, lowest first, unpacked if need be.
     fn lowers(&self) -> Result<Vec<PathBuf>, CacheError> {
         let points = self.mount_points()?;
@@ -97,7 +121,7 @@ impl Workspace {
     }
 
     fn is_overlay(&self) -> bool {
-        !self.copied && self.store.workspace_kind() == WorkspaceKind::Overlay
+        matches!(self.plain, Plain::No) && self.store.workspace_kind() == WorkspaceKind::Overlay
     }
 
     /// What it was made over.
@@ -110,32 +134,55 @@ impl Workspace {
     /// # Errors
     /// When a layer below cannot be unpacked or the tree not copied.
     pub fn root(&mut self) -> Result<WorkspaceRoot, CacheError> {
-        self.root_with(Path::new(""))
+        if self.is_overlay() {
+            return self.overlay();
+        }
+        if let Plain::Whole(tree) = &self.plain {
+            return Ok(WorkspaceRoot::Dir(tree.root(&self.store).path().to_owned()));
+        }
+        let tree = WorkingTree::over(&self.store, &self.parent)?;
+        tree.graft(&self.store, self.upper())?;
+        tree.settle();
+        let root = tree.root(&self.store).path().to_owned();
+        self.plain = Plain::Whole(tree);
+        Ok(WorkspaceRoot::Dir(root))
     }
 
-    /// As [`root`](Self::root), for one of whom only `path`, without symlinks in it, is looked at.
+    fn overlay(&mut self) -> Result<WorkspaceRoot, CacheError> {
+        Ok(WorkspaceRoot::Overlay {
+            lowers: self.lowers()?,
+            upper: self.upper().path().to_owned(),
+            work: self.work()?,
+        })
+    }
+
+    /// As [`root`](Self::root), for one of whom only `path`, without symlinks in it, is looked at. With a plain tree
+    /// it is copied, and what is written there gets into no layer.
     ///
     /// # Errors
     /// As [`root`](Self::root).
     pub fn root_with(&mut self, path: &Path) -> Result<WorkspaceRoot, CacheError> {
         if self.is_overlay() {
-            return Ok(WorkspaceRoot::Overlay {
-                lowers: self.lowers()?,
-                upper: self.upper().path().to_owned(),
-                work: self.work()?,
-            });
+            return self.overlay();
         }
-        let tree = self.tree();
-        if !self.copied {
-            // An attempt that failed may have left a part.
-            crate::removal::remove_tree(tree.path()).at(tree.path())?;
-            make_folder(tree.path())?;
-            let merged = self.parent.stack()?.push(self.upper());
-            tree::draft::copy_tree(&merged, path, &tree, self.store.encoding())
-                .map_err(|error| CacheError::io(tree.path(), std::io::Error::other(error)))?;
-            self.copied = true;
+        if let Plain::Part(part) = &self.plain {
+            return Ok(WorkspaceRoot::Dir(part.clone()));
         }
-        Ok(WorkspaceRoot::Dir(tree.path().to_owned()))
+        let part = self.copy_part(path)?;
+        self.plain = Plain::Part(part.clone());
+        Ok(WorkspaceRoot::Dir(part))
+    }
+
+    fn copy_part(&self, path: &Path) -> Result<PathBuf, CacheError> {
+        let part = self.folder.0.join("part");
+        // An attempt that failed may have left something.
+        crate::removal::remove_tree(&part).at(&part)?;
+        make_folder(&part)?;
+        let (merged, encoding) = (self.parent.stack()?.push(self.upper()), self.store.encoding());
+        let into = LayerDir::encoded(part.clone(), encoding);
+        ::tree::draft::copy_tree(&merged, path, &into, encoding)
+            .map_err(|error| CacheError::io(&part, std::io::Error::other(error)))?;
+        Ok(part)
     }
 
     /// Builds the layer without mounting anything.
@@ -143,8 +190,8 @@ impl Workspace {
     /// # Errors
     /// When a layer below has no folder and cannot be unpacked.
     pub fn draft(&self) -> Result<Draft, CacheError> {
-        let (lower, upper) = if self.copied {
-            (Stack::empty(), self.tree())
+        let (lower, upper) = if let Plain::Whole(tree) = &self.plain {
+            (Stack::empty(), tree.root(&self.store))
         } else {
             let points = self.mount_points()?;
             let points = points.map(|path| LayerDir::finished(path, self.store.encoding()).into());
@@ -158,10 +205,17 @@ impl Workspace {
     /// # Errors
     /// When the changes cannot be told from the rest.
     pub fn changes(&mut self) -> Result<LayerDir, CacheError> {
-        if self.copied {
-            self.extract()?;
-            self.copied = false;
-        }
+        self.plain = match std::mem::replace(&mut self.plain, Plain::No) {
+            Plain::Whole(mut tree) => {
+                let upper = self.folder.0.join("fs");
+                // What was drafted before there was a tree is in the tree.
+                crate::removal::remove_tree(&upper).at(&upper)?;
+                make_folder(&upper)?;
+                tree.extract(&self.store, &self.upper(), self.goes_on)?;
+                Plain::Taken(tree)
+            }
+            other => other,
+        };
         Ok(self.upper())
     }
 
@@ -181,12 +235,15 @@ impl Workspace {
     ///
     /// # Errors
     /// When the file system or database fails.
-    pub fn commit_later(self, meta: &LayerMeta) -> Result<Layer, CacheError> {
-        let _span = tree::trace::span("keep layer", || meta.description.clone());
-        if self.copied {
-            self.extract()?;
+    pub fn commit_later(mut self, meta: &LayerMeta) -> Result<Layer, CacheError> {
+        let _span = ::tree::trace::span("keep layer", || meta.description.clone());
+        self.changes()?;
+        let Self { store, folder, parent, plain, goes_on, .. } = self;
+        let layer = store.add_layer(folder, parent, meta)?;
+        if let (Plain::Taken(tree), true) = (plain, goes_on) {
+            tree.wait(&store, layer.clone());
         }
-        self.store.add_layer(self.folder, self.parent, meta)
+        Ok(layer)
     }
 
     /// Keeps the folder where it is, for a look at what a failed step left, until the store is closed.
@@ -207,21 +264,6 @@ impl Workspace {
         let path = process.fresh();
         make_folder(&path)?;
         Ok(self.work.insert(Work { path, process }).path.clone())
-    }
-
-    fn tree(&self) -> LayerDir {
-        LayerDir::encoded(self.folder.0.join("tree"), self.store.encoding())
-    }
-
-    /// Moves what was changed in the plain tree to the layer, and removes the rest.
-    fn extract(&self) -> Result<(), CacheError> {
-        let (tree, upper) = (self.tree(), self.folder.0.join("fs"));
-        // What was drafted before the copy was made is in the copy.
-        crate::removal::remove_tree(&upper).at(&upper)?;
-        make_folder(&upper)?;
-        let (lower, encoding) = (self.parent.stack()?, self.store.encoding());
-        tree::diff::extract_layer(&tree, &lower, &self.upper(), encoding).at(tree.path())?;
-        crate::removal::remove_tree(tree.path()).at(tree.path())
     }
 }
 
@@ -254,7 +296,8 @@ impl Store {
             folder,
             work: None,
             has_mount_points: false,
-            copied: false,
+            plain: Plain::No,
+            goes_on: false,
         })
     }
 

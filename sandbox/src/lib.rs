@@ -11,16 +11,17 @@
 //! Invariants:
 //! - Nothing outlives a step: it is PID 1 of its namespace, so its end takes everything in there
 //!   along, and every mount belongs to its mount namespace. That holds however it ends, also when
-//!   the builder or the zygote is killed.
+//!   the builder or the zygote is killed. Where there are no namespaces, a keeper does it (see `chroot`).
 //! - Nothing that an image, a mount source or a step says is looked up outside of it: paths are
 //!   resolved by the kernel inside a descriptor of their root, and mounted by descriptor.
 //! - A step holds no descriptor but its three standard ones.
-//! - Secrets are in memory only.
+//! - Secrets are in memory only, but without mounts.
 //!
 //! Needs Linux 5.12 (`mount_setattr`).
 
 mod cancel;
 mod cgroup;
+mod chroot;
 mod descriptors;
 mod emulation;
 mod environment;

@@ -127,7 +127,7 @@ pub enum Root {
         /// Empty folder on the file system of `upper`; of no use afterwards.
         work: PathBuf,
     },
-    /// A folder that is changed in place.
+    /// A folder that is changed in place. A folder `aside` next to it is the sandbox's own in [`Tier::Chroot`].
     Dir(PathBuf),
 }
 
@@ -160,6 +160,15 @@ pub enum MountKind {
         sub: PathBuf,
         /// Upper and work folder of a writable view.
         writable: Option<(PathBuf, PathBuf)>,
+    },
+    /// A folder or file of the builder's own, which is moved to the target while the step runs and back afterwards: the
+    /// one way in which [`Tier::Chroot`] shows any. It is on the file system of the root.
+    Moved {
+        /// Where it is before and after.
+        source: PathBuf,
+        /// A symlink to be made while it is away, which says where it is: for what must be found again should the
+        /// builder be killed meanwhile.
+        note: Option<PathBuf>,
     },
     /// A fresh file system in memory.
     Tmpfs {

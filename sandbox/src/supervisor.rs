@@ -15,12 +15,13 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal, set_dumpable_behavior};
 use zeroize::Zeroizing;
 
+use crate::chroot::{self, Places};
 use crate::descriptors::restore_descriptor_limit;
 use crate::error::{ExecReason, SandboxError};
-use crate::spec::{MountKind, Network, Root, Spec};
+use crate::spec::{MountKind, Network, Root, Security, Spec};
 use crate::tier::Tier;
 use crate::wire::{self, Failure, FailureKind, Reply};
 use crate::{Cancel, zygote};
@@ -55,6 +56,15 @@ impl Sandbox {
     ///
     /// [`SandboxError::Start`] when it does not come up.
     pub fn start() -> Result<Self, SandboxError> {
+        Self::start_for(Tier::Root)
+    }
+
+    /// As [`start`](Self::start), for steps of a tier.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_for(tier: Tier) -> Result<Self, SandboxError> {
         let (control, theirs) =
             seqpacket_pair().map_err(|errno| SandboxError::Start(errno.into()))?;
         let (sender, receiver) = mpsc::channel();
@@ -64,12 +74,13 @@ impl Sandbox {
             .name("sandbox-zygote".to_owned())
             .spawn(move || {
                 // From a read-only mount at once, where this process may make one.
-                let protected = zygote::protected_executable();
+                // Without mounts it cannot be named by a step in any case.
+                let protected = tier.has_namespaces().then(zygote::protected_executable).flatten();
                 let mut command = Command::new(match &protected {
                     Some(copy) => format!("/proc/self/fd/{}", copy.as_raw_fd()),
                     None => "/proc/self/exe".to_owned(),
                 });
-                if protected.is_some() {
+                if protected.is_some() || !tier.has_namespaces() {
                     command.arg(zygote::PROTECTED);
                 }
                 let spawned = command
@@ -93,8 +104,14 @@ impl Sandbox {
         match receive(control.as_fd()) {
             Ok(Some((bytes, _))) if bytes == [wire::READY] => {
                 restore_descriptor_limit(zygote);
-                send(control.as_fd(), &[wire::PREPARE], &[])
-                    .map_err(|errno| SandboxError::Start(errno.into()))?;
+                if tier.has_namespaces() {
+                    send(control.as_fd(), &[wire::PREPARE], &[])
+                        .map_err(|errno| SandboxError::Start(errno.into()))?;
+                } else {
+                    // No step may look into the builder.
+                    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+                        .map_err(|errno| SandboxError::Start(errno.into()))?;
+                }
                 Ok(Self { control, zygote })
             }
             Ok(_) => Err(SandboxError::Start(io::Error::other(
@@ -129,6 +146,31 @@ impl Sandbox {
         if cancel.is_cancelled() {
             return Err(SandboxError::Cancelled);
         }
+        if spec.tier.has_namespaces() {
+            return self.run_process(spec, 0, stdout, stderr, cancel);
+        }
+        let warnings = stderr
+            .try_clone()
+            .map_err(|source| SandboxError::Supervise { action: "keep its output", source })?;
+        let places = Places::put(spec)?;
+        let nodes = if places.devices_are_confined() { 0 } else { wire::NO_NODES };
+        let end = self.run_process(spec, wire::CHROOT | nodes, stdout, stderr, cancel);
+        for remark in places.take_back()? {
+            // Whoever read the output may be gone.
+            let _ = rustix::io::write(&warnings, format!("WARNING: {remark}\n").as_bytes());
+        }
+        end
+    }
+
+    /// Runs the process of a step whose tree is ready, or is made ready by the process itself.
+    fn run_process(
+        &self,
+        spec: &Spec,
+        tier_flags: u8,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        cancel: &Cancel,
+    ) -> Result<Exit, SandboxError> {
         let description = Zeroizing::new(wire::encode_spec(spec));
         let sealed = sealed(&description).map_err(supervise("pass the description"))?;
         let (reply, theirs) = seqpacket_pair().map_err(supervise("make a socket"))?;
@@ -136,6 +178,7 @@ impl Sandbox {
             let flag = |flag: u8, is_set: bool| if is_set { flag } else { 0 };
             let flags = flag(wire::OWN_NETWORK, spec.network == Network::None)
                 | flag(wire::ORDINARY, spec.is_ordinary())
+                | tier_flags
                 | flag(wire::ANOTHER, spec.another)
                 | flag(wire::RECORDED, spec.tier == Tier::SingleId);
             let fds = [sealed.as_fd(), stdout.as_fd(), stderr.as_fd(), theirs.as_fd()];
@@ -228,8 +271,14 @@ impl Watch<'_> {
     /// Kills the step if it has begun.
     fn kill(&mut self) {
         if let Some(step) = &self.step {
-            // The only failure is that it is gone already, which its end will tell.
-            let _ = pidfd_send_signal(step, Signal::KILL);
+            if self.spec.tier.has_namespaces() {
+                // The only failure is that it is gone already, which its end will tell.
+                let _ = pidfd_send_signal(step, Signal::KILL);
+            } else {
+                let _ = pidfd_send_signal(step, chroot::END);
+                // A step that may signal it could have stopped it.
+                let _ = pidfd_send_signal(step, Signal::CONT);
+            }
         }
     }
 
@@ -268,6 +317,15 @@ fn check(spec: &Spec) -> Result<(), SandboxError> {
         MountKind::Overlay { lowers, .. } => lowers.len(),
         _ => 0,
     });
+    if !spec.tier.has_namespaces() {
+        // The caller, who knows what it is of the build, says it better.
+        if spec.network == Network::None {
+            return Err(SandboxError::Unusable { what: "a network of its own" });
+        }
+        if spec.security == Security::Insecure {
+            return Err(SandboxError::Unusable { what: "a process with all rights" });
+        }
+    }
     match mounted.chain([root]).max() {
         Some(count) if count > MAX_LAYERS => {
             Err(SandboxError::TooManyLayers { count, max: MAX_LAYERS })

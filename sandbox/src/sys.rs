@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use rustix::mount::MountAttrFlags;
+use rustix::process::Pid;
 
 /// Which namespaces a child gets of its own.
 pub(crate) type NamespaceFlags = i32;
@@ -57,6 +58,33 @@ pub(crate) fn clone3_with_id(namespaces: NamespaceFlags) -> io::Result<Option<(O
             // SAFETY: the kernel stored a new descriptor, which nothing else owns.
             let process = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Some((process, u32::try_from(id).unwrap_or(0))))
+        }
+    }
+}
+
+/// Makes a child process in the same namespaces, like `fork`; also where a filter knows no clone3(2).
+///
+/// # Errors
+///
+/// Those of clone(2), and `EDEADLK` when the process has other threads.
+pub(crate) fn fork() -> io::Result<(Cloned, Pid)> {
+    if !is_single_threaded()? {
+        return Err(io::Error::from_raw_os_error(libc::EDEADLK));
+    }
+    let own = rustix::process::getpid();
+    let mut pidfd: RawFd = -1;
+    let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: `pidfd`, which the kernel writes to, outlives the call. Without CLONE_VM and with no stack given this is a
+    // fork: the child goes on here with a copy of the only thread. The other arguments are not looked at.
+    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok((Cloned::Child, own)),
+        id => {
+            // SAFETY: the kernel stored a new descriptor, which nothing else owns.
+            let process = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+            Ok((Cloned::Parent(process), id.unwrap_or(own)))
         }
     }
 }
@@ -444,6 +472,16 @@ pub(crate) fn signal_fd(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Takes the signals that are pending from a descriptor of [`signal_fd`], waiting for one if there is none.
+pub(crate) fn read_signals(fd: BorrowedFd<'_>) -> Vec<libc::c_int> {
+    const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+    let mut bytes = [0; 8 * SIZE];
+    let count = rustix::io::read(fd, &mut bytes[..]).unwrap_or(0);
+    // The number of the signal is the first field.
+    let number = |info: &[u8]| Some(i32::from_ne_bytes(info.get(..4)?.try_into().ok()?));
+    bytes[..count].chunks_exact(SIZE).filter_map(number).collect()
+}
+
 fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
     // SAFETY: an all-zero set is a valid one, and `sigemptyset` and `sigaddset` only write to it.
     unsafe {
@@ -497,6 +535,54 @@ pub(crate) fn set_limit(resource: u32, soft: Option<u64>, hard: Option<u64>) -> 
             resource,
             &raw const limit,
             ptr::null_mut::<libc::rlimit64>(),
+        )
+    })
+}
+
+/// Makes Landlock rules that forbid all of `rights` over files, and `scopes` where the kernel knows any.
+///
+/// # Errors
+///
+/// Those of landlock_create_ruleset(2).
+pub(crate) fn landlock_ruleset(rights: u64, scopes: Option<u64>) -> io::Result<OwnedFd> {
+    // `struct landlock_ruleset_attr`: rights over files, over the network, and scopes. Kernels know the first one, two
+    // or three fields.
+    let attributes = [rights, 0, scopes.unwrap_or(0)];
+    let size = if scopes.is_some() { size_of_val(&attributes) } else { size_of::<u64>() };
+    // SAFETY: `attributes` is valid for `size` bytes, which the kernel only reads.
+    let result = unsafe {
+        libc::syscall(libc::SYS_landlock_create_ruleset, attributes.as_ptr(), size, 0_u32)
+    };
+    check(result)?;
+    let fd = RawFd::try_from(result).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: the descriptor is new, and nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Allows `rights` below a directory.
+///
+/// # Errors
+///
+/// Those of landlock_add_rule(2).
+pub(crate) fn landlock_allow(
+    rules: BorrowedFd<'_>,
+    directory: BorrowedFd<'_>,
+    rights: u64,
+) -> io::Result<()> {
+    /// `LANDLOCK_RULE_PATH_BENEATH`
+    const PATH_BENEATH: u32 = 1;
+    // `struct landlock_path_beneath_attr` is packed: the rights and a descriptor.
+    let mut rule = [0; 12];
+    rule[..8].copy_from_slice(&rights.to_ne_bytes());
+    rule[8..].copy_from_slice(&directory.as_raw_fd().to_ne_bytes());
+    // SAFETY: `rule` is as long as the structure, which the kernel only reads.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            rules.as_raw_fd(),
+            PATH_BENEATH,
+            rule.as_ptr(),
+            0_u32,
         )
     })
 }

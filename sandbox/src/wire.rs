@@ -35,6 +35,10 @@ pub(crate) const ORDINARY: u8 = 2;
 pub(crate) const ANOTHER: u8 = 4;
 /// Flag of [`RUN`]: what the step asks about owners is recorded.
 pub(crate) const RECORDED: u8 = 8;
+/// Flag of [`RUN`]: the step gets no namespaces, but a keeper.
+pub(crate) const CHROOT: u8 = 16;
+/// Flag of [`RUN`], with [`CHROOT`]: nodes of devices would open, so the step may make none.
+pub(crate) const NO_NODES: u8 = 32;
 /// The step's process exists.
 pub(crate) const STARTED: u8 = b'S';
 /// The step could not be run.
@@ -211,7 +215,9 @@ pub(crate) fn encode_spec(spec: &Spec) -> Vec<u8> {
             out.path(path);
         }
     }
-    out.list(&spec.mounts, encode_mount);
+    // Without mounts all that is mounted elsewhere is in the tree by now; secrets need not travel.
+    let mounts = if spec.tier.has_namespaces() { &spec.mounts[..] } else { &[] };
+    out.list(mounts, encode_mount);
     out.list(&spec.args, |out, arg| out.bytes(arg.as_bytes()));
     out.list(&spec.env, |out, entry| out.bytes(entry.as_bytes()));
     out.path(&spec.cwd);
@@ -257,6 +263,14 @@ fn encode_mount(out: &mut Encoder, mount: &Mount) {
             out.u32(*mode);
             out.u32(*uid);
             out.u32(*gid);
+        }
+        MountKind::Moved { source, note } => {
+            out.u8(4);
+            out.path(source);
+            out.u8(note.is_some().into());
+            if let Some(note) = note {
+                out.path(note);
+            }
         }
     }
 }
@@ -319,6 +333,10 @@ fn decode_mount(from: &mut Decoder<'_>) -> Decoded<Mount> {
             mode: from.u32()?,
             uid: from.u32()?,
             gid: from.u32()?,
+        },
+        4 => MountKind::Moved {
+            source: from.path()?,
+            note: if from.flag()? { Some(from.path()?) } else { None },
         },
         _ => return Err(Malformed),
     };

@@ -25,10 +25,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{
-    PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid, pidfd_open, pidfd_send_signal,
-    set_parent_process_death_signal, waitid,
+    DumpableBehavior, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, getpid,
+    pidfd_open, pidfd_send_signal, set_dumpable_behavior, set_parent_process_death_signal, waitid,
 };
 
+use crate::chroot;
 use crate::supervisor::{receive_all, send, seqpacket_pair};
 use crate::sys::{self, Cloned};
 use crate::wire::{self, Failure, FailureKind, Reply};
@@ -37,7 +38,7 @@ use crate::{recorder, step};
 /// The first argument that makes the executable a zygote.
 pub(crate) const ARG0: &str = "bricklayer-zygote";
 
-/// The second argument of what was started from a read-only mount.
+/// The second argument of what was started from a read-only mount, or needs none.
 pub(crate) const PROTECTED: &str = "protected";
 
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
@@ -87,6 +88,16 @@ fn protect_executable() {
 struct Child {
     process: OwnedFd,
     reply: OwnedFd,
+    /// Its number, if it is a keeper, which ends by a signal that it can act upon.
+    keeper: Option<Pid>,
+}
+
+impl Child {
+    fn end(&self) {
+        let signal = if self.keeper.is_some() { chroot::END } else { Signal::KILL };
+        // What is gone already needs no signal.
+        let _ = pidfd_send_signal(&self.process, signal);
+    }
 }
 
 fn run() -> io::Result<()> {
@@ -110,10 +121,9 @@ fn run() -> io::Result<()> {
     let mut children: Vec<Child> = Vec::new();
     let mut spare = None;
     let result = serve(&control, &death, &surroundings, &mut children, &mut spare);
-    // What is gone already needs no signal.
-    let processes = children.iter().map(|child| &child.process);
-    for process in processes.chain(spare.iter().map(|spare| &spare.process)) {
-        let _ = pidfd_send_signal(process, Signal::KILL);
+    children.iter().for_each(Child::end);
+    if let Some(spare) = &spare {
+        let _ = pidfd_send_signal(&spare.process, Signal::KILL);
     }
     result
 }
@@ -196,11 +206,15 @@ fn serve(
         let (ended, given_up) = ready[2..].split_at(children.len());
         for (child, _) in children.iter().zip(given_up).filter(|(_, given_up)| **given_up) {
             // Nobody waits for this step any more.
-            let _ = pidfd_send_signal(&child.process, Signal::KILL);
+            child.end();
         }
         // From the back, so that the indices before stay what they are.
         for at in (0..children.len()).rev().filter(|at| ended[*at]) {
-            reap(&children.swap_remove(at));
+            let child = children.swap_remove(at);
+            if reap(&child).is_none() && child.keeper.is_some() {
+                let keepers: Vec<_> = children.iter().filter_map(|child| child.keeper).collect();
+                chroot::kill_strangers(&keepers);
+            }
         }
         if ready[0] {
             let (bytes, fds) = receive_all(control.as_fd())?;
@@ -211,6 +225,10 @@ fn serve(
                 *spare = Spare::start(surroundings);
             }
             if let (Ok(fds), &[wire::RUN, flags]) = (Request::try_from(fds), &bytes[..]) {
+                if flags & wire::CHROOT != 0 {
+                    start_keeper(fds, flags & wire::NO_NODES == 0, surroundings, children);
+                    continue;
+                }
                 let recorder = match flags & wire::RECORDED {
                     0 => None,
                     _ => match start_recorder(&mut recorders) {
@@ -253,7 +271,7 @@ fn hand_over(
     }
     let [_, _, _, reply] = fds;
     tell(&reply, &Reply::Started, Some(&process));
-    children.push(Child { process, reply });
+    children.push(Child { process, reply, keeper: None });
 }
 
 /// Makes the process of one step, and tells who asked for it.
@@ -272,7 +290,7 @@ fn start(
         }
         Ok(Cloned::Parent(process)) => {
             tell(&reply, &Reply::Started, Some(&process));
-            children.push(Child { process, reply });
+            children.push(Child { process, reply, keeper: None });
         }
         Err(error) => refuse(&reply, "make a process in new namespaces", &error),
     }
@@ -303,12 +321,41 @@ fn start_recorder(recorders: &mut Vec<OwnedFd>) -> io::Result<OwnedFd> {
     }
 }
 
-/// Takes the status of a child that has ended.
-fn reap(child: &Child) {
-    let Some(status) = wait_for(&child.process) else { return };
+/// Makes the keeper of one step without namespaces, and tells who asked for it.
+fn start_keeper(
+    [spec, stdout, stderr, reply]: Request,
+    may_make_nodes: bool,
+    surroundings: &step::Surroundings,
+    children: &mut Vec<Child>,
+) {
+    // What a keeper leaves when it is killed comes to this process.
+    let _ = rustix::process::set_child_subreaper(Some(getpid()));
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    surroundings.chroot();
+    match sys::fork() {
+        Ok((Cloned::Child, _)) => {
+            chroot::keep(surroundings, may_make_nodes, [spec, stdout, stderr, reply])
+        }
+        Ok((Cloned::Parent(process), keeper)) => {
+            tell(&reply, &Reply::Started, Some(&process));
+            children.push(Child { process, reply, keeper: Some(keeper) });
+        }
+        Err(error) => {
+            let errno = error.raw_os_error().unwrap_or(0);
+            let text = "make a process".to_owned();
+            let failure = Failure { kind: FailureKind::Setup, text, errno };
+            tell(&reply, &Reply::Failed(failure), None);
+        }
+    }
+}
+
+/// Takes the status of a child that has ended; returns its exit code, if it was not killed.
+fn reap(child: &Child) -> Option<i32> {
+    let status = wait_for(&child.process)?;
     let code = status.exit_status().unwrap_or(0);
     let signal = status.terminating_signal().unwrap_or(0);
     tell(&child.reply, &Reply::Ended { code, signal }, None);
+    status.exit_status()
 }
 
 /// Whether a child has ended; its status is then taken.

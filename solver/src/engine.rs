@@ -75,6 +75,14 @@ impl IsolationOptions {
         };
         Encoding { owners, whiteouts: Whiteouts::User }
     }
+
+    /// How steps of this tier see what they build upon, at first.
+    fn workspaces(&self) -> WorkspaceKind {
+        match self.tier {
+            Some(tier) if !tier.has_namespaces() => WorkspaceKind::PlainTree,
+            _ => WorkspaceKind::Overlay,
+        }
+    }
 }
 
 /// Runs builds on one store.
@@ -124,7 +132,7 @@ impl Engine {
         let client = registry::Client::new(options.registry.clone());
         let registry = Arc::new(client.with_cancel(transfers.clone()));
         let provider = Arc::new(Providers { registry: Arc::clone(&registry) });
-        let (encoding, workspaces) = (options.isolation.encoding(), WorkspaceKind::Overlay);
+        let (encoding, workspaces) = (options.isolation.encoding(), options.isolation.workspaces());
         let store = Store::open(&options.root, StoreOptions { provider, encoding, workspaces })?;
         Ok(Self {
             inner: Arc::new(EngineInner {
@@ -216,7 +224,8 @@ impl EngineInner {
             return Ok(Arc::clone(sandbox));
         }
         let _span = tree::trace::span("start", || "process that starts steps".to_owned());
-        let sandbox = Arc::new(Sandbox::start()?);
+        let sandbox =
+            Arc::new(Sandbox::start_for(self.options.isolation.tier.unwrap_or_default())?);
         *slot = Some(Arc::clone(&sandbox));
         Ok(sandbox)
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use llb::SourceRange;
+use sandbox::Tier;
 use thiserror::Error;
 
 use crate::op::missing::MissingPart;
@@ -129,6 +130,16 @@ pub enum OpError {
     /// The limits of a step are not ones that the kernel takes.
     #[error("cannot limit what the step uses: {}", chain(.0))]
     Cgroup(sandbox::CgroupError),
+    /// The way in which steps are isolated cannot do what one asks for.
+    #[error("isolation `{tier}` {what}")]
+    Isolation {
+        /// The tier.
+        tier: Tier,
+        /// What it does not do: `has no network of its own for a step`.
+        what: String,
+        /// What to do about it.
+        hint: String,
+    },
     /// The sandbox failed.
     #[error(transparent)]
     Sandbox(#[from] sandbox::SandboxError),

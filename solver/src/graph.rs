@@ -78,10 +78,26 @@ pub(crate) fn below_steps(definition: &Definition) -> Vec<bool> {
     below
 }
 
+/// For each vertex whether the root of a RUN step has the layers that it makes.
+pub(crate) fn in_roots(definition: &Definition) -> Vec<bool> {
+    let mut open = Vec::new();
+    for step in definition.vertices() {
+        if let Op::Exec(exec) = &step.op {
+            let root = exec.mounts.iter().find(|mount| mount.dest == "/");
+            open.extend(root.and_then(|root| step.inputs.get(root.input?)).copied());
+        }
+    }
+    in_layers(definition, open)
+}
+
 /// For each vertex whether the layers that it makes are layers of a target.
 pub(crate) fn in_targets(definition: &Definition, targets: &[Edge]) -> Vec<bool> {
+    in_layers(definition, targets.to_vec())
+}
+
+/// For each vertex whether the layers that it makes are layers of one of these.
+fn in_layers(definition: &Definition, mut open: Vec<Edge>) -> Vec<bool> {
     let mut found = vec![false; definition.vertices().len()];
-    let mut open: Vec<Edge> = targets.to_vec();
     while let Some(edge) = open.pop() {
         if std::mem::replace(&mut found[edge.vertex], true) {
             continue;

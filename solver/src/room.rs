@@ -44,7 +44,11 @@ impl Solve<'_> {
                 Err(error) if is_no_space(&error) => error,
                 other => return other,
             };
-            let was_freed = |bytes| store.relieve(bytes).is_ok_and(|freed| freed > 0);
+            let was_freed = |bytes| {
+                // Trees that wait for a step are only there to save the next one a copy.
+                let trees = store.drop_waiting_trees();
+                store.relieve(bytes).is_ok_and(|freed| freed > 0) || trees > 0
+            };
             if self.job.is_stopping() || !need.next().is_some_and(was_freed) {
                 return Err(match FileSystem::of(store.root()) {
                     Ok(disk) => OpError::DiskFull { disk, source: Box::new(error) },

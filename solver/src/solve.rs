@@ -51,6 +51,8 @@ pub(crate) struct Solve<'a> {
     streamed: Vec<bool>,
     /// Vertices that RUN steps build upon.
     leads_to_step: Vec<bool>,
+    /// Vertices whose layers RUN steps have in their roots.
+    in_roots: Vec<bool>,
     /// Vertices for which a folder of the user's changed while they read it.
     unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
@@ -94,6 +96,7 @@ impl<'a> Solve<'a> {
             told_before: job.told.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             streamed: graph::in_folders(definition).into_iter().map(|needed| !needed).collect(),
             leads_to_step: graph::below_steps(definition),
+            in_roots: graph::in_roots(definition),
             unsteady: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
             timeline: Timeline::new(definition),
@@ -223,6 +226,11 @@ impl<'a> Solve<'a> {
     /// Whether a RUN step builds upon what the vertex makes.
     pub(crate) fn leads_to_step(&self, vertex: usize) -> bool {
         self.leads_to_step[vertex]
+    }
+
+    /// Whether the root of a RUN step has the layers that the vertex makes.
+    pub(crate) fn is_in_root(&self, vertex: usize) -> bool {
+        self.in_roots[vertex]
     }
 
     fn perform(&self, action: Action) -> Input {

@@ -27,6 +27,7 @@ mod select;
 pub mod sketch;
 pub mod stack;
 mod stop;
+pub mod survey;
 pub mod tar;
 pub mod trace;
 mod walk;

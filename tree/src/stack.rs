@@ -43,7 +43,7 @@ impl From<Packed> for Layer {
 }
 
 impl Layer {
-    fn root(&self) -> io::Result<Part> {
+    pub(crate) fn root(&self) -> io::Result<Part> {
         Ok(match self {
             Self::Folder(folder) => {
                 Part::Folder(folder.shared_root()?, Keeping::of(folder), folder.names()?)
@@ -52,7 +52,7 @@ impl Layer {
         })
     }
 
-    fn is_opaque(&self) -> io::Result<bool> {
+    pub(crate) fn is_opaque(&self) -> io::Result<bool> {
         match self {
             Self::Folder(folder) => folder.is_opaque(),
             Self::Packed(_) => Ok(false),

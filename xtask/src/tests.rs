@@ -75,6 +75,8 @@ pub(crate) fn test(
         Ok(())
     })?;
     step("conformance cases", || conformance(top, &dist()?, &Runner::ROOT))?;
+    let plain = format!("conformance cases, isolation {}", Runner::CHROOT.isolation);
+    step(&plain, || conformance(top, &dist()?, &Runner::CHROOT))?;
     for runner in [Runner::RANGE, Runner::SINGLE] {
         step(&format!("conformance cases, isolation {}", runner.isolation), || {
             as_user(top, &dist()?, &runner)
@@ -213,6 +215,8 @@ struct Runner {
 
 impl Runner {
     const ROOT: Self = Self { user: None, isolation: "root", known: "known-failures.txt" };
+    const CHROOT: Self =
+        Self { user: None, isolation: "chroot", known: "known-failures-chroot.txt" };
     const RANGE: Self = Self {
         user: Some(users::WITH_RANGE),
         isolation: "rootless",

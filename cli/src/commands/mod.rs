@@ -125,6 +125,7 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         }
         OpError::Sandbox(SandboxError::WorkingDirectory { .. }) => Failure::new(Exit::Build, message)
             .hint("WORKDIR must be a folder of the image, without links of /proc on the way"),
+        OpError::Isolation { hint, .. } => Failure::new(Exit::Machine, message).hint(hint),
         OpError::Sandbox(_) => Failure::new(Exit::Machine, message).hint(sandbox_hint()),
         OpError::Checksum { hint, missing, .. } => {
             let meant = missing.as_deref().and_then(meant);

@@ -60,9 +60,19 @@ enum Action {
     Record,
 }
 
+/// Calls by which one process looks into another or changes it.
+pub(crate) const TRACING: &[&str] = &["ptrace", "process_vm_readv", "process_vm_writev"];
+
 /// Returns the filter for a step that holds `held`.
 pub(crate) fn program(held: CapabilitySet) -> Vec<libc::sock_filter> {
-    program_of(&actions(held), Action::Errno(EPERM))
+    program_without(held, &[])
+}
+
+/// As [`program`], with some calls refused that it allows.
+pub(crate) fn program_without(held: CapabilitySet, refused: &[&str]) -> Vec<libc::sock_filter> {
+    let mut actions = actions(held);
+    actions.retain(|name, _| !refused.contains(name));
+    program_of(&actions, Action::Errno(EPERM))
 }
 
 /// Returns the same filter for a step of whose calls another process answers those that ask for owners.

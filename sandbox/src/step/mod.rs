@@ -16,6 +16,10 @@ mod overlay;
 mod privileges;
 mod program;
 
+pub(crate) use privileges::{restrict, settle};
+pub(crate) use program::Program;
+
+use std::cell::OnceCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -26,6 +30,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::CapabilitySet;
 
+use crate::chroot::Landlock;
 use crate::landlock::Scope;
 use crate::spec::{DEFAULT_CAPABILITIES, Network, Security, Spec};
 use crate::sys::{self, NamespaceFlags};
@@ -33,10 +38,10 @@ use crate::tier::Tier;
 use crate::wire::{self, Failure, FailureKind};
 use crate::{recorder, seccomp};
 
-type Outcome<T> = Result<T, Failure>;
+pub(crate) type Outcome<T> = Result<T, Failure>;
 
 /// Says what was tried when something failed.
-trait During<T> {
+pub(crate) trait During<T> {
     fn during<S: Into<String>>(self, action: impl FnOnce() -> S) -> Outcome<T>;
 }
 
@@ -70,8 +75,18 @@ pub(crate) struct Surroundings {
     filter: Vec<libc::sock_filter>,
     /// Keeps signals and abstract sockets of a confined step in it, where the kernel can.
     scope: Option<Scope>,
+    /// What confines a step without namespaces, once one was asked for.
+    chroot: OnceCell<Chroot>,
     /// Whether control groups are in one tree (v2) at their usual place.
     unified_cgroups: bool,
+}
+
+/// What confines a step without namespaces.
+pub(crate) struct Chroot {
+    /// Where the kernel has it.
+    pub(crate) landlock: Option<Landlock>,
+    /// The filter.
+    pub(crate) filter: Vec<libc::sock_filter>,
 }
 
 impl Surroundings {
@@ -85,8 +100,35 @@ impl Surroundings {
             held: rustix::thread::capabilities(None)?.permitted,
             filter: seccomp::program(DEFAULT_CAPABILITIES),
             scope: Scope::new(),
+            chroot: OnceCell::new(),
             unified_cgroups,
         })
+    }
+
+    /// Capabilities of the builder.
+    pub(crate) fn held(&self) -> CapabilitySet {
+        self.held
+    }
+
+    /// What confines a step without namespaces.
+    pub(crate) fn chroot(&self) -> &Chroot {
+        self.chroot.get_or_init(|| {
+            let landlock = Landlock::probe();
+            let held = DEFAULT_CAPABILITIES.difference(CapabilitySet::SYS_CHROOT);
+            // Without Landlock nothing else keeps a step from tracing processes outside.
+            let refused = if landlock.is_some() { &[][..] } else { seccomp::TRACING };
+            Chroot { landlock, filter: seccomp::program_without(held, refused) }
+        })
+    }
+
+    /// Ends the process if the zygote has ended.
+    pub(crate) fn end_without_zygote(&self) -> rustix::io::Result<()> {
+        let mut fds = [PollFd::new(&self.zygote, PollFlags::IN)];
+        match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
+            0 => Ok(()),
+            // Nobody is there to be told.
+            _ => sys::exit_now(1),
+        }
     }
 
     /// Returns the namespaces of a step.
@@ -159,7 +201,7 @@ fn prepare(
     [stdout, stderr]: [OwnedFd; 2],
     recorder: Option<OwnedFd>,
     ready: Option<Ready>,
-) -> Outcome<program::Program> {
+) -> Outcome<Program> {
     if ready.is_none() {
         begin(surroundings)?;
     }
@@ -176,12 +218,12 @@ fn prepare(
     drop((null, stdout, stderr));
     sys::close_on_exec_from(3).during(|| "close descriptors")?;
     enter_working_directory(&spec)?;
-    let program = program::Program::new(&spec)?;
+    let program = Program::new(&spec)?;
     let capabilities = match spec.security {
         Security::Sandbox => DEFAULT_CAPABILITIES & surroundings.held,
         Security::Insecure => surroundings.held,
     };
-    privileges::restrict(&spec, capabilities, surroundings.held)?;
+    restrict(&spec, capabilities, surroundings.held)?;
     // A change of ids takes the death signal back.
     end_with_parent(surroundings)?;
     sys::set_blocked_signals(&[]).during(|| "unblock signals")?;
@@ -195,7 +237,7 @@ fn prepare(
         }
         None => {}
     }
-    privileges::settle(&spec, capabilities)?;
+    settle(&spec, capabilities)?;
     Ok(program)
 }
 
@@ -212,16 +254,10 @@ fn record(spec: &Spec, recorder: &OwnedFd) -> Outcome<()> {
 /// Has the kernel kill this process when the zygote ends, and makes sure it has not ended already.
 fn end_with_parent(surroundings: &Surroundings) -> Outcome<()> {
     set_parent_process_death_signal(Some(Signal::KILL)).during(|| "set the death signal")?;
-    let mut fds = [PollFd::new(&surroundings.zygote, PollFlags::IN)];
-    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-        Ok(0) => Ok(()),
-        // Nobody is there to be told.
-        Ok(_) => sys::exit_now(1),
-        Err(errno) => Err(errno).during(|| "look for the helper process"),
-    }
+    surroundings.end_without_zygote().during(|| "look for the helper process")
 }
 
-fn read_spec(file: &OwnedFd) -> Outcome<Spec> {
+pub(crate) fn read_spec(file: &OwnedFd) -> Outcome<Spec> {
     let length = fstat(file).during(|| "read the description")?.st_size;
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
     let mut done = 0;
@@ -236,8 +272,8 @@ fn read_spec(file: &OwnedFd) -> Outcome<Spec> {
     wire::decode_spec(&bytes).map_err(|_| Errno::BADMSG).during(|| "read the description")
 }
 
-/// Enters the control groups of the step, which its namespace for them then begins at.
-fn enter_cgroups(spec: &Spec, surroundings: &Surroundings) -> Outcome<()> {
+/// Enters the control groups of the step.
+pub(crate) fn join_cgroups(spec: &Spec) -> Outcome<()> {
     for entrance in &spec.cgroups {
         let action = || format!("enter the control group `{}`", entrance.display());
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
@@ -245,6 +281,12 @@ fn enter_cgroups(spec: &Spec, surroundings: &Surroundings) -> Outcome<()> {
         // Who writes 0 means itself.
         rustix::io::write(&file, b"0").during(action)?;
     }
+    Ok(())
+}
+
+/// Enters the control groups of the step, which its namespace for them then begins at.
+fn enter_cgroups(spec: &Spec, surroundings: &Surroundings) -> Outcome<()> {
+    join_cgroups(spec)?;
     if !spec.cgroups.is_empty() && surroundings.unified_cgroups {
         sys::unshare(libc::CLONE_NEWCGROUP).during(|| "make a namespace for control groups")?;
     }
@@ -257,7 +299,7 @@ fn name_machine(spec: &Spec) -> Outcome<()> {
     rustix::system::setdomainname(b"").during(|| "empty the domain name")
 }
 
-fn set_limits(spec: &Spec) -> Outcome<()> {
+pub(crate) fn set_limits(spec: &Spec) -> Outcome<()> {
     for limit in &spec.rlimits {
         sys::set_limit(limit.resource.number(), limit.soft, limit.hard)
             .during(|| format!("set the limit `{}`", limit.resource.name()))?;
@@ -266,7 +308,12 @@ fn set_limits(spec: &Spec) -> Outcome<()> {
 }
 
 /// Puts the standard descriptors in place, and lets the user of the step open them again by name.
-fn redirect(spec: &Spec, null: &OwnedFd, stdout: &OwnedFd, stderr: &OwnedFd) -> Outcome<()> {
+pub(crate) fn redirect(
+    spec: &Spec,
+    null: &OwnedFd,
+    stdout: &OwnedFd,
+    stderr: &OwnedFd,
+) -> Outcome<()> {
     for (number, fd) in [null, stdout, stderr].into_iter().enumerate() {
         sys::redirect_standard(fd.as_fd(), number)
             .during(|| "redirect the standard descriptors")?;
@@ -288,7 +335,7 @@ fn hand_over(output: BorrowedFd<'_>, uid: u32) -> rustix::io::Result<()> {
 }
 
 /// Enters the working directory without following the links of `/proc` out of the root.
-fn enter_working_directory(spec: &Spec) -> Outcome<()> {
+pub(crate) fn enter_working_directory(spec: &Spec) -> Outcome<()> {
     let root = rustix::fs::CWD;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

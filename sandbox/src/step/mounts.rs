@@ -307,6 +307,10 @@ impl Sources<'_> {
                 let merged = Overlay { lowers, writable, tier }.mount(&self.scratch)?;
                 if sub.as_os_str().is_empty() { merged } else { detached_below(merged, sub)? }
             }
+            MountKind::Moved { source, .. } => {
+                return Err(Errno::INVAL)
+                    .during(|| format!("move `{}` to where it can be mounted", source.display()));
+            }
             MountKind::Tmpfs { size } => {
                 let size = size.to_string();
                 let options = [("mode", "1777"), ("size", &*size)];

@@ -15,7 +15,7 @@ use crate::spec::{Security, Spec};
 use crate::tier::Tier;
 
 /// Bounds what can ever be held to `keep`, and takes the ids of the step on.
-pub(super) fn restrict(spec: &Spec, keep: CapabilitySet, held: CapabilitySet) -> Outcome<()> {
+pub(crate) fn restrict(spec: &Spec, keep: CapabilitySet, held: CapabilitySet) -> Outcome<()> {
     // The first number that the kernel does not know ends the list.
     let known = (0..u64::BITS)
         .map(|number| CapabilitySet::from_bits_retain(1 << number))
@@ -42,7 +42,7 @@ pub(super) fn restrict(spec: &Spec, keep: CapabilitySet, held: CapabilitySet) ->
 }
 
 /// Keeps `keep` only. A confined step that is not root keeps none; where there is one id every step is root's.
-pub(super) fn settle(spec: &Spec, keep: CapabilitySet) -> Outcome<()> {
+pub(crate) fn settle(spec: &Spec, keep: CapabilitySet) -> Outcome<()> {
     let insecure = spec.security == Security::Insecure;
     let is_root = spec.user.uid == 0 || spec.tier == Tier::SingleId;
     let keep = if insecure || is_root { keep } else { CapabilitySet::empty() };

@@ -13,7 +13,7 @@ use crate::sys;
 use crate::wire::{Failure, FailureKind};
 
 /// A command line in the form that the kernel takes.
-pub(super) struct Program {
+pub(crate) struct Program {
     name: String,
     args: Vec<CString>,
     env: Vec<CString>,
@@ -21,7 +21,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Prepares the command line of a step.
-    pub(super) fn new(spec: &Spec) -> Outcome<Self> {
+    pub(crate) fn new(spec: &Spec) -> Outcome<Self> {
         let args = spec.args.iter().map(|arg| c_string(arg.as_bytes())).collect::<Outcome<_>>()?;
         let env = last_of_each_name(spec.env.iter().map(|entry| entry.as_bytes()))
             .into_iter()
@@ -31,7 +31,7 @@ impl Program {
     }
 
     /// Becomes the program; returns only when that fails.
-    pub(super) fn execute(&self) -> Failure {
+    pub(crate) fn execute(&self) -> Failure {
         let path = match self.find() {
             Ok(path) => path,
             Err(failure) => return failure,

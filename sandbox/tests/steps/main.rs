@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod chroot;
 mod ends;
 mod fixture;
 mod holds;
@@ -45,6 +46,11 @@ const TESTS: &[Test] = tests! {
     ends: exit_codes, background_processes_die, one_cannot_kill_itself, cancel_is_immediate,
         cancelled_before_the_start, many_at_once, zygote_death_is_an_error,
         builder_death_ends_steps;
+    chroot: a_step_finds_its_tree_and_little_else, nothing_is_left_in_the_tree, exit_codes,
+        what_is_left_running_dies, many_processes_die, cancel_is_immediate, keeper_death_ends_the_step,
+        zygote_death_ends_the_step, builder_death_ends_the_step, nobody_gets_out, moved_folders_come_back,
+        secrets_do_not_stay, links_in_the_tree_stay_inside, changed_files_of_the_builder_are_told,
+        what_cannot_be_given_is_refused;
 };
 
 fn main() -> ExitCode {
@@ -55,6 +61,12 @@ fn main() -> ExitCode {
     }
     if arguments.first().is_some_and(|argument| argument == rights::OWN_MOUNT) {
         return rights::show_own_mount();
+    }
+    if arguments.first().is_some_and(|argument| argument == chroot::HANGING_BUILDER) {
+        return chroot::hanging_builder();
+    }
+    if arguments.first().is_some_and(|argument| argument == chroot::ESCAPE) {
+        return chroot::try_to_get_out(&arguments);
     }
     if arguments.first().is_some_and(|argument| argument == holds::CALL) {
         return holds::make_calls();

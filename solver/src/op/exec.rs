@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 use crate::error::OpError;
 use crate::guard;
 use crate::op::mounts::{Held, prepare, take_caches};
-use crate::op::{foreign, limits, output};
+use crate::op::{foreign, limits, output, plain};
 use crate::solve::Solve;
 use crate::value::Value;
 
@@ -36,6 +36,7 @@ pub(crate) fn execute(
 ) -> Result<Vec<Value>, OpError> {
     refuse_unsupported(exec)?;
     let tier = solve.job.tier()?;
+    plain::refuse(tier, exec)?;
     let root = exec.mounts.iter().find(|mount| mount.dest == "/");
     let parent = match root.and_then(|mount| mount.input) {
         Some(input) => super::tree(solve, solve.value(input_edge(solve, vertex, input)?)?)?,
@@ -45,7 +46,9 @@ pub(crate) fn execute(
     let user = tree::passwd::step_user(&lower, &exec.meta.user)
         .map_err(|error| process_error(exec, error.to_string(), None, None))?;
     let mut step = Step {
-        workspace: solve.job.engine.store.workspace(&parent)?.with_mount_points(),
+        workspace: (solve.job.engine.store.workspace(&parent)?)
+            .with_mount_points()
+            .going_on(solve.is_in_root(vertex)),
         held: Held::default(),
         stubs: Vec::new(),
         user,
@@ -72,7 +75,7 @@ pub(crate) fn execute(
     };
     let owner = (step.user.uid, step.user.gid);
     let Step { mut workspace, held, stubs, .. } = step;
-    check_exit(solve, exec, exit, &workspace, group.as_ref())?;
+    check_exit(solve, exec, exit, &workspace, (group.as_ref(), log))?;
     drop(group);
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
@@ -356,7 +359,7 @@ fn check_exit(
     exec: &ExecOp,
     exit: Exit,
     workspace: &Workspace,
-    group: Option<&Cgroup>,
+    (group, log): (Option<&Cgroup>, &[String]),
 ) -> Result<(), OpError> {
     let code = exit.code;
     let is_valid = match &exec.meta.valid_exit_codes[..] {
@@ -370,7 +373,8 @@ fn check_exit(
         let reason = format!("exit code: {code}: cannot allocate memory");
         return Err(process_error(exec, reason, Some(code), Some(limits::memory_hint(solve))));
     }
-    let hint = exit_hint(code, workspace);
+    let tier = solve.job.tier()?;
+    let hint = plain::hint(tier, exec, log).or_else(|| exit_hint(code, workspace));
     Err(process_error(exec, format!("exit code: {code}"), Some(code), hint))
 }
 

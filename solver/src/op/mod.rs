@@ -8,6 +8,7 @@ mod limits;
 pub(crate) mod missing;
 pub(crate) mod mounts;
 pub(crate) mod output;
+mod plain;
 mod reuse;
 pub(crate) mod source;
 

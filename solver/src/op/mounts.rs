@@ -1,6 +1,6 @@
 //! Mounts of a step, from what the definition says to what the sandbox takes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use cache::{CacheError, CacheMount, CacheMountRequest, Ref, Sharing, Workspace, WorkspaceRoot};
@@ -23,6 +23,8 @@ use crate::value::Value;
 pub(crate) struct Held {
     agents: Vec<Agent>,
     caches: BTreeMap<String, CacheMount>,
+    /// Cache mounts that are moved to where the step finds them.
+    lent: BTreeSet<String>,
     scratch: Vec<Workspace>,
 }
 
@@ -90,7 +92,15 @@ pub(crate) fn prepare(
         MountKind::Cache(cache) => {
             let identity = cache_identity(solve, vertex, mount, cache)?;
             let taken = held.caches.get(&identity);
-            let taken = taken.ok_or(OpError::Missing { kind: "cache mount", name: identity })?;
+            let taken = taken
+                .ok_or_else(|| OpError::Missing { kind: "cache mount", name: identity.clone() })?;
+            if !solve.job.tier()?.has_namespaces() {
+                let kind = match mount.readonly {
+                    true => copied(solve, taken, &mut held.scratch)?,
+                    false => lent(solve, mount, identity, taken, &mut held.lent)?,
+                };
+                return ready(kind, false, false);
+            }
             ready(
                 sandbox::MountKind::Bind { source: taken.path.clone(), sub: PathBuf::new() },
                 mount.readonly,
@@ -137,6 +147,7 @@ fn bind_mount(
     };
     let is_file = found.kind != Kind::Dir;
     if mount.readonly
+        && solve.job.tier()?.has_namespaces()
         && let [layer] = &tree.dirs()?[..]
     {
         let source = layer.path().to_owned();
@@ -144,6 +155,9 @@ fn bind_mount(
     }
     let mut workspace = solve.job.engine.store.workspace(&tree)?;
     let kind = match workspace.root_with(&sub)? {
+        WorkspaceRoot::Dir(source) if !solve.job.tier()?.has_namespaces() => {
+            sandbox::MountKind::Moved { source: source.join(&sub), note: None }
+        }
         WorkspaceRoot::Dir(source) => sandbox::MountKind::Bind { source, sub },
         WorkspaceRoot::Overlay { lowers, upper, work } => {
             let writable = (!mount.readonly || lowers.is_empty()).then_some((upper, work));
@@ -154,6 +168,44 @@ fn bind_mount(
     Ok((kind, is_file))
 }
 
+/// A cache mount as it is moved to where a step finds it.
+fn lent(
+    solve: &Solve<'_>,
+    mount: &Mount,
+    identity: String,
+    taken: &CacheMount,
+    lent: &mut BTreeSet<String>,
+) -> Result<sandbox::MountKind, OpError> {
+    if !lent.insert(identity) {
+        return Err(OpError::Isolation {
+            tier: solve.job.tier()?,
+            what: format!("has a cache mount in one place only, not also at `{}`", mount.dest),
+            hint: "mount it once, and use that path for both".to_owned(),
+        });
+    }
+    Ok(sandbox::MountKind::Moved { source: taken.path.clone(), note: Some(taken.note()?) })
+}
+
+/// A cache mount that a step may read: a copy, so that whatever the step does to it has no effect.
+fn copied(
+    solve: &Solve<'_>,
+    taken: &CacheMount,
+    scratch: &mut Vec<Workspace>,
+) -> Result<sandbox::MountKind, OpError> {
+    let mut workspace = solve.job.engine.store.workspace(&Ref::scratch())?;
+    let source = workspace.work()?;
+    let cache = Stack::new(vec![LayerDir::new(taken.path.clone())]);
+    fill(&cache, "", &source)?;
+    let own = cache.metadata(Path::new("")).and_then(|found| {
+        let Some(own) = found else { return Ok(()) };
+        std::os::unix::fs::chown(&source, Some(own.uid), Some(own.gid))?;
+        fs_err::set_permissions(&source, std::os::unix::fs::PermissionsExt::from_mode(own.mode))
+    });
+    own.map_err(|error| OpError::Io { action: "copy to", path: source.clone(), source: error })?;
+    scratch.push(workspace);
+    Ok(sandbox::MountKind::Moved { source, note: None })
+}
+
 /// Takes the cache mounts of a step into use, in one order for all steps: two that want the same ones
 /// never wait for each other. A mount that a step names twice is one folder.
 pub(crate) fn take_caches(
@@ -162,6 +214,7 @@ pub(crate) fn take_caches(
     exec: &ExecOp,
     held: &mut Held,
 ) -> Result<(), OpError> {
+    let has_namespaces = solve.job.tier()?.has_namespaces();
     let mut wanted = BTreeMap::new();
     for mount in &exec.mounts {
         if let MountKind::Cache(cache) = &mount.kind {
@@ -185,6 +238,8 @@ pub(crate) fn take_caches(
         let request = CacheMountRequest {
             identity: &identity,
             sharing: match sharing {
+                // What is moved to one step is not there for another.
+                CacheSharing::Shared if !has_namespaces => Sharing::Locked,
                 CacheSharing::Shared => Sharing::Shared,
                 CacheSharing::Private => Sharing::Private,
                 CacheSharing::Locked => Sharing::Locked,

@@ -8,18 +8,18 @@
 //!
 //! Format: spec `solver-and-cache.md` §7.1 and §7.2, `cli-and-outputs.md` §3.2.
 
+mod changes;
 mod flat;
 mod layer;
-mod plain;
 mod same;
 
 use crate::tar::{Entry, EntryKind};
 use crate::{Kind, Metadata};
 
+pub use changes::{Changes, extract_changes};
 pub use flat::{FlatOptions, append_tree, write_tree};
 pub use layer::write_layer;
 pub(crate) use layer::{ReadAhead, WholeFile, write_part};
-pub use plain::extract_layer;
 
 /// The one extended attribute that layers carry.
 const CAPABILITY: &str = "security.capability";
@@ -57,7 +57,7 @@ fn push(path: &mut Vec<u8>, name: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod plain_tests;
+mod changes_tests;
 #[cfg(test)]
 pub(crate) mod snapshot_tests;
 #[cfg(test)]

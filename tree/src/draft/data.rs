@@ -11,18 +11,18 @@ const CHUNK: usize = 1 << 30;
 
 /// Copies data, remembering what the file systems at hand cannot do.
 #[derive(Debug)]
-pub(super) struct DataCopier {
+pub(crate) struct DataCopier {
     clones: AtomicBool,
     ranges: AtomicBool,
 }
 
 impl DataCopier {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { clones: AtomicBool::new(true), ranges: AtomicBool::new(true) }
     }
 
     /// Fills the empty file `to` with what `from` holds from its start on.
-    pub(super) fn copy(&self, from: &mut FileData, to: &mut File, size: u64) -> io::Result<()> {
+    pub(crate) fn copy(&self, from: &mut FileData, to: &mut File, size: u64) -> io::Result<()> {
         if size == 0 {
             return Ok(());
         }

@@ -331,7 +331,7 @@ fn times(mtime: Timestamp) -> Timestamps {
     }
 }
 
-fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr, depth: usize) -> io::Result<()> {
+pub(super) fn remove_tree(dir: BorrowedFd<'_>, name: &OsStr, depth: usize) -> io::Result<()> {
     if depth > crate::select::MAX_DEPTH {
         return Err(io::Error::other("directories are nested too deeply"));
     }

@@ -12,6 +12,7 @@
 mod copy;
 mod data;
 mod folder;
+mod graft;
 mod mode;
 mod owners;
 mod stubs;
@@ -30,7 +31,9 @@ use crate::{Kind, Stop, Timestamp, TreeError, View};
 use folder::Folder;
 
 pub(crate) use copy::means_directory;
+pub(crate) use data::DataCopier;
 pub(crate) use folder::{Attributes, set as set_attributes};
+pub use graft::graft;
 pub(crate) use mode::ModeChange;
 pub use stubs::Stub;
 pub use unpack::check_archive;

@@ -36,7 +36,7 @@ pub fn copy_tree(
 }
 
 /// A tree of which sockets are not shown.
-struct WithoutSockets<'a>(&'a Stack);
+pub(super) struct WithoutSockets<'a>(pub(super) &'a Stack);
 
 impl View for WithoutSockets<'_> {
     fn metadata(&self, path: &Path) -> io::Result<Option<Metadata>> {

@@ -6,13 +6,14 @@ use fs_err as fs;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{extract_layer, write_layer};
+use super::{Changes, extract_changes, write_layer};
 use crate::View;
 use crate::apply::tests::may_make_nodes;
 use crate::diff::snapshot_tests::snapshot_all as snapshot;
-use crate::draft::copy_tree;
+use crate::draft::{copy_tree, graft};
 use crate::layer::{Encoding, LayerDir};
 use crate::stack::Stack;
+use crate::survey::Survey;
 
 /// Lower layers, a plain copy of them, and the layer that its changes make.
 struct Folders {
@@ -22,7 +23,7 @@ struct Folders {
 impl Folders {
     fn new() -> Self {
         let root = TempDir::new().unwrap();
-        for name in ["low", "high", "copy", "layer", "upper", "work", "merged"] {
+        for name in ["low", "high", "copy", "layer", "upper", "work", "merged", "kept"] {
             fs::create_dir(root.path().join(name)).unwrap();
             fs::set_permissions(root.path().join(name), PermissionsExt::from_mode(0o755)).unwrap();
         }
@@ -41,19 +42,30 @@ impl Folders {
         Stack::new(vec![self.layer("low"), self.layer("high")])
     }
 
-    fn copy(&self) {
-        copy_tree(&self.lower(), Path::new(""), &self.layer("copy"), Encoding::default()).unwrap();
+    fn copy(&self) -> Survey {
+        self.copy_to("copy")
     }
 
-    fn extract(&self) -> Stack {
-        extract_layer(
-            &self.layer("copy"),
-            &self.lower(),
-            &self.layer("layer"),
-            Encoding::default(),
-        )
-        .unwrap();
+    fn copy_to(&self, name: &str) -> Survey {
+        let encoding = Encoding::default();
+        copy_tree(&self.lower(), Path::new(""), &self.layer(name), encoding).unwrap();
+        let survey = Survey::take(&self.layer(name)).unwrap();
+        survey.settle();
+        survey
+    }
+
+    /// Makes the layer, and moves what is in it out of the copy.
+    fn extract(&self, before: &Survey) -> Stack {
+        self.extract_to("layer", before, false).unwrap();
         self.lower().push(self.layer("layer"))
+    }
+
+    fn extract_to(&self, name: &str, before: &Survey, keep: bool) -> std::io::Result<Survey> {
+        let (folder, lower) = (&self.layer("copy"), &self.lower());
+        let after = Survey::take(folder)?;
+        let changes = Changes { folder, before, after: &after, lower, keep };
+        extract_changes(&changes, &self.layer(name), Encoding::default())?;
+        Ok(after)
     }
 
     /// Runs a script in one of the folders.
@@ -155,12 +167,50 @@ proptest! {
         let folders = Folders::new();
         low.iter().for_each(|edit| edit.make(&folders.path("low")));
         high.iter().for_each(|edit| edit.make(&folders.path("high")));
-        folders.copy();
+        let before = folders.copy();
         let copy = || Stack::new(vec![folders.layer("copy")]);
         prop_assert_eq!(snapshot(&copy()), snapshot(&folders.lower()));
         edits.iter().for_each(|edit| edit.make(&folders.path("copy")));
         let wanted = snapshot(&copy());
-        prop_assert_eq!(snapshot(&folders.extract()), wanted);
+        folders.extract_to("upper", &before, true).unwrap();
+        prop_assert_eq!(snapshot(&copy()), wanted.clone());
+        prop_assert_eq!(snapshot(&folders.lower().push(folders.layer("upper"))), wanted.clone());
+        prop_assert_eq!(folders.tar("upper"), {
+            folders.extract(&before);
+            folders.tar("layer")
+        });
+        prop_assert_eq!(snapshot(&folders.lower().push(folders.layer("layer"))), wanted.clone());
+        // The layer put onto a copy of those below makes the edited copy again.
+        folders.copy_to("merged");
+        graft(folders.layer("layer").into(), &folders.layer("merged"), Encoding::default()).unwrap();
+        prop_assert_eq!(snapshot(&Stack::new(vec![folders.layer("merged")])), wanted);
+    }
+
+    /// A tree that goes on to be worked in makes a second layer over the first.
+    #[test]
+    fn a_second_step_goes_on_in_the_tree_of_the_first(
+        low in any_edits(),
+        first in any_edits(),
+        second in any_edits(),
+    ) {
+        if !may_make_nodes() {
+            return Ok(());
+        }
+        let folders = Folders::new();
+        low.iter().for_each(|edit| edit.make(&folders.path("low")));
+        let before = folders.copy();
+        first.iter().for_each(|edit| edit.make(&folders.path("copy")));
+        let between = folders.extract_to("upper", &before, true).unwrap();
+        between.settle();
+        second.iter().for_each(|edit| edit.make(&folders.path("copy")));
+        let folder = folders.layer("copy");
+        let lower = folders.lower().push(folders.layer("upper"));
+        let wanted = snapshot(&Stack::new(vec![folder.clone()]));
+        let after = Survey::take(&folder).unwrap();
+        let changes =
+            Changes { folder: &folder, before: &between, after: &after, lower: &lower, keep: true };
+        extract_changes(&changes, &folders.layer("layer"), Encoding::default()).unwrap();
+        prop_assert_eq!(snapshot(&lower.push(folders.layer("layer"))), wanted);
     }
 }
 
@@ -171,10 +221,10 @@ fn an_unchanged_copy_makes_an_empty_layer() {
     }
     let folders = Folders::new();
     folders.shell("low", "mkdir -p d/e; echo 1 > d/f; ln d/f d/g; ln -s /etc d/l; mkfifo d/p");
-    folders.copy();
+    let before = folders.copy();
     let inode = |name: &str| fs::metadata(folders.path(name)).unwrap().ino();
     assert_eq!(inode("copy/d/f"), inode("copy/d/g"));
-    folders.extract();
+    folders.extract(&before);
     assert_eq!(fs::read_dir(folders.path("layer")).unwrap().count(), 0);
 }
 
@@ -185,13 +235,16 @@ fn names_of_one_new_file_stay_together() {
     }
     let folders = Folders::new();
     folders.shell("low", "mkdir d; echo 1 > d/old");
-    folders.copy();
+    let before = folders.copy();
     folders.shell("copy", "echo 2 > d/a; ln d/a b; ln d/old c");
-    folders.extract();
-    let links = |name: &str| fs::metadata(folders.path(name)).unwrap().nlink();
-    assert_eq!((links("layer/d/a"), links("layer/b")), (2, 2));
-    assert!(!folders.path("layer/d/old").exists());
-    assert!(folders.path("layer/c").exists());
+    folders.extract_to("upper", &before, true).unwrap();
+    folders.extract(&before);
+    for layer in ["upper", "layer"] {
+        let file = |name: &str| fs::metadata(folders.path(layer).join(name)).unwrap();
+        assert_eq!((file("d/a").nlink(), file("d/a").ino()), (2, file("b").ino()));
+        assert!(!folders.path(layer).join("d/old").exists());
+        assert!(folders.path(layer).join("c").exists());
+    }
 }
 
 #[test]
@@ -201,7 +254,7 @@ fn what_would_mean_a_deletion_does_not_get_into_the_layer() {
     }
     let folders = Folders::new();
     folders.shell("low", "mkdir d; echo 1 > f");
-    folders.copy();
+    let before = folders.copy();
     folders.shell("copy", ": > f; mkdir new");
     for (name, key) in [("f", "user.overlay.whiteout"), ("new", "user.overlay.redirect")] {
         let flags = rustix::fs::XattrFlags::empty();
@@ -210,14 +263,15 @@ fn what_would_mean_a_deletion_does_not_get_into_the_layer() {
             return;
         }
     }
-    let stack = folders.extract();
+    let stack = folders.extract(&before);
     assert_eq!(stack.metadata(Path::new("f")).unwrap().unwrap().size, 0);
     folders.tar("layer");
 
     folders.shell("copy", "mknod c c 0 0");
-    let again = folders.layer("copy");
-    let into = folders.layer("work");
-    assert!(extract_layer(&again, &folders.lower(), &into, Encoding::default()).is_err());
+    for (into, keep) in [("upper", true), ("work", false)] {
+        let error = folders.extract_to(into, &before, keep).unwrap_err().to_string();
+        assert!(error.contains("`/c`") && error.contains("marks a deletion"), "{error}");
+    }
 }
 
 /// Changes of all kinds, with times that do not depend on when they are made.
@@ -265,9 +319,10 @@ fn tars_equal_those_of_an_overlay() {
     let edited = std::panic::catch_unwind(|| folders.shell("merged", EDITS));
     assert!(Command::new("umount").arg(path("merged")).status().unwrap().success());
     edited.unwrap();
-    folders.copy();
+    let before = folders.copy();
     folders.shell("copy", EDITS);
-    folders.extract();
+    folders.extract_to("kept", &before, true).unwrap();
+    folders.extract(&before);
     let list = |tar: Vec<u8>| {
         let mut archive = tar::Archive::new(std::io::Cursor::new(tar));
         let entries = archive.entries().unwrap().map(|entry| {
@@ -279,4 +334,5 @@ fn tars_equal_those_of_an_overlay() {
     let (plain, overlay) = (folders.tar("layer"), folders.tar("upper"));
     assert_eq!(list(plain.clone()), list(overlay.clone()));
     assert!(plain == overlay, "contents differ");
+    assert!(folders.tar("kept") == overlay, "contents of a copy differ");
 }
