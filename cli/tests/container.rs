@@ -1,6 +1,8 @@
 //! Builds in a plain container: root with the capabilities, the seccomp profile and the devices that Docker gives by
 //! default, and neither mounts nor namespaces of its own.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 mod support;
 
 // The names of what Docker's default profile allows are the same as those of a step.
