@@ -494,10 +494,20 @@ fn spread(folder: &Path) -> std::io::Result<()> {
 /// Folders of a store.
 const FOLDERS: [&str; 6] = ["blobs", "blobs/sha256", "ingest", "layers", "mounts", "locks"];
 
-/// Makes the folders that somebody has removed.
+/// Makes the folders that somebody has removed, and closes those that others could look into.
 fn mend(root: &Path) -> Result<(), CacheError> {
-    let missing = FOLDERS.iter().map(|folder| root.join(folder)).filter(|folder| !folder.is_dir());
-    missing.into_iter().try_for_each(|folder| make_private(&folder))
+    use std::os::unix::fs::PermissionsExt;
+    for folder in FOLDERS.map(|folder| root.join(folder)) {
+        match fs::metadata(&folder) {
+            Ok(metadata) if metadata.permissions().mode() & 0o077 == 0 => {}
+            Ok(_) => {
+                // Who may not, such as a user of somebody else's store, learns of it when writing.
+                let _ = fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700));
+            }
+            Err(_) => make_private(&folder)?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes a folder that nobody but its owner can look into, if there is none: images have set-uid programs and devices, which

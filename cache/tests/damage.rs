@@ -179,3 +179,15 @@ fn cache_mounts_of_an_earlier_boot_are_trusted_only_when_they_were_synced() {
     assert!(kept("synced"));
     assert!(!kept("unsynced") && !kept("in use"));
 }
+
+#[test]
+fn folders_that_others_could_look_into_are_closed() {
+    use std::os::unix::fs::PermissionsExt;
+    let root = tempfile::tempdir().unwrap();
+    drop(open(root.path()));
+    let layers = root.path().join("layers");
+    let mode = || fs_err::metadata(&layers).unwrap().permissions().mode() & 0o777;
+    fs_err::set_permissions(&layers, std::fs::Permissions::from_mode(0o755)).unwrap();
+    drop(open(root.path()));
+    assert_eq!(mode(), 0o700);
+}

@@ -13,7 +13,7 @@ use crate::shell::{as_root, has, is_root, line, run};
 use crate::users;
 
 /// Programs that tests use, with the Debian packages that have them.
-const NEEDED: [(&str, &str); 17] = [
+const NEEDED: [(&str, &str); 18] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
@@ -29,6 +29,7 @@ const NEEDED: [(&str, &str); 17] = [
     ("qemu-aarch64-static", "qemu-user-static"),
     ("script", "bsdutils"),
     ("ssh-agent", "openssh-client"),
+    ("mkfs.btrfs", "btrfs-progs"),
     ("useradd", "passwd"),
     ("setpriv", "util-linux"),
 ];
