@@ -65,47 +65,55 @@ fn ended(members: &[Vec<u8>]) -> Vec<u8> {
 const CANARY: &str = "what is outside\n";
 const EVIL: &[u8] = b"evil\n";
 
-/// Archives, and whether they are harmful wherever they are unpacked (else they may be taken, inside the root).
-fn archives(outside: &Path) -> Vec<(&'static str, Vec<u8>)> {
+/// A file of the corpus, with what stands for its words in braces.
+fn attack(name: &str, words: &[(&str, &str)]) -> String {
+    let path = support::repository().join("testdata/attacks").join(name);
+    let text = fs_err::read_to_string(path).unwrap();
+    words.iter().fold(text, |text, (word, is)| text.replace(&format!("{{{word}}}"), is))
+}
+
+/// The archives of the corpus.
+fn archives(outside: &Path) -> Vec<(String, Vec<u8>)> {
     let outside = outside.to_str().unwrap();
     let target = format!("{outside}/canary");
     let up = "../".repeat(12) + target.trim_start_matches('/');
-    let file = |name: &str| member(name.as_bytes(), b'0', b"", EVIL);
-    let link = |name: &str, to: &str| member(name.as_bytes(), b'2', to.as_bytes(), b"");
-    let hard = |name: &str, to: &str| member(name.as_bytes(), b'1', to.as_bytes(), b"");
     let long = "n".repeat(5000);
-    vec![
-        ("parent in a name", ended(&[file(&up)])),
-        ("parent in the middle", ended(&[file(&format!("a/../../{up}"))])),
-        ("absolute name", ended(&[file(&target)])),
-        ("parent in a long name", ended(&[extended("path", &up), file("x")])),
-        ("through a symlink", ended(&[link("d", outside), file("d/canary")])),
-        ("through two symlinks", ended(&[link("d", "e"), link("e", outside), file("d/canary")])),
-        (
-            "through a symlink up",
-            ended(&[link("d", "../../../../../../.."), file(&format!("d{target}"))]),
-        ),
-        ("over a symlink", ended(&[link("f", &target), file("f")])),
-        ("hard link out", ended(&[hard("h", &target), file("h")])),
-        ("hard link up", ended(&[hard("h", &up), file("h")])),
-        ("hard link to a symlink", ended(&[link("s", &target), hard("h", "s"), file("h")])),
-        (
-            "folder over a symlink",
-            ended(&[link("d", outside), member(b"d", b'5', b"", b""), file("d/canary")]),
-        ),
-        ("whiteout of the parent", ended(&[file(".wh..")])),
-        ("whiteout of itself", ended(&[file(".wh..."), file(".wh.")])),
-        ("whiteout behind a symlink", ended(&[link("d", outside), file("d/.wh.canary")])),
-        ("opaque behind a symlink", ended(&[link("d", outside), file("d/.wh..wh..opq")])),
-        ("device", ended(&[member(b"mem", b'3', b"", b"")])),
-        ("overlong name", ended(&[extended("path", &long), file("x")])),
-        ("overlong link", ended(&[extended("linkpath", &long), link("l", "x")])),
-        ("twice the same", ended(&[file("x"), link("x", &target), file("x")])),
-        ("file and folder", ended(&[file("x"), file("x/y")])),
-        ("NUL in a name", ended(&[extended("path", "a\0b"), file("x")])),
-        ("huge and empty", sized(b"huge", b'0', b"", 0o77_777_777_777, b"")),
-        ("cut short", file("x")[..700].to_vec()),
-    ]
+    let words = [("outside", outside), ("target", &target), ("up", &up), ("long", &long)];
+    let all: serde_json::Value = serde_json::from_str(&attack("archives.json", &words)).unwrap();
+    let archive = |archive: &serde_json::Value| {
+        let members: Vec<_> = archive["entries"].as_array().unwrap().iter().map(entry).collect();
+        let tar = match archive["keep"].as_u64() {
+            Some(keep) => members.concat()[..keep as usize].to_vec(),
+            None => ended(&members),
+        };
+        (archive["name"].as_str().unwrap().to_owned(), tar)
+    };
+    let all: Vec<_> = all.as_array().unwrap().iter().map(archive).collect();
+    assert!(all.len() > 20);
+    all
+}
+
+/// One entry of an archive, with the header that extends it.
+fn entry(entry: &serde_json::Value) -> Vec<u8> {
+    let text = |key: &str| entry[key].as_str().unwrap_or_default();
+    let (kind, data) = match text("kind") {
+        "" => (b'0', EVIL),
+        "hardlink" => (b'1', &b""[..]),
+        "symlink" => (b'2', &b""[..]),
+        "device" => (b'3', &b""[..]),
+        "folder" => (b'5', &b""[..]),
+        other => unreachable!("kind {other}"),
+    };
+    let mut bytes = match entry["extended"].as_array() {
+        Some(pair) => extended(pair[0].as_str().unwrap(), pair[1].as_str().unwrap()),
+        None => Vec::new(),
+    };
+    let (path, to) = (text("path").as_bytes(), text("to").as_bytes());
+    bytes.extend(match entry["size"].as_u64() {
+        Some(size) => sized(path, kind, to, size, b""),
+        None => member(path, kind, to, data),
+    });
+    bytes
 }
 
 /// A place with a folder outside that nothing may change.
@@ -135,8 +143,8 @@ fn archives_that_are_added_stay_in_the_root() {
     place.write("Dockerfile", "FROM scratch\nADD evil.tar /sub/\n");
     for (name, tar) in archives(&outside) {
         fs_err::write(place.path("ctx/evil.tar"), tar).unwrap();
-        check_outside(&outside, name, &place.build(&["-o", "type=local,dest=out"]));
-        check_outside(&outside, name, &place.build(&["-o", "type=oci,dest=out.tar"]));
+        check_outside(&outside, &name, &place.build(&["-o", "type=local,dest=out"]));
+        check_outside(&outside, &name, &place.build(&["-o", "type=oci,dest=out.tar"]));
         let _ = fs_err::remove_dir_all(place.path("out"));
     }
 }
@@ -150,7 +158,7 @@ fn archives_as_contexts_stay_in_their_place() {
         fs_err::write(place.path("context.tar"), whole).unwrap();
         let mut command = place.command(&["-o", "type=local,dest=out", "-"]);
         command.stdin(fs_err::File::open(place.path("context.tar")).unwrap().into_parts().0);
-        check_outside(&outside, name, &place.ran(command.output().unwrap()));
+        check_outside(&outside, &name, &place.ran(command.output().unwrap()));
         let _ = fs_err::remove_dir_all(place.path("out"));
     }
 }
@@ -193,7 +201,7 @@ fn layers_of_images_stay_in_the_root() {
         let _ = fs_err::remove_dir_all(&image);
         layout(&image, &tar);
         let base = format!("--build-context=base=oci-layout://{}:1", image.display());
-        check_outside(&outside, name, &place.build(&[&base, "-o", "type=local,dest=out"]));
+        check_outside(&outside, &name, &place.build(&[&base, "-o", "type=local,dest=out"]));
         let _ = fs_err::remove_dir_all(place.path("out"));
     }
 }
@@ -257,30 +265,18 @@ fn mount_targets_and_their_clean_up_stay_in_the_root() {
         return;
     }
     let (place, outside) = guarded();
-    let at = outside.display();
+    let at = outside.display().to_string();
     fs_err::create_dir_all(place.path("empty/b/c")).unwrap();
     let empty = place.path("empty");
-    let dockerfile = format!(
-        "FROM busybox AS src\nRUN ln -s {at} /src && mkdir -p /dir && ln -s ../../../..{at} /dir/up\n\
-         FROM busybox\nRUN mkdir -p $(dirname {at}) && ln -s {at} /link && ln -s /../../..{at} /up\n\
-         RUN --mount=type=cache,target=/link touch /link/made\n\
-         RUN --mount=type=cache,target=/up/sub touch /up/sub/made\n\
-         RUN --mount=type=tmpfs,target=/link/../../t touch /link/../../t/made || true\n\
-         RUN --mount=type=bind,from=src,source=/dir,target=/m,rw ls /m; echo x > /m/up/canary; true\n\
-         RUN --mount=type=cache,target=/a/b/c mv /a /z; mkdir -p /a; ln -s {0} /a/x; true\n\
-         RUN --mount=type=cache,target=/q/b/c mv /q /z2; ln -s {0} /q; true\n",
-        empty.display()
-    );
-    place.write("Dockerfile", &dockerfile);
+    let words = [("outside", at.as_str()), ("empty", empty.to_str().unwrap())];
+    place.write("Dockerfile", &attack("mount-targets.Dockerfile", &words));
     let ran = place.build(&["--progress=plain", "-o", "type=cacheonly"]);
     check_outside(&outside, "targets", &ran);
     // What was made for a mount is taken away in the root, never where a link leads.
     assert!(place.path("empty/b/c").is_dir(), "{}", ran.stderr);
     for mount in ["source=/src", "source=/dir/up"] {
-        let text = format!(
-            "FROM busybox AS src\nRUN ln -s {at} /src && mkdir -p /dir && ln -s ../../../..{at} /dir/up\n\
-             FROM busybox\nRUN --mount=type=bind,from=src,{mount},target=/m,rw cat /m/canary && echo evil > /m/canary\n"
-        );
+        let words = [("outside", at.as_str()), ("source", mount)];
+        let text = attack("mount-sources.Dockerfile", &words);
         place.write("Dockerfile", &text);
         let ran = place.build(&["--progress=plain", "-o", "type=cacheonly"]);
         assert_eq!(ran.code, Some(1), "{}", ran.stderr);
@@ -301,18 +297,7 @@ fn a_step_sees_nothing_of_the_builder() {
         return;
     }
     let (place, outside) = guarded();
-    place.write(
-        "Dockerfile",
-        "FROM busybox\nRUN for fd in /proc/self/fd/*; do echo \"out: $(basename $fd)\"; done | sort -u | head -n 20; \
-         echo \"out: cwd $(pwd)\"; \
-         grep -c BUILDER_CANARY /proc/*/environ | grep -v ':0$' | grep -v /self/ | sed 's/^/out: env /'; \
-         echo \"out: processes $(ls -d /proc/[0-9]* | wc -l)\"; \
-         kill -0 -1 2> /dev/null && echo 'out: others'; \
-         ls /run/secrets 2> /dev/null | sed 's/^/out: secret /'; \
-         env | grep -i token | sed 's/^/out: variable /'; \
-         grep -o 'SECRET-OF-OTHERS' -r /run /etc /root /tmp /dev/shm 2> /dev/null | sed 's/^/out: found /'; \
-         ls /proc/1/root/proc/1/root > /dev/null && echo 'out: root'; echo 'out: end'\n",
-    );
+    place.write("Dockerfile", &attack("builder.Dockerfile", &[]));
     let images = support::repository().join("testdata/conformance/images/busybox:latest");
     // A builder whose parent has left descriptors of the machine open, and put secrets into its environment.
     let line = format!(
@@ -348,26 +333,23 @@ fn a_working_directory_or_user_of_the_kernels_leads_nowhere() {
         return;
     }
     let (place, outside) = guarded();
-    for fd in [3, 7, 9, 12] {
-        place.write(
-            "Dockerfile",
-            &format!(
-                "FROM busybox\nWORKDIR /proc/self/fd/{fd}\nRUN ls ../../../.. && cat ./canary\n"
-            ),
-        );
+    for fd in ["3", "7", "9", "12"] {
+        let words = [("fd", fd)];
+        place.write("Dockerfile", &attack("working-directory.Dockerfile", &words));
         let ran = place.build(&["--progress=plain", "-o", "type=cacheonly"]);
         assert_ne!(ran.code, Some(0), "{}", ran.stderr);
         assert!(!ran.stderr.contains(CANARY), "{}", ran.stderr);
         check_outside(&outside, "working directory", &ran);
     }
     let users = [
-        ("ln -sf /proc/self/environ /etc/passwd", "USER nobody"),
-        ("rm /etc/passwd && mkfifo /etc/passwd", "USER nobody"),
-        ("rm /etc/passwd && truncate -s 20G /etc/passwd", "USER nobody"),
-        ("ln -sf /dev/zero /etc/group", "USER root:wheel"),
+        ("ln -sf /proc/self/environ /etc/passwd", "nobody"),
+        ("rm /etc/passwd && mkfifo /etc/passwd", "nobody"),
+        ("rm /etc/passwd && truncate -s 20G /etc/passwd", "nobody"),
+        ("ln -sf /dev/zero /etc/group", "root:wheel"),
     ];
     for (change, user) in users {
-        place.write("Dockerfile", &format!("FROM busybox\nRUN {change}\n{user}\nRUN id\n"));
+        let words = [("change", change), ("user", user)];
+        place.write("Dockerfile", &attack("user.Dockerfile", &words));
         let began = std::time::Instant::now();
         let ran = place.build(&["--progress=plain", "-o", "type=cacheonly"]);
         assert_eq!(ran.code, Some(1), "{change}: {}", ran.stderr);
@@ -385,14 +367,8 @@ fn steps_change_nothing_that_others_have() {
     let first = "FROM busybox AS a\nRUN echo one > /f && ln /f /g && chmod 600 /f\n";
     place.write("Dockerfile", &format!("{first}FROM scratch\nCOPY --from=a /f /g /\n"));
     place.build(&["-o", "before"]).ok();
-    place.write(
-        "Dockerfile",
-        &format!(
-            "{first}RUN echo two >> /f && truncate -s 0 /g && chmod 777 /g\n\
-             FROM busybox\nCOPY --from=a /f /x/f\nRUN echo three > /x/f && chmod 777 /x/f\n\
-             RUN --mount=type=bind,from=a,target=/m,rw echo four > /m/f; rm /m/g; true\n"
-        ),
-    );
+    // Begins with the same steps.
+    place.write("Dockerfile", &attack("layers.Dockerfile", &[]));
     place.build(&["-o", "type=cacheonly"]).ok();
     place.write("Dockerfile", &format!("{first}FROM scratch\nCOPY --from=a /f /g /\n"));
     place.build(&["-o", "after"]).ok();
