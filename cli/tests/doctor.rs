@@ -92,7 +92,7 @@ fn a_user_without_rights_is_told_what_would_lift_the_limits() {
     fs_err::set_permissions(place.folder.path(), mode).unwrap();
     // Folders of the repository may be closed to others.
     let program = home.join("build");
-    fs_err::copy(env!("CARGO_BIN_EXE_bricklayer"), &program).unwrap();
+    support::copy_program(&program);
     let state = home.join("state");
     let mut command = Command::new(&program);
     command.args(["doctor", "--format=json", "--root"]).arg(&state);

@@ -556,7 +556,7 @@ fn folder_that_cannot_be_written_says_what_to_do() {
     .unwrap();
     // The executable may be in a folder that others cannot enter.
     let tool = place.path("tool");
-    fs_err::copy(env!("CARGO_BIN_EXE_bricklayer"), &tool).unwrap();
+    support::copy_program(&tool);
     let output = std::process::Command::new("runuser")
         .args([
             "-u",

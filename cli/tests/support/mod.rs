@@ -38,6 +38,13 @@ pub(crate) fn has(program: &str) -> bool {
     found
 }
 
+/// Copies the executable, by another program: a file that this process has open for writing, or one that it is just
+/// starting, cannot be run.
+pub(crate) fn copy_program(to: &Path) {
+    let mut command = Command::new("cp");
+    assert!(command.arg(env!("CARGO_BIN_EXE_bricklayer")).arg(to).status().unwrap().success());
+}
+
 /// A build context, a state folder and a place for outputs.
 pub(crate) struct Place {
     pub(crate) folder: TempDir,

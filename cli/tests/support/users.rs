@@ -30,11 +30,7 @@ impl UserPlace {
         let images = repository().join("testdata/conformance/images");
         let copied = Command::new("cp").arg("-r").arg(images).arg(place.path("images")).status();
         assert!(copied.unwrap().success());
-        // A link costs nothing, and where it cannot be made a copy is.
-        let executable = env!("CARGO_BIN_EXE_bricklayer");
-        if fs_err::hard_link(executable, place.path("build")).is_err() {
-            fs_err::copy(executable, place.path("build")).unwrap();
-        }
+        super::copy_program(&place.path("build"));
         let itself = Self { place, user };
         itself.hand_over();
         itself
