@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use cache::{
     CacheError, CacheMount, CacheMountRequest, Key, NewResult, PruneOptions, Records, Ref, Sharing,
@@ -229,7 +230,9 @@ fn locks_and_locked_mounts_of_another_process_are_waited_for_and_the_wait_can_be
 fn mounts_are_shared_as_their_mode_says_and_emptied_on_reset() {
     let root = tempfile::tempdir().unwrap();
     let (store, other) = (open(root.path()), open(root.path()));
-    let take = |store: &Store, sharing| mount(store, sharing, &|| true).unwrap();
+    // A process that another test is just starting has the locks of this one for a moment.
+    let end = Instant::now() + Duration::from_secs(20);
+    let take = |store: &Store, sharing| mount(store, sharing, &|| Instant::now() > end).unwrap();
     let (one, two) = (take(&store, Sharing::Shared), take(&other, Sharing::Shared));
     assert_eq!(one.path, two.path);
     let private = take(&store, Sharing::Private);
