@@ -690,3 +690,13 @@ fn output_that_cannot_be_written_is_no_crash() {
         place.ran(output).ok();
     }
 }
+
+#[test]
+fn no_steps_at_the_same_time_are_too_few() {
+    let place = Place::new(&[("Dockerfile", "FROM scratch\n")]);
+    let ran = place.build(&["--jobs=0"]);
+    assert_eq!(
+        (ran.code, ran.stderr.as_str()),
+        (Some(2), "ERROR: invalid --jobs 0: want 1 or more\n")
+    );
+}

@@ -394,6 +394,17 @@ mod tests {
     }
 
     #[test]
+    fn one_file_under_another_name_has_changed_in_content() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a"), "1").unwrap();
+        fs::write(folder.path().join("b"), "2").unwrap();
+        let (old, new) = (of(folder.path(), "a"), of(folder.path(), "b"));
+        assert_eq!(changes(&new, &old), [("b".to_owned(), ChangeKind::Content)]);
+        fs::write(folder.path().join("b"), "1").unwrap();
+        assert_eq!(changes(&of(folder.path(), "b"), &old), []);
+    }
+
+    #[test]
     fn each_way_a_path_can_differ_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
