@@ -24,7 +24,7 @@ use crate::error::{At, CacheError};
 use crate::layer::{LayerId, LayerInner, hex};
 use crate::lock::{Lock, Mode, Place};
 use crate::process::Process;
-use crate::workspace::{WorkingTree, WorkspaceKind};
+use crate::workspace::{WaitingTree, WorkspaceKind};
 
 /// First line of `format`.
 const FORMAT: &str = "bricklayer store 1";
@@ -73,7 +73,7 @@ pub(crate) struct Inner {
     pub(crate) encoding: Encoding,
     pub(crate) workspaces: Mutex<WorkspaceKind>,
     /// Trees that wait for the next step of their chain.
-    pub(crate) trees: Mutex<Vec<WorkingTree>>,
+    pub(crate) trees: Mutex<Vec<WaitingTree>>,
     boot: OnceLock<String>,
     database: Mutex<Option<Database>>,
     /// Whether a damaged database was found, and set aside.

@@ -29,7 +29,8 @@ use crate::layer::{Aside, Layer, LayerMeta};
 use crate::process::Process;
 use crate::reference::Ref;
 use crate::store::Store;
-pub(crate) use tree::WorkingTree;
+pub(crate) use tree::WaitingTree;
+use tree::WorkingTree;
 
 /// How a step sees what it builds upon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -123,3 +123,17 @@ fn the_tree_of_a_failed_step_is_of_no_use() {
     drop(store);
     assert!(!root.exists());
 }
+
+#[test]
+fn a_tree_that_waits_in_vain_goes_with_its_store() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    step(&store, &Ref::scratch(), true, |root| fs::write(root.join("base"), "1").unwrap());
+    let under_way = || fs::read_dir(folder.path().join("ingest")).unwrap().count();
+    assert_eq!(under_way(), 1);
+    drop(store);
+    assert_eq!(under_way(), 0);
+}

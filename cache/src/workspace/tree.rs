@@ -22,7 +22,7 @@ use tree::survey::Survey;
 
 use super::make_folder;
 use crate::error::{At, CacheError};
-use crate::layer::Layer;
+use crate::layer::{Layer, LayerId};
 use crate::process::Process;
 use crate::reference::Ref;
 use crate::store::Store;
@@ -34,6 +34,26 @@ pub(crate) struct WorkingTree {
     /// What it was equal to when it was looked at.
     layers: Ref,
     survey: Survey,
+}
+
+/// A tree that waits for the next step of its chain.
+///
+/// It knows its layers by name alone: a [`Ref`] keeps its store open, and the store keeps this.
+#[derive(Debug)]
+pub(crate) struct WaitingTree {
+    folder: Folder,
+    /// What it is equal to, lowest first.
+    layers: Vec<LayerId>,
+    survey: Survey,
+}
+
+impl WaitingTree {
+    /// Whether what it is equal to is the lower part of `parent`, or all of it.
+    fn is_below(&self, parent: &Ref) -> bool {
+        let layers = parent.layers();
+        self.layers.len() <= layers.len()
+            && self.layers.iter().zip(layers).all(|(id, layer)| *id == layer.id())
+    }
 }
 
 /// The folder of a tree, removed when nobody waits for it.
@@ -58,7 +78,7 @@ impl WorkingTree {
     /// A tree that is equal to `parent`: one that waits for whoever goes on in it, or a copy.
     pub(super) fn over(store: &Store, parent: &Ref) -> Result<Self, CacheError> {
         match store.waiting_tree(parent) {
-            Some(tree) => tree.advance(store, parent),
+            Some(tree) => Self::advance(tree, store, parent),
             None => Self::copy(store, parent),
         }
     }
@@ -78,19 +98,19 @@ impl WorkingTree {
         Ok(Self { folder, layers: parent.clone(), survey })
     }
 
-    /// Puts the layers onto the tree that `parent` has more than it.
-    fn advance(mut self, store: &Store, parent: &Ref) -> Result<Self, CacheError> {
-        let more = &parent.layers()[self.layers.layers().len()..];
-        if more.is_empty() {
-            return Ok(self);
-        }
-        let root = self.root(store);
+    /// Goes on in a tree, once the layers that `parent` has more than it are put onto it.
+    fn advance(waiting: WaitingTree, store: &Store, parent: &Ref) -> Result<Self, CacheError> {
+        let WaitingTree { folder, layers, survey } = waiting;
+        let mut tree = Self { folder, layers: parent.clone(), survey };
+        let more = &parent.layers()[layers.len()..];
         for layer in more {
-            self.graft(store, layer.files()?)?;
+            tree.graft(store, layer.files()?)?;
         }
-        self.survey = Survey::take(&root).at(root.path())?;
-        self.layers = parent.clone();
-        Ok(self)
+        if !more.is_empty() {
+            let root = tree.root(store);
+            tree.survey = Survey::take(&root).at(root.path())?;
+        }
+        Ok(tree)
     }
 
     /// Puts a layer onto the tree; it is not noted as part of it.
@@ -136,21 +156,22 @@ impl WorkingTree {
 
     /// Has the tree wait for the next step of its chain; its changes are by now the layer `done`.
     pub(super) fn wait(self, store: &Store, done: Layer) {
-        let layers = self.layers.push(done);
+        let Self { folder, layers, survey } = self;
+        let layers = layers.layers().iter().chain([&done]).map(Layer::id).collect();
         let mut waiting = store.0.trees.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push(Self { layers, ..self });
+        waiting.push(WaitingTree { folder, layers, survey });
     }
 }
 
 impl Store {
     /// Takes the tree that waits and is nearest to `parent`, if any is on the way to it.
-    fn waiting_tree(&self, parent: &Ref) -> Option<WorkingTree> {
+    fn waiting_tree(&self, parent: &Ref) -> Option<WaitingTree> {
         let mut waiting = self.0.trees.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, _) = waiting
             .iter()
             .enumerate()
-            .filter(|(_, tree)| parent.layers().starts_with(tree.layers.layers()))
-            .max_by_key(|(_, tree)| tree.layers.layers().len())?;
+            .filter(|(_, tree)| tree.is_below(parent))
+            .max_by_key(|(_, tree)| tree.layers.len())?;
         Some(waiting.swap_remove(at))
     }
 
