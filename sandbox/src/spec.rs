@@ -5,7 +5,7 @@
 //! caller, who also knows how to take it away again.
 
 use std::ffi::OsString;
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::thread::CapabilitySet;
 use zeroize::Zeroizing;
@@ -76,15 +76,8 @@ impl Spec {
     /// network, and no mount of it is near those that every step has.
     pub(crate) fn is_ordinary(&self) -> bool {
         let is_apart = |mount: &Mount| {
-            let mut target = PathBuf::new();
-            for part in mount.target.components() {
-                match part {
-                    Component::Normal(name) => target.push(name),
-                    Component::ParentDir => drop(target.pop()),
-                    _ => {}
-                }
-            }
-            !["proc", "dev", "sys"].iter().any(|top| target.starts_with(top))
+            let target = clean(&mount.target);
+            !["/proc", "/dev", "/sys"].iter().any(|top| target.starts_with(top))
         };
         self.security == Security::Sandbox
             && self.network == Network::Host
@@ -113,6 +106,19 @@ impl Spec {
             another: false,
         }
     }
+}
+
+/// Takes `.`, `..` and empty parts out of an absolute path, as it is written.
+pub(crate) fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => drop(clean.pop()),
+            _ => {}
+        }
+    }
+    clean
 }
 
 /// The root file system of a step.

@@ -403,6 +403,19 @@ pub(crate) fn send(
     }
 }
 
+/// Sends a reply, with the process that it is about. Whoever waited for it may be gone, which is then no matter.
+pub(crate) fn tell(reply: &OwnedFd, message: &Reply, process: Option<&OwnedFd>) {
+    let fds: Vec<_> = process.map(AsFd::as_fd).into_iter().collect();
+    let _ = send(reply.as_fd(), &message.encode(), &fds);
+}
+
+/// Tells who asked for a step that there will be none.
+pub(crate) fn refuse(reply: &OwnedFd, action: &str, error: &io::Error) {
+    let errno = error.raw_os_error().unwrap_or(0);
+    let failure = Failure { kind: FailureKind::Setup, text: action.to_owned(), errno };
+    tell(reply, &Reply::Failed(failure), None);
+}
+
 /// Receives one message and the first descriptor that came with it; `None` at the end.
 fn receive(socket: BorrowedFd<'_>) -> rustix::io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
     let (bytes, mut fds) = receive_all(socket)?;

@@ -361,14 +361,6 @@ pub(crate) fn unshare(namespaces: NamespaceFlags) -> io::Result<()> {
     check(unsafe { libc::unshare(namespaces) }.into())
 }
 
-/// What `landlock_create_ruleset` takes, as of ABI 6.
-#[repr(C)]
-struct LandlockRuleset {
-    handled_access_fs: u64,
-    handled_access_net: u64,
-    scoped: u64,
-}
-
 /// Returns the version of Landlock that the kernel has; 0 for none.
 pub(crate) fn landlock_version() -> u32 {
     const VERSION: libc::c_uint = 1;
@@ -379,29 +371,7 @@ pub(crate) fn landlock_version() -> u32 {
     u32::try_from(result).unwrap_or(0)
 }
 
-/// Returns a Landlock ruleset that closes `scoped` and handles nothing else.
-///
-/// # Errors
-///
-/// Those of landlock_create_ruleset(2); `E2BIG` or `EINVAL` when the kernel has no scopes.
-pub(crate) fn landlock_scope(scoped: u64) -> io::Result<OwnedFd> {
-    let ruleset = LandlockRuleset { handled_access_fs: 0, handled_access_net: 0, scoped };
-    // SAFETY: the attributes are valid for the size given, and only read.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            &raw const ruleset,
-            size_of_val(&ruleset),
-            0,
-        )
-    };
-    check(result)?;
-    let fd = RawFd::try_from(result).map_err(io::Error::other)?;
-    // SAFETY: the kernel made a new descriptor, which nothing else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Puts this thread under a ruleset for good, without setting `no_new_privs`: `CAP_SYS_ADMIN` must be effective.
+/// Puts this thread under a ruleset for good: `no_new_privs` must be on, or `CAP_SYS_ADMIN` effective.
 ///
 /// # Errors
 ///
@@ -539,11 +509,11 @@ pub(crate) fn set_limit(resource: u32, soft: Option<u64>, hard: Option<u64>) -> 
     })
 }
 
-/// Makes Landlock rules that forbid all of `rights` over files, and `scopes` where the kernel knows any.
+/// Makes Landlock rules that forbid all of `rights` over files, and what `scopes` close; `None` for a kernel without any.
 ///
 /// # Errors
 ///
-/// Those of landlock_create_ruleset(2).
+/// Those of landlock_create_ruleset(2); `E2BIG` or `EINVAL` when the kernel has no scopes and some are given.
 pub(crate) fn landlock_ruleset(rights: u64, scopes: Option<u64>) -> io::Result<OwnedFd> {
     // `struct landlock_ruleset_attr`: rights over files, over the network, and scopes. Kernels know the first one, two
     // or three fields.

@@ -30,9 +30,9 @@ use rustix::process::{
 };
 
 use crate::chroot;
-use crate::supervisor::{receive_all, send, seqpacket_pair};
+use crate::supervisor::{receive_all, refuse, send, seqpacket_pair, tell};
 use crate::sys::{self, Cloned};
-use crate::wire::{self, Failure, FailureKind, Reply};
+use crate::wire::{self, Reply};
 use crate::{recorder, step};
 
 /// The first argument that makes the executable a zygote.
@@ -296,13 +296,6 @@ fn start(
     }
 }
 
-/// Tells who asked for a step that there will be none.
-fn refuse(reply: &OwnedFd, action: &str, error: &io::Error) {
-    let errno = error.raw_os_error().unwrap_or(0);
-    let failure = Failure { kind: FailureKind::Setup, text: action.to_owned(), errno };
-    tell(reply, &Reply::Failed(failure), None);
-}
-
 /// Starts the process that answers a step's calls about owners; returns the socket for the step.
 fn start_recorder(recorders: &mut Vec<OwnedFd>) -> io::Result<OwnedFd> {
     let (ours, theirs) = seqpacket_pair()?;
@@ -340,12 +333,7 @@ fn start_keeper(
             tell(&reply, &Reply::Started, Some(&process));
             children.push(Child { process, reply, keeper: Some(keeper) });
         }
-        Err(error) => {
-            let errno = error.raw_os_error().unwrap_or(0);
-            let text = "make a process".to_owned();
-            let failure = Failure { kind: FailureKind::Setup, text, errno };
-            tell(&reply, &Reply::Failed(failure), None);
-        }
+        Err(error) => refuse(&reply, "make a process", &error),
     }
 }
 
@@ -371,10 +359,4 @@ fn wait_for(process: &OwnedFd) -> Option<WaitIdStatus> {
             other => return other.ok().flatten(),
         }
     }
-}
-
-/// Sends a reply. Whoever waited for it may be gone, which is then no matter.
-fn tell(reply: &OwnedFd, message: &Reply, process: Option<&OwnedFd>) {
-    let fds: Vec<_> = process.map(AsFd::as_fd).into_iter().collect();
-    let _ = send(reply.as_fd(), &message.encode(), &fds);
 }

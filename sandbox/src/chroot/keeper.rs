@@ -17,9 +17,9 @@ use rustix::process::{
 
 use super::{END, step};
 use crate::step::Surroundings;
-use crate::supervisor::send;
+use crate::supervisor::{refuse, tell};
 use crate::sys::{self, Cloned};
-use crate::wire::{Failure, FailureKind, Reply};
+use crate::wire::Reply;
 
 /// Signals that wake the keeper.
 const WAKING: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGCHLD];
@@ -33,15 +33,13 @@ pub(crate) fn keep(
     let ended = match begin(surroundings, may_make_nodes, [spec, stdout, stderr], &reply) {
         Ok((main, wake)) => watch(main, &wake),
         Err(error) => {
-            let text = "make the process of the step".to_owned();
-            let errno = error.raw_os_error().unwrap_or(0);
-            tell(&reply, &Reply::Failed(Failure { kind: FailureKind::Setup, text, errno }));
+            refuse(&reply, "make the process of the step", &error);
             None
         }
     };
     end_children();
     if let Some(status) = ended {
-        tell(&reply, &reply_of(status));
+        tell(&reply, &reply_of(status), None);
     }
     // If it was ended, or nothing began, the zygote tells the end of this process, if it lives.
     sys::exit_now(i32::from(ended.is_none()))
@@ -67,7 +65,7 @@ fn begin(
         (Cloned::Child, _) => {
             drop(wake);
             let failure = step::run(&spec, surroundings, may_make_nodes, keeper, [stdout, stderr]);
-            tell(reply, &Reply::Failed(failure));
+            tell(reply, &Reply::Failed(failure), None);
             sys::exit_now(1)
         }
         (Cloned::Parent(process), main) => {
@@ -181,9 +179,4 @@ fn reply_of(status: WaitStatus) -> Reply {
         code: status.exit_status().unwrap_or(0),
         signal: status.terminating_signal().unwrap_or(0),
     }
-}
-
-/// Sends a reply. Whoever waited for it may be gone, which is then no matter.
-fn tell(reply: &OwnedFd, message: &Reply) {
-    let _ = send(reply.as_fd(), &message.encode(), &[]);
 }

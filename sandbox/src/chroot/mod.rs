@@ -13,7 +13,7 @@
 //! What keeps a step in its tree:
 //! - The root directory is changed through a descriptor, and none is kept. A step has no right to change its root
 //!   directory again, by which root could get out: `CAP_SYS_CHROOT` is dropped and the filter refuses the call.
-//! - [Landlock](landlock), where the kernel has it, allows files below the tree only, no tracing of processes outside, no
+//! - [Landlock](crate::landlock), where the kernel has it, allows files below the tree only, no tracing of processes outside, no
 //!   signals to them and no abstract sockets of theirs.
 //! - There is no `/proc` in it, the executable and the environment of the builder cannot be named, and the builder cannot
 //!   be traced by a process without `CAP_SYS_PTRACE`.
@@ -21,12 +21,10 @@
 //! `no_new_privs` is on, without which an unprivileged process may load neither Landlock rules nor filters.
 
 mod keeper;
-mod landlock;
 mod places;
 mod step;
 
 pub(crate) use keeper::{keep, kill_strangers};
-pub(crate) use landlock::Landlock;
 pub(crate) use places::Places;
 
 use rustix::process::Signal;

@@ -32,31 +32,12 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::error::SandboxError;
-use crate::spec::{MountKind, Root, Spec};
+use crate::spec::{MountKind, Root, Spec, clean};
+use crate::step::{LINKS, NODES};
 
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const DIRECTORY: OFlags = PATH_ONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW);
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
-
-/// Nodes of `/dev`: name, major and minor number of a character device.
-const NODES: [(&str, u32, u32); 6] = [
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
-
-/// Links of `/dev`. Without `/proc` and terminals they lead nowhere, which is what there is.
-const LINKS: [(&str, &str); 6] = [
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("/proc/kcore", "core"),
-    ("pts/ptmx", "ptmx"),
-];
 
 /// Folders of `/dev`, and their modes.
 const FOLDERS: [(&str, u32); 3] = [("shm", 0o1777), ("pts", 0o755), ("mqueue", 0o1777)];
@@ -208,6 +189,7 @@ impl Places {
                 .during(action)?;
             set_mode(&dev, name, 0o666).during(action)?;
         }
+        // Without `/proc` and terminals they lead nowhere, which is what there is.
         for (target, link) in LINKS {
             symlinkat(target, &dev, link).during(|| format!("make `/dev/{link}`"))?;
         }
@@ -425,19 +407,6 @@ fn is_socket(path: &Path) -> bool {
 /// The path of an open file or directory.
 fn place_of(fd: &OwnedFd) -> std::io::Result<PathBuf> {
     fs_err::read_link(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
-}
-
-/// Takes `.`, `..` and empty parts out of an absolute path.
-fn clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::from("/");
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => drop(clean.pop()),
-            _ => {}
-        }
-    }
-    clean
 }
 
 /// Sets the mode of what the builder has just made, whatever the umask.

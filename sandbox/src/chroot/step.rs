@@ -78,7 +78,7 @@ fn prepare(
     end_with(keeper)?;
     set_no_new_privs(true).during(|| "keep rights from growing")?;
     if let Some(rules) = rules {
-        rules.enforce().during(|| "enforce Landlock rules")?;
+        rules.enter().during(|| "enforce Landlock rules")?;
     }
     sys::set_blocked_signals(&[]).during(|| "unblock signals")?;
     sys::load_filter(&chroot.filter).during(|| "load the seccomp filter")?;

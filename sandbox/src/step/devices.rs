@@ -16,7 +16,7 @@ use rustix::mount::MountAttrFlags;
 use super::{During, Outcome, filesystem};
 
 /// Nodes of every step: name, major and minor number of a character device.
-const NODES: [(&str, u32, u32); 6] = [
+pub(crate) const NODES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
@@ -31,7 +31,8 @@ const MORE_NODES: [&str; 6] = ["kmsg", "cuse", "fuse", "kvm", "net/tun", "loop-c
 /// How many loop devices more than the machine has an unconfined step gets nodes for.
 const SPARE_LOOPS: u32 = 8;
 
-const LINKS: [(&str, &str); 6] = [
+/// Links of every step: where they lead, and their names.
+pub(crate) const LINKS: [(&str, &str); 6] = [
     ("/proc/self/fd", "fd"),
     ("/proc/self/fd/0", "stdin"),
     ("/proc/self/fd/1", "stdout"),

@@ -16,6 +16,7 @@ mod overlay;
 mod privileges;
 mod program;
 
+pub(crate) use devices::{LINKS, NODES};
 pub(crate) use privileges::{restrict, settle};
 pub(crate) use program::Program;
 
@@ -30,8 +31,7 @@ use rustix::io::Errno;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::CapabilitySet;
 
-use crate::chroot::Landlock;
-use crate::landlock::Scope;
+use crate::landlock::{Landlock, Rules};
 use crate::spec::{DEFAULT_CAPABILITIES, Network, Security, Spec};
 use crate::sys::{self, NamespaceFlags};
 use crate::tier::Tier;
@@ -74,7 +74,7 @@ pub(crate) struct Surroundings {
     /// The filter of a confined step.
     filter: Vec<libc::sock_filter>,
     /// Keeps signals and abstract sockets of a confined step in it, where the kernel can.
-    scope: Option<Scope>,
+    scopes: Option<Rules>,
     /// What confines a step without namespaces, once one was asked for.
     chroot: OnceCell<Chroot>,
     /// Whether control groups are in one tree (v2) at their usual place.
@@ -99,7 +99,7 @@ impl Surroundings {
             zygote,
             held: rustix::thread::capabilities(None)?.permitted,
             filter: seccomp::program(DEFAULT_CAPABILITIES),
-            scope: Scope::new(),
+            scopes: Rules::scopes(),
             chroot: OnceCell::new(),
             unified_cgroups,
         })
@@ -227,8 +227,8 @@ fn prepare(
     // A change of ids takes the death signal back.
     end_with_parent(surroundings)?;
     sys::set_blocked_signals(&[]).during(|| "unblock signals")?;
-    if let (Security::Sandbox, Some(scope)) = (spec.security, &surroundings.scope) {
-        scope.enter().during(|| "keep signals and abstract sockets in the step")?;
+    if let (Security::Sandbox, Some(scopes)) = (spec.security, &surroundings.scopes) {
+        scopes.enter().during(|| "keep signals and abstract sockets in the step")?;
     }
     match recorder {
         Some(recorder) => record(&spec, &recorder)?,

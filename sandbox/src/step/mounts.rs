@@ -26,7 +26,7 @@ use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use super::filesystem::{self, Context, HARMLESS, READ_ONLY};
 use super::overlay::Overlay;
 use super::{During, Outcome, Surroundings, devices};
-use crate::spec::{Mount, MountKind, Root, Security, Spec};
+use crate::spec::{Mount, MountKind, Root, Security, Spec, clean};
 use crate::sys;
 use crate::tier::Tier;
 
@@ -287,7 +287,7 @@ impl Sources<'_> {
         let mounts = spec.mounts.iter().enumerate();
         mounts
             .map(|(number, mount)| {
-                let target = clean(&mount.target)?;
+                let target = clean_target(&mount.target)?;
                 let mount = self.source(number, mount, spec.tier)?;
                 Ok(Planned { target, mount, standard: false })
             })
@@ -469,16 +469,9 @@ fn target(root: &OwnedFd, path: &Path, directory: bool) -> rustix::io::Result<Ow
     openat2(root, path, PATH_ONLY, Mode::empty(), INSIDE)
 }
 
-/// Returns a target without `.` and `..`; the root itself is none.
-fn clean(path: &Path) -> Outcome<PathBuf> {
-    let mut clean = PathBuf::from("/");
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => clean.push(name),
-            Component::ParentDir => drop(clean.pop()),
-            _ => {}
-        }
-    }
+/// Returns the target of a mount, as it is written, which cannot be the root itself.
+fn clean_target(path: &Path) -> Outcome<PathBuf> {
+    let clean = clean(path);
     if clean.parent().is_none() {
         return Err(Errno::INVAL).during(|| format!("mount over `{}`", path.display()));
     }

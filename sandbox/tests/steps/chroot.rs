@@ -1,12 +1,10 @@
 //! Steps without namespaces and mounts.
 
-use std::io::{BufRead, BufReader, Read, pipe};
-use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,7 +16,7 @@ use sandbox::{
 };
 use tempfile::TempDir;
 
-use crate::fixture::{Outcome, fixture, folder};
+use crate::fixture::{Outcome, fixture, folder, kill_builder};
 
 /// The first argument by which this binary, inside a step, tries to get out.
 pub(crate) const ESCAPE: &str = "chroot-escape";
@@ -82,20 +80,10 @@ impl Step {
     }
 
     fn run_in(&self, sandbox: &Sandbox, cancel: &Cancel) -> Outcome {
-        let (out, stdout) = pipe().unwrap();
-        let (err, stderr) = pipe().unwrap();
-        let drain = |mut from: std::io::PipeReader| {
-            thread::spawn(move || {
-                let mut text = Vec::new();
-                from.read_to_end(&mut text).unwrap();
-                String::from_utf8_lossy(&text).into_owned()
-            })
-        };
-        let (out, err) = (drain(out), drain(err));
-        let result = sandbox.run(&self.spec, OwnedFd::from(stdout), OwnedFd::from(stderr), cancel);
+        let outcome = Outcome::of(&self.spec, sandbox, cancel);
         // The folder is the caller's to remove.
         let _ = fs_err::remove_dir_all(self.folder.path().join("aside"));
-        Outcome { result, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+        outcome
     }
 }
 
@@ -282,19 +270,10 @@ pub(crate) fn zygote_death_ends_the_step() {
 pub(crate) fn builder_death_ends_the_step() {
     let word = format!("36{}", std::process::id());
     let step = Step::script(&format!("setsid sleep {word} & echo ready; sleep {word}"));
-    let mut builder = Command::new("/proc/self/exe")
-        .args([HANGING_BUILDER, &step.root().to_string_lossy(), &step.spec.args[2]])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut out = BufReader::new(builder.stdout.take().unwrap());
-    let mut line = String::new();
-    out.read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
-    builder.kill().unwrap();
-    builder.wait().unwrap();
+    let mut builder = Command::new("/proc/self/exe");
+    builder.args([HANGING_BUILDER, &step.root().to_string_lossy(), &step.spec.args[2]]);
     // Every process of the step holds the pipe until it is dead.
-    assert_eq!(out.read_to_string(&mut line).unwrap(), 0);
+    kill_builder(&mut builder);
     expect_none(&word);
 }
 

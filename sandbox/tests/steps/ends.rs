@@ -3,14 +3,14 @@
 use std::io::{BufRead, BufReader, Read, pipe};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sandbox::{Cancel, Exit, Mount, MountKind, Root, Sandbox, SandboxError, Spec};
 
-use crate::fixture::{Step, fixture, folder};
+use crate::fixture::{Step, fixture, folder, kill_builder};
 
 /// The first argument by which this binary runs a step that does not end.
 pub(crate) const HANGING_BUILDER: &str = "hanging-builder";
@@ -117,21 +117,10 @@ pub(crate) fn zygote_death_is_an_error() {
 
 pub(crate) fn builder_death_ends_steps() {
     let upper = folder();
-    let mut builder = Command::new("/proc/self/exe")
-        .arg(HANGING_BUILDER)
-        .arg(&fixture().image)
-        .arg(upper.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut out = BufReader::new(builder.stdout.take().unwrap());
-    let mut line = String::new();
-    out.read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
-    builder.kill().unwrap();
-    builder.wait().unwrap();
+    let mut builder = Command::new("/proc/self/exe");
+    builder.arg(HANGING_BUILDER).arg(&fixture().image).arg(upper.path());
     // The zygote and every process of the step hold the pipe until they are dead.
-    assert_eq!(out.read_to_string(&mut line).unwrap(), 0);
+    kill_builder(&mut builder);
 }
 
 /// Runs an endless step with this process's own output.

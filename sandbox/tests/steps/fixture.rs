@@ -1,9 +1,9 @@
 //! A root to run steps in: the small image of the conformance kit, unpacked once.
 
-use std::io::{Read, pipe};
+use std::io::{BufRead, BufReader, Read, pipe};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
 
@@ -135,6 +135,26 @@ impl Step {
     }
 
     pub(crate) fn run_in(&self, sandbox: &Sandbox, cancel: &Cancel) -> Outcome {
+        Outcome::of(&self.spec, sandbox, cancel)
+    }
+}
+
+/// Starts a program that is the builder of an endless step with its output, kills it once the step is ready, and waits
+/// until every process that holds the output is dead.
+pub(crate) fn kill_builder(command: &mut Command) {
+    let mut builder = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(builder.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    builder.kill().unwrap();
+    builder.wait().unwrap();
+    assert_eq!(out.read_to_string(&mut line).unwrap(), 0);
+}
+
+impl Outcome {
+    /// Runs a step, whatever comes of it.
+    pub(crate) fn of(spec: &Spec, sandbox: &Sandbox, cancel: &Cancel) -> Self {
         let (out, stdout) = pipe().unwrap();
         let (err, stderr) = pipe().unwrap();
         let drain = |mut from: std::io::PipeReader| {
@@ -145,12 +165,10 @@ impl Step {
             })
         };
         let (out, err) = (drain(out), drain(err));
-        let result = sandbox.run(&self.spec, OwnedFd::from(stdout), OwnedFd::from(stderr), cancel);
-        Outcome { result, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
+        let result = sandbox.run(spec, OwnedFd::from(stdout), OwnedFd::from(stderr), cancel);
+        Self { result, stdout: out.join().unwrap(), stderr: err.join().unwrap() }
     }
-}
 
-impl Outcome {
     /// Checks that the step succeeded, and returns what it printed.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
