@@ -42,6 +42,18 @@ impl InputMap {
             Selection { paths: vec!["/".to_owned()], follow_links: true, ..Selection::default() };
         Self { selector: no_selector(), content: vec![all] }
     }
+
+    /// Adds which files are selected, by their names, to a key.
+    pub(crate) fn add_selection(&self, key: KeyBuilder) -> KeyBuilder {
+        key.list(&self.content, |key, selection| {
+            key.strs(&selection.paths)
+                .bool(selection.wildcard)
+                .bool(selection.follow_links)
+                .strs(&selection.include)
+                .strs(&selection.exclude)
+                .strs(&selection.required)
+        })
+    }
 }
 
 /// The cache map of a vertex.

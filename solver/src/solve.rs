@@ -601,17 +601,9 @@ impl<'a> Solve<'a> {
 
 /// Under which the hash of what is selected of layers is kept.
 fn hashed_key(reference: &cache::Ref, map: &InputMap) -> Key {
-    KeyBuilder::new("hashed.v1")
-        .list(reference.layers(), |key, layer| key.str(&layer.id().to_string()))
-        .list(&map.content, |key, selection| {
-            key.strs(&selection.paths)
-                .bool(selection.wildcard)
-                .bool(selection.follow_links)
-                .strs(&selection.include)
-                .strs(&selection.exclude)
-                .strs(&selection.required)
-        })
-        .finish()
+    let key = KeyBuilder::new("hashed.v1")
+        .list(reference.layers(), |key, layer| key.str(&layer.id().to_string()));
+    map.add_selection(key).finish()
 }
 
 /// What an action that is under way will report, whatever becomes of its thread.

@@ -354,3 +354,35 @@ fn the_example_of_the_documentation_is_what_is_told() {
     let lines: Vec<String> = told(&ran).iter().map(|line| format!(" - {line}\n")).collect();
     assert_eq!(lines.concat(), expect);
 }
+
+#[test]
+fn files_of_equal_content_elsewhere_are_not_named() {
+    let place = Place::new(&[
+        (
+            "Dockerfile",
+            "FROM scratch AS d\nCOPY d /d/\nFROM scratch\nCOPY a.txt /\nCOPY --from=d /d /d/\n",
+        ),
+        ("a.txt", "same"),
+        ("d/one", "1"),
+    ]);
+    place.build(&[]).ok();
+    for (name, text) in [
+        (
+            "Dockerfile",
+            "FROM scratch AS d\nCOPY e /d/\nFROM scratch\nCOPY b.txt /\nCOPY --from=d /d /d/\n",
+        ),
+        ("b.txt", "same"),
+        ("e/one", "1"),
+    ] {
+        let path = place.path("other").join(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    }
+    place.run(&["other"]).ok();
+    fs_err::write(place.path("other/b.txt"), "another").unwrap();
+    fs_err::write(place.path("other/e/two"), "2").unwrap();
+    let ran = place.run(&["--explain", "other"]).ok();
+    for told in ["COPY b.txt / — b.txt changed (content)\n", "COPY e /d/ — new file e/two\n"] {
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+    }
+}

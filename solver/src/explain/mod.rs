@@ -15,7 +15,7 @@
 mod parts;
 mod words;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
@@ -161,7 +161,7 @@ fn is_step(op: &Op) -> bool {
 struct Search<'s> {
     solve: &'s Solve<'s>,
     scope: Key,
-    /// Listings that have been made, or could not be, by content.
+    /// Listings that have been made, or could not be, by their keys.
     listings: HashMap<Key, Option<Arc<Listing>>>,
 }
 
@@ -344,8 +344,8 @@ impl Search<'_> {
         if parts.inputs.len() != before.inputs.len() {
             return ("changed", "it has other inputs".to_owned());
         }
-        for ((edge, now), was) in its.inputs.iter().zip(&parts.inputs).zip(&before.inputs) {
-            if let Some(reason) = self.input_reason(*edge, now, was) {
+        for (input, (now, was)) in parts.inputs.iter().zip(&before.inputs).enumerate() {
+            if let Some(reason) = self.input_reason(vertex, input, now, was) {
                 return reason;
             }
         }
@@ -368,13 +368,22 @@ impl Search<'_> {
 
     fn input_reason(
         &mut self,
-        edge: Edge,
+        vertex: usize,
+        input: usize,
         now: &InputPart,
         was: &InputPart,
     ) -> Option<(&'static str, String)> {
         if let (Some(new), Some(old)) = (&now.content, &was.content) {
-            return (new != old).then(|| self.content_reason(now, new, old));
+            return (new != old).then(|| {
+                let changes = self.changes(vertex, input, new, old);
+                let text = match changes.as_deref() {
+                    Some([first, rest @ ..]) => words::change(first, rest.len()),
+                    _ => format!("files of {} changed", words::quoted(&now.name)),
+                };
+                ("files", text)
+            });
         }
+        let edge = self.solve.definition.vertex(vertex).inputs.get(input)?;
         let has_run = self.solve.diary.has_run(edge.vertex);
         if now.keys.iter().any(|key| was.keys.contains(key)) && !has_run {
             return None;
@@ -392,49 +401,39 @@ impl Search<'_> {
     }
 
     /// Which of the files that an input is known by have changed.
-    fn content_reason(&mut self, now: &InputPart, new: &str, old: &str) -> (&'static str, String) {
-        let changes = self.changes(new, old);
-        match changes.as_deref() {
-            Some([first, rest @ ..]) => ("files", words::change(first, rest.len())),
-            _ => ("files", format!("files of {} changed", words::quoted(&now.name))),
-        }
-    }
-
-    fn changes(&mut self, new: &str, old: &str) -> Option<Vec<listing::Change>> {
+    fn changes(
+        &mut self,
+        vertex: usize,
+        input: usize,
+        new: &str,
+        old: &str,
+    ) -> Option<Vec<listing::Change>> {
         let (new, old) = (parse_key(new)?, parse_key(old)?);
-        let kept = |key: &Key| Listing::decode(&self.store().listing(key).ok()??);
+        let map = self.solve.input_map(vertex, input)?;
+        let kept = |content: &Key| {
+            Listing::decode(&self.store().listing(&listing_key(content, map)).ok()??)
+        };
         let old = kept(&old)?;
         match kept(&new) {
             Some(new) => Some(new.changes_since(&old)),
-            None => Some(self.listing(&new)?.changes_since(&old)),
+            None => Some(self.listing(vertex, input, &new)?.changes_since(&old)),
         }
     }
 
-    /// The listing of content that some step of this solve was known by.
-    fn listing(&mut self, content: &Key) -> Option<Arc<Listing>> {
-        if let Some(known) = self.listings.get(content) {
+    /// The listing of the content that an input of a step is known by.
+    fn listing(&mut self, vertex: usize, input: usize, content: &Key) -> Option<Arc<Listing>> {
+        let map = self.solve.input_map(vertex, input)?;
+        let key = listing_key(content, map);
+        if let Some(known) = self.listings.get(&key) {
             return known.clone();
         }
-        let listing = self.make_listing(content).map(Arc::new);
-        self.listings.insert(*content, listing.clone());
+        let edge = *self.solve.definition.vertex(vertex).inputs.get(input)?;
+        let listing = self.make_listing(edge, map, content).map(Arc::new);
+        self.listings.insert(key, listing.clone());
         listing
     }
 
-    fn make_listing(&self, content: &Key) -> Option<Listing> {
-        let users = self.solve.diary.outcomes.iter().enumerate();
-        let (edge, map) = users
-            .filter_map(|(vertex, outcome)| match outcome.get() {
-                Some(Outcome::Ran { keys, .. }) => Some((vertex, keys)),
-                _ => None,
-            })
-            .find_map(|(vertex, keys)| {
-                let mut inputs = keys.parents.iter();
-                let input = inputs.position(|parents| {
-                    parents.iter().any(|(key, selector)| key == content && is_content(selector))
-                })?;
-                let edge = *self.solve.definition.vertex(vertex).inputs.get(input)?;
-                Some((edge, self.solve.input_map(vertex, input)?))
-            })?;
+    fn make_listing(&self, edge: Edge, map: &InputMap, content: &Key) -> Option<Listing> {
         let map = if map.content.is_empty() { &InputMap::whole() } else { map };
         let view: Arc<dyn View> = match self.solve.value(edge).ok()? {
             // One that has changed since is not what the key stands for.
@@ -459,8 +458,10 @@ impl Search<'_> {
                 continue;
             };
             let Some(key) = self.key(vertex) else { continue };
-            let parents = keys.parents.iter().flatten();
-            contents.extend(parents.filter(|(_, it)| is_content(it)).map(|(key, _)| *key));
+            for (input, parents) in keys.parents.iter().enumerate() {
+                let by_content = parents.iter().filter(|(_, selector)| is_content(selector));
+                contents.extend(by_content.map(|(content, _)| (vertex, input, *content)));
+            }
             notes.push(NewNote {
                 key,
                 scope: self.scope,
@@ -472,19 +473,26 @@ impl Search<'_> {
         if notes.is_empty() {
             return;
         }
-        contents.sort_unstable();
-        contents.dedup();
-        let mut listings = Vec::new();
-        for content in contents {
-            if matches!(self.store().listing(&content), Ok(None))
-                && let Some(listing) = self.listing(&content)
+        let mut listings = BTreeMap::new();
+        for (vertex, input, content) in contents {
+            let Some(map) = self.solve.input_map(vertex, input) else { continue };
+            let key = listing_key(&content, map);
+            if !listings.contains_key(&key)
+                && matches!(self.store().listing(&key), Ok(None))
+                && let Some(listing) = self.listing(vertex, input, &content)
             {
-                listings.push((content, listing.encode()));
+                listings.insert(key, listing.encode());
             }
         }
+        let listings: Vec<_> = listings.into_iter().collect();
         // Without a note a later build explains less, and that is all.
         let _ = self.store().save_notes(build, &notes, &listings);
     }
+}
+
+/// Under which the listing of some content is kept: equal content may have other names elsewhere.
+fn listing_key(content: &Key, map: &InputMap) -> Key {
+    map.add_selection(KeyBuilder::new("listing.v1").key(content)).finish()
 }
 
 fn made_by(note: &Note) -> MadeBy {
