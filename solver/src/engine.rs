@@ -16,6 +16,7 @@ use llb::event::{Event, Explanation};
 use llb::op::SourceOp;
 use llb::{Definition, Digest, Edge, EventSink, Platform};
 use sandbox::{Cancel, Resources, Sandbox, Tier};
+use tree::Stop;
 use tree::layer::{Encoding, Owners, Whiteouts};
 
 use crate::beforehand::Prepare;
@@ -393,6 +394,12 @@ impl JobInner {
             self.engine.store.reset_cache_mounts(identity)?;
         }
         Ok(())
+    }
+
+    /// Ends the reading and writing of files, however large, once the job is cancelled.
+    pub(crate) fn stop_reading(&self) -> Stop {
+        let cancel = self.cancel.clone();
+        Stop::when(move || cancel.is_cancelled())
     }
 
     /// The right to run the step with this key, if nobody else has it.

@@ -7,9 +7,10 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use cache::CacheError;
 use llb::Event;
 use tree::secret::{Leak, Place, Redactor, Secrets};
-use tree::{Stop, View};
+use tree::stack::{Layer, Stack};
 
 use crate::error::OpError;
 use crate::solve::Solve;
@@ -35,16 +36,19 @@ pub struct Guard {
     pub reaction: Reaction,
 }
 
-/// Looks through what a vertex has made, and the layers that it takes as they are are none of that.
-pub(crate) fn check(solve: &Solve<'_>, vertex: usize, made: &dyn View) -> Result<(), OpError> {
+/// Looks through the layer that a vertex has made, which is asked for only if there is something to look for.
+pub(crate) fn check(
+    solve: &Solve<'_>,
+    vertex: usize,
+    made: impl FnOnce() -> Result<Layer, CacheError>,
+) -> Result<(), OpError> {
     let Some(guard) = solve.job.session.guard().filter(|guard| !guard.secrets.is_empty()) else {
         return Ok(());
     };
     let name = || solve.definition.vertex(vertex).metadata.name.clone();
     let _span = tree::trace::span("look for secrets", name);
-    let cancel = solve.job.cancel.clone();
-    let stop = Stop::when(move || cancel.is_cancelled());
-    let leaks = guard.secrets.leaks(made, &stop).map_err(|source| {
+    let made = Stack::new(vec![made()?]);
+    let leaks = guard.secrets.leaks(&made, &solve.job.stop_reading()).map_err(|source| {
         if solve.job.cancel.is_cancelled() {
             return OpError::Canceled;
         }

@@ -17,7 +17,6 @@ use sandbox::{
 };
 use tree::draft::Stub;
 use tree::passwd::StepUser;
-use tree::stack::Stack;
 use zeroize::Zeroizing;
 
 use crate::error::OpError;
@@ -83,10 +82,7 @@ pub(crate) fn execute(
         draft.own_new(owner).map_err(OpError::File)?;
     }
     drop(draft);
-    if solve.job.session.guard().is_some() {
-        let changes = Stack::new(vec![workspace.changes()?]);
-        guard::check(solve, vertex, &changes)?;
-    }
+    guard::check(solve, vertex, || workspace.changes().map(Into::into))?;
     // The result that has it is saved next.
     let layer =
         workspace.commit_later(&LayerMeta::now(&solve.definition.vertex(vertex).metadata.name))?;

@@ -15,10 +15,8 @@ use llb::op::{
     CopyAction, FileAction, FileActionKind, FileInput, FileOp, MkdirAction, MkfileAction, Owner,
     SymlinkAction, UserId,
 };
-use tree::Stop;
 use tree::draft::{CopyOptions, Draft, MkdirOptions, MkfileOptions, RemoveOptions, SymlinkOptions};
 use tree::sketch::Sketch;
-use tree::stack::Stack;
 
 use crate::check;
 use crate::error::OpError;
@@ -142,9 +140,7 @@ impl Actions<'_> {
             self.apply(action, &mut draft)?;
         }
         drop(draft);
-        if self.solve.job.session.guard().is_some() {
-            guard::check(self.solve, self.vertex, &Stack::new(vec![workspace.upper()]))?;
-        }
+        guard::check(self.solve, self.vertex, || Ok(workspace.upper().into()))?;
         // The result that has it is saved next.
         Ok(workspace.commit_later(&self.meta())?)
     }
@@ -164,8 +160,7 @@ impl Actions<'_> {
         if sketch.is_of_large_files() {
             tar.write_in_background();
         }
-        let cancel = self.solve.job.cancel.clone();
-        let stop = Stop::when(move || cancel.is_cancelled());
+        let stop = self.solve.job.stop_reading();
         let layer = sketch.write(&mut stop.guard(&mut tar)).map_err(|source| {
             if self.solve.job.cancel.is_cancelled() {
                 return OpError::Canceled;
@@ -176,10 +171,8 @@ impl Actions<'_> {
                 source,
             }
         })?;
-        if self.solve.job.session.guard().is_some() {
-            let packed = layer.clone().place(tar.reopen()?);
-            guard::check(self.solve, self.vertex, &Stack::new(vec![packed]))?;
-        }
+        let placed = || Ok(layer.clone().place(tar.reopen()?).into());
+        guard::check(self.solve, self.vertex, placed)?;
         Ok(store.add_packed(tar, layer, base, &self.meta())?)
     }
 
@@ -228,8 +221,7 @@ impl Actions<'_> {
             FileActionKind::Copy(copy) => {
                 let source = self.input(action.secondary_input)?;
                 let view = source.view(&self.solve.job.cancel)?;
-                let cancel = self.solve.job.cancel.clone();
-                let stop = Stop::when(move || cancel.is_cancelled());
+                let stop = self.solve.job.stop_reading();
                 let options = copy_options(copy, owner(draft, copy.owner.as_ref())?);
                 let options = CopyOptions { stop, ..options };
                 return draft.copy(view.as_ref(), &options).map_err(|error| {

@@ -23,8 +23,7 @@ pub(super) fn value(job: &JobInner, source: &SourceOp) -> Result<Value, OpError>
     let context = job.session.context(name);
     let context =
         context.ok_or_else(|| OpError::Missing { kind: "build context", name: name.to_owned() })?;
-    let cancel = job.cancel.clone();
-    context.stop_when(tree::Stop::when(move || cancel.is_cancelled()));
+    context.stop_when(job.stop_reading());
     Ok(Value::Context(name.to_owned(), context))
 }
 
