@@ -68,6 +68,13 @@ pub fn auth_files(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     files
 }
 
+/// Where a login is kept: `$REGISTRY_AUTH_FILE`, else the file of Docker's client. `variable` looks up an environment
+/// variable.
+pub fn login_file(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let set = variable("REGISTRY_AUTH_FILE").filter(|path| !path.is_empty());
+    set.map(PathBuf::from).or_else(|| docker_config_path(variable))
+}
+
 /// Looks up the credential for a repository of `host` in `files`, the first of which that has one counts; a file that
 /// does not exist has none.
 pub(crate) async fn find(

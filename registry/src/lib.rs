@@ -40,7 +40,7 @@ mod transport;
 pub use auth::basic_authorization;
 pub use cancel::Cancel;
 pub use client::Client;
-pub use credential::{auth_files, docker_config_path};
+pub use credential::{auth_files, docker_config_path, login_file};
 pub use error::Error;
 pub use fetch::{FetchError, FileReader, Validators};
 pub use login::{LoginError, registry_of, remove_login, save_login};

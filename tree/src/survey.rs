@@ -75,9 +75,7 @@ impl Stamp {
             ctime: nanoseconds(metadata.ctime),
         }
     }
-}
 
-impl Stamp {
     /// Time of the last change of the content.
     pub(crate) fn mtime(&self) -> Timestamp {
         let nanoseconds = self.mtime.rem_euclid(1_000_000_000);

@@ -92,9 +92,7 @@ pub(crate) fn logout(args: &LogoutArgs) -> Result<Exit, Failure> {
 
 /// The file that logins are kept in.
 fn file() -> Result<PathBuf, Failure> {
-    let variable = |name: &str| std::env::var_os(name);
-    let set = variable("REGISTRY_AUTH_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
-    set.or_else(|| registry::docker_config_path(variable)).ok_or_else(|| {
+    registry::login_file(|name| std::env::var_os(name)).ok_or_else(|| {
         Failure::new(Exit::Usage, "there is no place for the login")
             .hint("set HOME, DOCKER_CONFIG or REGISTRY_AUTH_FILE")
     })
