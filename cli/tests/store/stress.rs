@@ -91,17 +91,7 @@ impl Site {
             })
             .collect();
         if kills {
-            for _ in 0..PROCESSES / 3 {
-                std::thread::sleep(Duration::from_millis(20 + self.random.below(160) as u64));
-                let victim = self.random.below(PROCESSES);
-                if let Some(mut child) = children[victim].take() {
-                    if child.try_wait().unwrap().is_none() {
-                        self.kills += 1;
-                    }
-                    child.kill().unwrap();
-                    child.wait().unwrap();
-                }
-            }
+            self.kills += kill_some(&mut self.random, &mut children);
         }
         let deadline = Instant::now() + Duration::from_secs(180);
         let mut same: BTreeMap<usize, Listing> = BTreeMap::new();
@@ -184,6 +174,30 @@ impl Site {
         let locks: Vec<_> = fs::read_dir(state.join("locks")).unwrap().collect();
         assert!(locks.len() < 200, "{} lock files are left", locks.len());
     }
+}
+
+/// Kills builds that are still running, the first one at once: a fast machine has none left soon after. How many.
+fn kill_some(random: &mut Random, children: &mut [Option<Child>]) -> usize {
+    for kill in 0..PROCESSES / 3 {
+        if kill > 0 {
+            std::thread::sleep(Duration::from_millis(random.below(120) as u64));
+        }
+        let mut running: Vec<&mut Option<Child>> = children
+            .iter_mut()
+            .filter_map(|child| {
+                let status = child.as_mut()?.try_wait().unwrap();
+                status.is_none().then_some(child)
+            })
+            .collect();
+        if running.is_empty() {
+            return kill;
+        }
+        let victim = random.below(running.len());
+        let mut child = running[victim].take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    PROCESSES / 3
 }
 
 #[test]
