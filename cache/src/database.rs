@@ -6,6 +6,7 @@
 //! - A file that proves damaged is set aside and an empty one takes its place: what it knew can be made again.
 //! - `generation` is the number of the last [`Store`](crate::Store) that used a row. Numbers only grow, so what a live store uses has at least the lowest number of all live ones.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ const VERSION: i64 = 4;
 pub(crate) const DAMAGED: &str = "db.sqlite.damaged";
 /// For how long a writer waits for others.
 const BUSY: Duration = Duration::from_secs(60);
+/// Pauses between the tries of a writer, in microseconds; the last one is repeated. A transaction takes some hundreds.
+const PAUSES: [u64; 8] = [100, 200, 300, 500, 800, 1_500, 3_000, 5_000];
 
 const SCHEMA: &str = "
 CREATE TABLE meta (boot TEXT NOT NULL);
@@ -101,7 +104,8 @@ impl Database {
         }
     }
 
-    fn try_open(path: &Path, boot: &str) -> Result<Self, CacheError> {
+    /// Opens the file, creating it if need be.
+    pub(crate) fn try_open(path: &Path, boot: &str) -> Result<Self, CacheError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -113,7 +117,7 @@ impl Database {
     }
 
     fn configure(&mut self) -> rusqlite::Result<()> {
-        self.connection.busy_timeout(BUSY)?;
+        self.connection.busy_handler(Some(pause))?;
         // A file system without shared memory refuses WAL, and the rollback journal stays.
         self.connection
             .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
@@ -202,12 +206,20 @@ impl Database {
     }
 }
 
+/// Waits before the next try of a writer; false when it has tried for long enough.
+fn pause(tried: i32) -> bool {
+    let tried = usize::try_from(tried).unwrap_or_default();
+    let last = PAUSES[PAUSES.len() - 1];
+    std::thread::sleep(Duration::from_micros(*PAUSES.get(tried).unwrap_or(&last)));
+    Duration::from_micros(last) * u32::try_from(tried).unwrap_or(u32::MAX) < BUSY
+}
+
 /// Whether the file is damaged: looks at all of it.
 pub(crate) fn is_damaged(path: &Path) -> bool {
     let check = || -> rusqlite::Result<bool> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(BUSY)?;
+        let mut connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_handler(Some(pause))?;
         connection.query_row("PRAGMA quick_check(1)", [], |row| {
             Ok(row.get::<_, String>(0)?.as_str() != "ok")
         })
@@ -215,6 +227,14 @@ pub(crate) fn is_damaged(path: &Path) -> bool {
     check()
         .map_err(|source| CacheError::database(path, source))
         .unwrap_or_else(|error| error.is_damage())
+}
+
+/// Whether the file says that it is in WAL mode.
+pub(crate) fn is_in_wal_mode(path: &Path) -> bool {
+    const WAL: [u8; 2] = [2, 2];
+    let mut header = [0; 20];
+    fs::File::open(path).and_then(|mut file| file.read_exact(&mut header)).is_ok()
+        && header.ends_with(&WAL)
 }
 
 /// Puts a damaged file out of the way, in place of an earlier one.

@@ -9,20 +9,17 @@
 //! - A folder is made by who holds its lock, so whoever can take the lock may remove it: the owner is dead.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use fs_err as fs;
 
 use crate::error::{At, CacheError};
 use crate::lock::{Lock, Mode, Place};
-use crate::removal::{remove_large_tree, remove_tree};
+use crate::removal::{remove_large_tree, remove_tree, remove_work};
 use crate::store::random_bytes;
-
-/// Folders that may lie about until the end.
-const FEW: usize = 2;
 
 /// An open store's own folder; removed when dropped.
 #[derive(Debug)]
@@ -30,8 +27,8 @@ pub(crate) struct Process {
     folder: PathBuf,
     name: String,
     next: AtomicU64,
-    /// Folders that were given up.
-    given_up: AtomicUsize,
+    /// Folders that were given up, see [`clear_up`](Self::clear_up).
+    given_up: Mutex<Vec<PathBuf>>,
     garbage: OnceLock<Option<Garbage>>,
     _lock: Lock,
 }
@@ -46,7 +43,7 @@ impl Process {
             folder,
             name,
             next: AtomicU64::new(0),
-            given_up: AtomicUsize::new(0),
+            given_up: Mutex::default(),
             garbage: OnceLock::new(),
             _lock: lock,
         })
@@ -65,22 +62,33 @@ impl Process {
         let _ = remove_tree(&self.folder);
     }
 
-    /// Removes a folder of this process, later and on another thread.
-    pub(crate) fn remove_later(&self, path: PathBuf) {
-        // For a few a thread costs more than it saves: they go with all the rest.
-        if self.given_up.fetch_add(1, Ordering::Relaxed) < FEW {
-            return;
-        }
-        // What cannot be removed now is removed with all the rest at the end.
-        if let Some(garbage) = self.garbage.get_or_init(Garbage::start) {
-            let _ = garbage.paths.send((path, remove_tree));
+    /// Has a folder that overlayfs worked in removed by [`clear_up`](Self::clear_up), or at the end.
+    pub(crate) fn give_up(&self, work: PathBuf) {
+        self.given_up().push(work);
+    }
+
+    /// Removes what was given up.
+    pub(crate) fn clear_up(&self) {
+        let given_up = std::mem::take(&mut *self.given_up());
+        for work in given_up {
+            // What cannot be removed now is removed with all the rest at the end.
+            let _ = remove_work(&work);
         }
     }
 
-    /// As [`remove_later`](Self::remove_later), for a folder that may hold many files.
+    /// Whether [`clear_up`](Self::clear_up) has anything to do.
+    pub(crate) fn has_given_up(&self) -> bool {
+        !self.given_up().is_empty()
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes a folder of this process that may hold many files, later and on another thread.
     pub(crate) fn remove_large_later(&self, path: PathBuf) {
         if let Some(garbage) = self.garbage.get_or_init(Garbage::start) {
-            let _ = garbage.paths.send((path, remove_large_tree));
+            let _ = garbage.paths.send(path);
         }
     }
 
@@ -96,24 +104,22 @@ impl Drop for Process {
             drop(garbage.paths);
             let _ = garbage.thread.join();
         }
+        self.clear_up();
         let _ = remove_large_tree(&self.folder);
     }
 }
 
-/// How something is removed.
-type Remove = fn(&Path) -> std::io::Result<()>;
-
 /// A thread that removes folders: a file system may be slow at it, and no step need wait.
 #[derive(Debug)]
 struct Garbage {
-    paths: Sender<(PathBuf, Remove)>,
+    paths: Sender<PathBuf>,
     thread: JoinHandle<()>,
 }
 
 impl Garbage {
     fn start() -> Option<Self> {
-        let (paths, given) = channel::<(PathBuf, Remove)>();
-        let work = move || given.iter().for_each(|(path, remove)| drop(remove(&path)));
+        let (paths, given) = channel::<PathBuf>();
+        let work = move || given.iter().for_each(|path| drop(remove_large_tree(&path)));
         let thread = std::thread::Builder::new().name("garbage".to_owned()).spawn(work);
         Some(Self { paths, thread: thread.ok()? })
     }

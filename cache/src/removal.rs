@@ -36,6 +36,18 @@ pub(crate) fn remove_tree(path: &Path) -> std::io::Result<()> {
     }
 }
 
+/// As [`remove_tree`], for a folder in which an overlay worked that did not promise to outlive a power cut. What
+/// such a one leaves is known, and no folder need be read for it.
+pub(crate) fn remove_work(path: &Path) -> std::io::Result<()> {
+    let volatile = path.join("work/incompat/volatile");
+    // What is not there, or is more than that, is told by the last one.
+    let _ = fs::remove_file(volatile.join("dirty"));
+    for folder in volatile.ancestors().take(3) {
+        let _ = fs::remove_dir(folder);
+    }
+    fs::remove_dir(path).or_else(|_| remove_tree(path))
+}
+
 /// As [`remove_tree`], for folders that may hold many files, or be deep.
 pub(crate) fn remove_large_tree(path: &Path) -> std::io::Result<()> {
     match fs::remove_dir(path) {

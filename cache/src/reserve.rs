@@ -26,10 +26,15 @@ const FILES: usize = 8;
 /// With less than this many bytes left, what goes is removed before its rows are.
 pub(crate) const TIGHT: u64 = 16 << 20;
 
+/// Whether the space is taken.
+pub(crate) fn is_there(root: &Path) -> bool {
+    root.join("reserve").is_dir()
+}
+
 /// Takes the space; what is not there already. A disk that has no room for it is left as it is.
 pub(crate) fn fill(root: &Path) {
     let folder = root.join("reserve");
-    if folder.is_dir() || FileSystem::of(root).is_ok_and(|disk| disk.free() < 8 * BYTES) {
+    if is_there(root) || FileSystem::of(root).is_ok_and(|disk| disk.free() < 8 * BYTES) {
         return;
     }
     let made = make(&folder.with_extension("new"));

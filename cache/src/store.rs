@@ -160,6 +160,18 @@ impl Store {
         &self.0.root
     }
 
+    /// Whether there is anything for [`clear_up`](Self::clear_up).
+    pub fn has_to_clear_up(&self) -> bool {
+        self.0.started_process().is_some_and(|process| process.has_given_up())
+    }
+
+    /// Removes what steps that are over have left: for a thread that nobody waits for. Closing the store does it too.
+    pub fn clear_up(&self) {
+        if let Some(process) = self.0.started_process() {
+            process.clear_up();
+        }
+    }
+
     /// Whether the database was found damaged and begun anew since the store was opened.
     pub fn has_lost_database(&self) -> bool {
         self.0.lost.load(Ordering::Relaxed)
@@ -241,8 +253,7 @@ impl Unfinished {
     /// Removes it, whoever is at work on it: for a program about to end that cannot wait for its threads.
     pub fn discard(&self) {
         let Some(store) = self.0.upgrade() else { return };
-        let process = store.process.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(process) = process {
+        if let Some(process) = store.started_process() {
             process.discard();
         }
     }
@@ -275,14 +286,27 @@ impl Inner {
     fn database(&self) -> Result<MutexGuard<'_, Option<Database>>, CacheError> {
         let mut guard = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if guard.is_none() {
-            // A switch to WAL does not wait for others that open the file at the same time.
-            let _turn = Lock::wait(&self.lock_place("store", "database"), Mode::Exclusive)?;
-            crate::reserve::fill(&self.root);
-            let (database, is_new) = Database::open(&self.path("db.sqlite"), self.boot()?)?;
+            let (database, is_new) = self.open_database()?;
             *guard = Some(database);
             self.lost.fetch_or(is_new, Ordering::Relaxed);
         }
         Ok(guard)
+    }
+
+    /// The database, and whether it was begun anew because it was damaged.
+    fn open_database(&self) -> Result<(Database, bool), CacheError> {
+        let (path, boot) = (self.path("db.sqlite"), self.boot()?);
+        // Most often there is nothing to make, and nobody to wait for.
+        if crate::reserve::is_there(&self.root)
+            && crate::database::is_in_wal_mode(&path)
+            && let Ok(database) = Database::try_open(&path, boot)
+        {
+            return Ok((database, false));
+        }
+        // A switch to WAL does not wait for others that open the file at the same time.
+        let _turn = Lock::wait(&self.lock_place("store", "database"), Mode::Exclusive)?;
+        crate::reserve::fill(&self.root);
+        Database::open(&path, boot)
     }
 
     /// Sets the database aside if an error comes from its being damaged: the next use begins a new one.
@@ -375,6 +399,11 @@ impl Inner {
         let process = Arc::new(Process::start(&self.root)?);
         *guard = Some(Arc::clone(&process));
         Ok(process)
+    }
+
+    /// This store's own folder, if it has been made.
+    fn started_process(&self) -> Option<Arc<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Number of this store among all that ever used the root.

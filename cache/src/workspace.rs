@@ -277,7 +277,7 @@ struct Work {
 
 impl Drop for Work {
     fn drop(&mut self) {
-        self.process.remove_later(std::mem::take(&mut self.path));
+        self.process.give_up(std::mem::take(&mut self.path));
     }
 }
 

@@ -124,7 +124,13 @@ impl<'a> Solve<'a> {
             let mut workers = Workers::new(scope, usize::MAX, |action| {
                 let mut report = Report { sender: sender.clone(), input: failed(action) };
                 report.input = solve.perform(action);
-                report
+                let store = &solve.job.engine.store;
+                if !store.has_to_clear_up() {
+                    return Some(report);
+                }
+                drop(report);
+                store.clear_up();
+                None
             });
             let mut beforehand = Beforehand::new(graph::in_targets(solve.definition, targets));
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
