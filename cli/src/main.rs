@@ -48,7 +48,15 @@ fn main() -> ExitCode {
 
 /// Parses a command line; help and version are printed, and end the process with success.
 fn parse<A: Parser>(words: &[std::ffi::OsString]) -> Result<A, Failure> {
-    A::try_parse_from(words).map_err(|error| {
+    let command = A::command().mut_args(|arg| {
+        // A variable that is empty is as good as none, as in Docker.
+        let is_empty =
+            arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
+        if is_empty { arg.env(None::<&str>) } else { arg }
+    });
+    let parsed =
+        command.try_get_matches_from(words).and_then(|matches| A::from_arg_matches(&matches));
+    parsed.map_err(|error| {
         if !error.use_stderr() {
             // Help was asked for; if it cannot be printed there is nobody to tell.
             let _ = error.print();

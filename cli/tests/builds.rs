@@ -728,3 +728,18 @@ fn quiet_prints_the_id_that_the_id_file_has() {
     assert!(failed.stderr.starts_with("Dockerfile:2\n"), "{}", failed.stderr);
     assert!(!place.path("iid").exists());
 }
+
+#[test]
+fn a_variable_that_is_empty_is_as_good_as_none() {
+    let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let state = place.path("data");
+    let mut command = place.command(&["-q", "ctx"]);
+    command.arg("--root").arg(&state);
+    for name in
+        ["BRICKLAYER_ROOT", "BRICKLAYER_ISOLATION", "BUILDKIT_PROGRESS", "DOCKER_DEFAULT_PLATFORM"]
+    {
+        command.env(name, "");
+    }
+    place.ran(command.output().unwrap()).ok();
+    assert!(state.is_dir());
+}

@@ -226,5 +226,19 @@ fn timestamp(seconds: i64, nanoseconds: u64) -> Timestamp {
 
 /// Adds what was tried and where to an error.
 pub(crate) fn with_path(error: io::Error, action: &str, path: &Path) -> io::Error {
-    io::Error::new(error.kind(), format!("{action} `{}`: {error}", path.display()))
+    let kind = error.kind();
+    io::Error::new(kind, AtPath { message: format!("{action} `{}`", path.display()), error })
+}
+
+/// Whether an error is one of [`with_path`].
+pub(crate) fn names_path(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<AtPath>())
+}
+
+/// What failed, at which path; the whole text is its own, as the callers print no sources.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}: {error}")]
+struct AtPath {
+    message: String,
+    error: io::Error,
 }

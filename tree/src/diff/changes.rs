@@ -143,15 +143,20 @@ impl Extract<'_> {
         target: &Place<'_>,
     ) -> io::Result<()> {
         let each = |entry: &Entry| {
-            self.name(before.find(&entry.name), entry, path, source, target)
-                .map_err(|error| Failed::at(error, &path.join(&*entry.name)))
+            self.name(before.find(&entry.name), entry, path, source, target).map_err(|error| {
+                // What comes from further inside names its path already.
+                if walk::names_path(&error) {
+                    return error;
+                }
+                walk::with_path(error, "cannot keep", &absolute(&path.join(&*entry.name)))
+            })
         };
         let done = if after.entries.len() < FEW {
             after.entries.iter().try_for_each(each)
         } else {
             after.entries.par_iter().with_min_len(FEW).try_for_each(each)
         };
-        done.map_err(Failed::into_inner)?;
+        done?;
         let gone = || before.entries.iter().filter(|entry| after.find(&entry.name).is_none());
         let hide = || -> io::Result<()> {
             let count = gone().count();
@@ -362,23 +367,6 @@ fn attributes<'x>(metadata: &Metadata, xattrs: &'x [(OsString, Vec<u8>)]) -> Att
         owner: Some((metadata.uid, metadata.gid)),
         xattrs,
         mtime: Some(metadata.mtime),
-    }
-}
-
-/// An error that names its path once.
-struct Failed(io::Error);
-
-impl Failed {
-    fn at(error: io::Error, path: &Path) -> Self {
-        // What comes from further inside names its path already.
-        match error.get_ref() {
-            Some(_) if error.to_string().starts_with("cannot ") => Self(error),
-            _ => Self(walk::with_path(error, "cannot keep", &absolute(path))),
-        }
-    }
-
-    fn into_inner(self) -> io::Error {
-        self.0
     }
 }
 
