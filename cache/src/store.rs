@@ -160,6 +160,12 @@ impl Store {
         &self.0.root
     }
 
+    /// When anything was written to the store last, by anybody; `None` for a store that has nothing.
+    pub fn last_written(&self) -> Option<SystemTime> {
+        let modified = |name| fs::metadata(self.0.path(name)).and_then(|it| it.modified());
+        ["db.sqlite-wal", "db.sqlite"].into_iter().find_map(|name| modified(name).ok())
+    }
+
     /// Whether there is anything for [`clear_up`](Self::clear_up).
     pub fn has_to_clear_up(&self) -> bool {
         self.0.started_process().is_some_and(|process| process.has_given_up())

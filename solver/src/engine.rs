@@ -102,22 +102,39 @@ pub(crate) struct EngineInner {
     pub(crate) images: Mutex<HashMap<ImageKey, Arc<ImageFacts>>>,
     /// Whether git is there and new enough.
     pub(crate) git_is_known: OnceLock<()>,
-    sandbox: Mutex<Option<Arc<Sandbox>>>,
+    sandbox: Arc<Starter>,
     /// Whether the user was told how steps are isolated.
     told_isolation: AtomicBool,
     /// There once a solve has taken a moment.
     space: OnceLock<SpaceWatch>,
     /// Whether anything was not in the cache.
     pub(crate) has_worked: AtomicBool,
-    /// A thread that opens the store.
-    warming: Mutex<Option<JoinHandle<()>>>,
+    /// Threads that open the store and start the process that starts steps.
+    warming: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// The process that starts steps, once somebody asked for it.
+struct Starter {
+    tier: Tier,
+    started: Mutex<Option<Arc<Sandbox>>>,
+}
+
+impl Starter {
+    fn get(&self) -> Result<Arc<Sandbox>, OpError> {
+        let mut slot = self.started.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sandbox) = slot.as_ref() {
+            return Ok(Arc::clone(sandbox));
+        }
+        let _span = tree::trace::span("start", || "process that starts steps".to_owned());
+        Ok(Arc::clone(slot.insert(Arc::new(Sandbox::start_for(self.tier)?))))
+    }
 }
 
 impl Drop for EngineInner {
     fn drop(&mut self) {
         let slot = self.warming.get_mut().unwrap_or_else(PoisonError::into_inner);
         // A thread that outlives the engine keeps the store open.
-        if let Some(thread) = slot.take() {
+        for thread in slot.drain(..) {
             let _ = thread.join();
         }
     }
@@ -135,6 +152,7 @@ impl Engine {
         let provider = Arc::new(Providers { registry: Arc::clone(&registry) });
         let (encoding, workspaces) = (options.isolation.encoding(), options.isolation.workspaces());
         let store = Store::open(&options.root, StoreOptions { provider, encoding, workspaces })?;
+        let tier = options.isolation.tier.unwrap_or_default();
         Ok(Self {
             inner: Arc::new(EngineInner {
                 options,
@@ -143,7 +161,7 @@ impl Engine {
                 transfers,
                 images: Mutex::default(),
                 git_is_known: OnceLock::new(),
-                sandbox: Mutex::new(None),
+                sandbox: Arc::new(Starter { tier, started: Mutex::default() }),
                 told_isolation: AtomicBool::new(false),
                 space: OnceLock::new(),
                 has_worked: AtomicBool::new(false),
@@ -152,11 +170,19 @@ impl Engine {
         })
     }
 
-    /// Opens the database of the store on a thread of its own, for a caller who has other things to do first.
-    pub fn warm_up(&self) {
+    /// Opens the database of the store on a thread of its own, for a caller who has other things to do first; on
+    /// another one the process that starts steps is started if some are expected to run.
+    pub fn warm_up(&self, expects_steps: bool) {
         let store = self.inner.store.clone();
-        let mut slot = self.inner.warming.lock().unwrap_or_else(PoisonError::into_inner);
-        *slot = std::thread::Builder::new().spawn(move || store.warm_up()).ok();
+        let mut works: Vec<Box<dyn FnOnce() + Send>> = vec![Box::new(move || store.warm_up())];
+        if expects_steps && self.inner.options.isolation.tier.is_some() {
+            let starter = Arc::clone(&self.inner.sandbox);
+            // A failure is met again by the step.
+            works.push(Box::new(move || drop(starter.get())));
+        }
+        let threads =
+            works.into_iter().filter_map(|work| std::thread::Builder::new().spawn(work).ok());
+        self.inner.warming.lock().unwrap_or_else(PoisonError::into_inner).extend(threads);
     }
 
     /// The store of this engine.
@@ -218,17 +244,9 @@ impl EngineInner {
         self.space.get_or_init(|| self.store.watch_space());
     }
 
-    /// The process that starts sandboxes; made at the first step that is not cached.
+    /// The process that starts steps; made when the first one seems to be needed.
     pub(crate) fn sandbox(&self) -> Result<Arc<Sandbox>, OpError> {
-        let mut slot = self.sandbox.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sandbox) = slot.as_ref() {
-            return Ok(Arc::clone(sandbox));
-        }
-        let _span = tree::trace::span("start", || "process that starts steps".to_owned());
-        let sandbox =
-            Arc::new(Sandbox::start_for(self.options.isolation.tier.unwrap_or_default())?);
-        *slot = Some(Arc::clone(&sandbox));
-        Ok(sandbox)
+        self.sandbox.get()
     }
 }
 

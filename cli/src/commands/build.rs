@@ -26,7 +26,7 @@ use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
 use crate::commands::print_llb::Form;
 use crate::commands::tidy::{self, Limits};
-use crate::commands::{engine_options, limits, op_failure, solve_failure};
+use crate::commands::{engine_options, guess, limits, op_failure, solve_failure};
 use crate::inputs::{DockerfileText, Given, ignore_file, secret};
 use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
 use crate::progress::{Mode, Progress, raw_warning};
@@ -143,7 +143,12 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     }
 
     let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
-    engine.warm_up();
+    let expects_steps = args.no_cache
+        || at_hand.as_ref().and_then(|parsed| parsed.tree.as_ref().ok()).is_some_and(|tree| {
+            let path = source.as_ref().and_then(|source| source.path.as_deref());
+            guess::expects_steps(tree, path, origin.folder(), engine.store().last_written())
+        });
+    engine.warm_up(expects_steps);
     let cancel = cancel()?;
     let unfinished = engine.store().unfinished();
     let last = trace.clone();

@@ -6,6 +6,7 @@ mod context;
 mod doctor;
 mod du;
 mod export;
+mod guess;
 mod images;
 mod inspect;
 mod limits;
