@@ -119,13 +119,18 @@ impl<'a> Solve<'a> {
             .collect();
         let mut scheduler = Scheduler::new(inputs, limited, self.job.engine.options.jobs);
         let (sender, receiver) = channel();
+        // After the last one nothing else is left to do, and all would wait for the clearing up.
+        let is_last = |action| {
+            let is = |vertex| targets.iter().any(|target| target.vertex == vertex);
+            matches!(action, Action::Execute(vertex) if is(vertex))
+        };
         std::thread::scope(|scope| {
             let solve = &self;
             let mut workers = Workers::new(scope, usize::MAX, |action| {
                 let mut report = Report { sender: sender.clone(), input: failed(action) };
                 report.input = solve.perform(action);
                 let store = &solve.job.engine.store;
-                if !store.has_to_clear_up() {
+                if is_last(action) || !store.has_to_clear_up() {
                     return Some(report);
                 }
                 drop(report);
@@ -200,6 +205,9 @@ impl<'a> Solve<'a> {
             (None, Some(values)) => std::thread::scope(|scope| {
                 if explain::is_due(&self) {
                     scope.spawn(|| explain::conclude(&self));
+                }
+                if self.job.engine.store.has_to_clear_up() {
+                    scope.spawn(|| self.job.engine.store.clear_up());
                 }
                 then(values)
             }),
