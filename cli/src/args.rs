@@ -142,6 +142,12 @@ pub(crate) struct BuildArgs {
     /// Attach a bill of materials to the image: false
     #[arg(long, value_name = "SPEC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) sbom: Option<String>,
+    /// Time that the build pretends to be made at, in seconds since 1970, or `git`: that of the commit of the context
+    #[arg(long, value_name = "git|SECONDS", allow_hyphen_values = true)]
+    pub(crate) source_date_epoch: Option<String>,
+    /// Build twice without the cache, and tell what differs
+    #[arg(long)]
+    pub(crate) verify: bool,
     /// Tell why each step ran, and which build made what was cached
     #[arg(long)]
     pub(crate) explain: bool,
@@ -192,10 +198,6 @@ pub(crate) struct LaterArgs {
     load: bool,
     #[arg(long = "policy", hide = true, action = ArgAction::Append)]
     policy: Vec<String>,
-    #[arg(long = "verify", hide = true)]
-    verify: bool,
-    #[arg(long = "source-date-epoch", hide = true)]
-    source_date_epoch: Option<String>,
 }
 
 /// Flags that the reference accepts and that do nothing there either.
@@ -234,8 +236,6 @@ impl BuildArgs {
             ("--cache-to", list(&later.cache_to)),
             ("--load", later.load),
             ("--policy", list(&later.policy)),
-            ("--verify", later.verify),
-            ("--source-date-epoch", later.source_date_epoch.is_some()),
         ];
         table.iter().find(|(_, given)| *given).map(|(flag, _)| (*flag).to_owned())
     }

@@ -647,9 +647,12 @@ fn flags_to_come_are_refused_by_name() {
     for (words, part) in [
         (&["--call=shell", "ctx"][..], "unknown method `shell` for --call"),
         (
-            &["--allow=buildx.local.delete", "ctx"],
-            "--allow buildx.local.delete is not supported yet",
+            &["-o", "type=local,dest=.,mode=delete", "ctx"],
+            "`mode=delete` would delete files in `.`, which is not below the current folder",
         ),
+        (&["--allow=buildx.local.delte", "ctx"], "buildx.local.delte"),
+        (&["--source-date-epoch=soon", "ctx"], "invalid --source-date-epoch `soon`"),
+        (&["--source-date-epoch=git", "-"], "neither a folder nor a git repository"),
         (&["--add-host=a:host-gateway", "ctx"], "host-gateway is not supported yet"),
         (&["-o", "type=nydus,dest=x", "ctx"], "nydus"),
         (&["-t", "A", "ctx"], "invalid tag \"A\""),

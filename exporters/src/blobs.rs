@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use cache::{Layer, LayerId, Store};
+use cache::{Layer, LayerId, Rewrite, Store};
 use llb::DiffId;
 use llb::image::{Compression, Descriptor};
 use tree::codec::Codec;
@@ -66,6 +66,10 @@ pub fn prepare(
     options: &ImageOptions,
     content: Option<Content>,
 ) -> Result<(), ExportError> {
+    if options.rewrite_timestamp && options.source_date_epoch.is_none() {
+        // The time is known with the result only.
+        return Ok(());
+    }
     if let Some(content) = content {
         choose(store, layer, options, content)?;
     }
@@ -93,10 +97,10 @@ pub(crate) fn of_layers<'a>(
     let unique: HashMap<LayerId, &Layer> = layers.map(|layer| (layer.id(), layer)).collect();
     let work: Vec<&Layer> = unique.into_values().collect();
     let done = in_parallel(&work, |layer| {
-        let (descriptor, origin) = choose(store, layer, options, content)?;
+        let Chosen { descriptor, diff_id, origin } = choose(store, layer, options, content)?;
         let blob = LayerBlob {
-            descriptor: for_manifest(&descriptor, options.oci_types)?,
-            diff_id: layer.diff_id_unless(&options.stop)?,
+            descriptor: for_manifest(&descriptor, options)?,
+            diff_id,
             origin,
             layer: (*layer).clone(),
             codec: options.compression,
@@ -138,8 +142,54 @@ pub(crate) fn in_parallel<T: Sync, U: Send, E: Send>(
     error.map_or(Ok(results), Err)
 }
 
-/// The blob that stands for the layer, and where a registry has it.
+/// The blob that stands for a layer.
+struct Chosen {
+    descriptor: Descriptor,
+    diff_id: DiffId,
+    /// Where a registry has it.
+    origin: Option<String>,
+}
+
 fn choose(
+    store: &Store,
+    layer: &Layer,
+    options: &ImageOptions,
+    content: Content,
+) -> Result<Chosen, ExportError> {
+    let rewrite = rewrite(layer, options)?;
+    if !rewrite.is_none() {
+        let (descriptor, diff_id) =
+            layer.rewritten_blob(rewrite, options.compression, &options.stop)?;
+        return Ok(Chosen { descriptor, diff_id, origin: None });
+    }
+    let (descriptor, origin) = choose_as_it_is(store, layer, options, content)?;
+    Ok(Chosen { descriptor, diff_id: layer.diff_id_unless(&options.stop)?, origin })
+}
+
+/// What is changed in the tar of a layer. Those of a base image stay what they are, unless they are forced into another
+/// compression.
+fn rewrite(layer: &Layer, options: &ImageOptions) -> Result<Rewrite, ExportError> {
+    let is_new = !layer.is_base();
+    let mut table = options.table && is_new;
+    if options.table && !is_new && options.force_compression {
+        let has_one = |blob: &Descriptor| {
+            blob.annotations.as_ref().is_some_and(|notes| notes.contains_key(TABLE))
+        };
+        table = !layer.known_blobs()?.iter().any(has_one);
+    }
+    let latest = match options.source_date_epoch {
+        _ if !options.rewrite_timestamp || !is_new => None,
+        None => return Err(ExportError::NoEpoch),
+        epoch => epoch,
+    };
+    Ok(Rewrite { latest, table })
+}
+
+/// Says that a layer has a table of contents, and its digest.
+const TABLE: &str = "containerd.io/snapshot/stargz/toc.digest";
+
+/// The blob that holds the layer's own tar, and where a registry has it.
+fn choose_as_it_is(
     store: &Store,
     layer: &Layer,
     options: &ImageOptions,
@@ -183,7 +233,10 @@ fn compression_of(codec: Codec) -> Compression {
 
 /// The descriptor for a manifest: media type of the wanted family, without other places and without the
 /// notes that builders and stores keep for themselves.
-fn for_manifest(descriptor: &Descriptor, oci_types: bool) -> Result<Descriptor, ExportError> {
+fn for_manifest(
+    descriptor: &Descriptor,
+    options: &ImageOptions,
+) -> Result<Descriptor, ExportError> {
     let compression =
         Compression::of_layer(&descriptor.media_type).ok_or_else(|| ExportError::LayerType {
             digest: descriptor.digest,
@@ -192,10 +245,27 @@ fn for_manifest(descriptor: &Descriptor, oci_types: bool) -> Result<Descriptor, 
     let internal =
         ["containerd.io/uncompressed", "buildkit/", "containerd.io/distribution.source."];
     let mut annotations = descriptor.annotations.clone().unwrap_or_default();
-    annotations
-        .retain(|key, _| oci_types && !internal.iter().any(|prefix| key.starts_with(prefix)));
-    Ok(Descriptor {
+    annotations.retain(|key, _| {
+        options.oci_types && !internal.iter().any(|prefix| key.starts_with(prefix))
+    });
+    let mut descriptor = Descriptor {
         annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
-        ..Descriptor::new(compression.layer_type(!oci_types), descriptor.digest, descriptor.size)
-    })
+        urls: descriptor.urls.clone().filter(|_| options.prefer_nondist),
+        ..descriptor.clone()
+    };
+    if !(options.prefer_nondist && is_nondistributable(&descriptor)) {
+        let plain = Descriptor::new(
+            compression.layer_type(!options.oci_types),
+            descriptor.digest,
+            descriptor.size,
+        );
+        descriptor = Descriptor { annotations: descriptor.annotations, ..plain };
+    }
+    Ok(descriptor)
+}
+
+/// Whether a layer is one that its owner does not let others hand on.
+pub(crate) fn is_nondistributable(descriptor: &Descriptor) -> bool {
+    let kind = &descriptor.media_type;
+    kind.contains(".nondistributable.") || kind.contains(".foreign.")
 }

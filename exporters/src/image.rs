@@ -159,6 +159,9 @@ pub fn assemble(
     let with_index = result.index || result.platforms.len() != 1;
     check_annotations(&annotations, with_index, options.oci_types)?;
 
+    let epoch = result.platforms.iter().find_map(|platform| platform.source_date_epoch);
+    let options =
+        &ImageOptions { source_date_epoch: options.source_date_epoch.or(epoch), ..options.clone() };
     let layers = result.platforms.iter().flat_map(|platform| platform.reference.layers());
     let layers = blobs::of_layers(store, layers, options, content)?;
     let mut manifests = Vec::with_capacity(result.platforms.len());

@@ -14,12 +14,15 @@
 
 pub mod annotations;
 mod blobs;
+mod compare;
 mod destination;
 mod error;
 mod history;
 pub mod image;
+mod kept;
 pub mod layout;
 pub mod local;
+mod mirror;
 pub mod options;
 pub mod push;
 pub mod store;
@@ -31,10 +34,12 @@ use llb::{Digest, Reference};
 
 pub use annotations::Annotations;
 pub use blobs::{Content, prepare};
+pub use compare::{Difference, differences};
 pub use destination::Destination;
 pub use error::ExportError;
 pub use image::{Image, ImageResult, PlatformResult, assemble};
-pub use options::{ImageOptions, Kind, Output, PushOptions, Target};
+pub use kept::as_written;
+pub use options::{ImageOptions, Kind, Naming, Output, PushOptions, Target};
 pub use stored::assemble_stored;
 pub use tree::Stop;
 

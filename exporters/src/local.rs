@@ -1,7 +1,7 @@
 //! The files of a result in a folder (`spec/cli-and-outputs.md` §3.2).
 //!
 //! Files belong to the caller; modes, links, hard links and times are kept. What is in the folder already
-//! stays, unless a file has the same name.
+//! stays, unless a file has the same name or `mode=delete` was asked for.
 //!
 //! Invariant: nothing is written outside the folder. The result is hostile, and so is what an earlier one
 //! left there: every directory is opened from its parent without following links, and a link that is in
@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use tree::stack::Stack;
 use tree::{DirEntry, FileData, Kind, Metadata, View};
 
-use crate::{ExportError, ImageResult, Output, Stop};
+use crate::{ExportError, ImageResult, Output, Stop, mirror};
 
 /// The files of one platform.
 pub(crate) struct Root<'a> {
@@ -106,6 +106,13 @@ pub fn write(result: &ImageResult, output: &Output, folder: &Path) -> Result<(),
     // The folder itself is the caller's: a link to it is followed, and it keeps its metadata.
     let target = fs::open(folder, FOLDER - OFlags::NOFOLLOW, Mode::empty())
         .map_err(|error| failed(error.into()))?;
+    if output.delete && split {
+        let kept = roots.iter().map(|root| root.platform.directory_name().into()).collect();
+        mirror::remove_except(&kept, target.as_fd()).map_err(failed)?;
+    } else if output.delete {
+        let trees: Vec<&Stack> = roots.iter().map(|root| &root.files).collect();
+        mirror::remove_others(&trees, Path::new(""), target.as_fd(), &output.image.stop)?;
+    }
     for root in &roots {
         let copy = Copy {
             view: &root.files,
@@ -123,6 +130,9 @@ pub fn write(result: &ImageResult, output: &Output, folder: &Path) -> Result<(),
             source: source.into(),
         })?;
         fs::fchmod(&dir, Mode::from_raw_mode(0o755)).map_err(|error| failed(error.into()))?;
+        if output.delete {
+            mirror::remove_others(&[&root.files], Path::new(""), dir.as_fd(), &output.image.stop)?;
+        }
         copy.run(dir.as_fd())?;
         if let Some(seconds) = root.epoch {
             fs::futimens(&dir, &times(seconds, 0)).map_err(|error| failed(error.into()))?;
@@ -131,7 +141,7 @@ pub fn write(result: &ImageResult, output: &Output, folder: &Path) -> Result<(),
     Ok(())
 }
 
-const FOLDER: OFlags =
+pub(crate) const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Bytes copied between two looks at whether to stop.
@@ -337,8 +347,15 @@ fn make<T>(
 }
 
 /// Removes a directory that a file takes the place of.
-fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    let dir = fs::openat(parent, name, FOLDER, Mode::empty())?;
+pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let open = || fs::openat(parent, name, FOLDER, Mode::empty());
+    let dir = match open() {
+        Err(Errno::ACCESS) => {
+            fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+            open()?
+        }
+        opened => opened?,
+    };
     let entries: Vec<_> = fs::Dir::read_from(&dir)?.collect::<Result<_, _>>()?;
     for entry in entries {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());

@@ -11,7 +11,7 @@ use llb::Reference;
 use registry::Client;
 use tree::trace;
 
-use crate::blobs::{LayerBlob, in_parallel};
+use crate::blobs::{LayerBlob, in_parallel, is_nondistributable};
 use crate::image::Document;
 use crate::{ExportError, Exported, Image, PushOptions};
 
@@ -71,7 +71,9 @@ struct Push<'a> {
 
 impl Push<'_> {
     fn blobs(&self) -> Result<(), Cause> {
-        let layers: Vec<&LayerBlob> = self.image.layers().into_values().collect();
+        let mut layers: Vec<&LayerBlob> = self.image.layers().into_values().collect();
+        // They are still called so only if they are to stay where they are.
+        layers.retain(|layer| !is_nondistributable(&layer.descriptor));
         in_parallel(&layers, |layer| {
             let origin =
                 layer.origin.as_deref().and_then(|origin| Reference::parse_as_is(origin).ok());

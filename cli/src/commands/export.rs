@@ -1,5 +1,6 @@
 //! From `-o`, `-t` and `--push` to exporters (`spec/cli-and-outputs.md` §0, §3).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use registry::HostOptions;
 use solver::Engine;
 
 use crate::args::BuildArgs;
-use crate::commands::{registry_failure, store_failure};
+use crate::commands::{deletion, registry_failure, store_failure};
 use crate::explain::Entry;
 use crate::report::{Exit, Failure, chain};
 
@@ -100,6 +101,8 @@ pub(crate) fn export_failure(error: &ExportError) -> Failure {
         ExportError::InvalidOutput { .. }
         | ExportError::InvalidAnnotation { .. }
         | ExportError::UnknownAttribute { .. }
+        | ExportError::Conflict { .. }
+        | ExportError::NoEpoch
         | ExportError::InvalidValue { .. }
         | ExportError::InvalidName { .. }
         | ExportError::Unsupported(_)
@@ -120,7 +123,13 @@ impl Outputs {
     ) -> Result<Self, Failure> {
         let mut outputs = Vec::new();
         for text in &args.outputs {
-            outputs.push(Output::parse(text).map_err(|error| export_failure(&error))?);
+            let mut output = Output::parse(text).map_err(|error| export_failure(&error))?;
+            if output.image.rewrite_timestamp {
+                let epoch = &mut output.image.source_date_epoch;
+                *epoch = epoch.or(options.source_date_epoch);
+            }
+            deletion::check(&output, &args.allow)?;
+            outputs.push(output);
         }
         if args.push {
             match outputs.iter_mut().find(|output| output.kind == Kind::Image) {
@@ -254,13 +263,13 @@ impl Outputs {
         if self.names.is_empty() { &output.names } else { &self.names }
     }
 
-    /// Writes everything that was asked for.
-    pub(crate) fn export(
-        &self,
-        engine: &Engine,
-        results: &[(&frontend::Target, cache::Ref)],
-        events: &dyn EventSink,
-    ) -> Result<Exported, Failure> {
+    /// The outputs, one by one.
+    pub(crate) fn all(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    /// The trees of a build as exporters take them.
+    pub(crate) fn result(&self, results: &[(&frontend::Target, cache::Ref)]) -> ImageResult {
         let platforms = results.iter().map(|(target, reference)| PlatformResult {
             platform: target.platform.clone(),
             reference: reference.clone(),
@@ -268,12 +277,21 @@ impl Outputs {
             base_history: target.base_history_len,
             source_date_epoch: target.source_date_epoch,
         });
-        let mut result = ImageResult {
+        ImageResult {
             platforms: platforms.collect(),
             names: self.names.clone(),
             annotations: self.annotations.clone(),
             index: self.index,
-        };
+        }
+    }
+
+    /// Writes everything that was asked for.
+    pub(crate) fn export(
+        &self,
+        engine: &Engine,
+        mut result: ImageResult,
+        events: &dyn EventSink,
+    ) -> Result<Exported, Failure> {
         let mut exported = Exported { to_stdout: self.uses_stdout(), ..Exported::default() };
         for output in &self.outputs {
             result.names = self.names_of(output).to_vec();
@@ -362,31 +380,43 @@ fn export_one(
             };
             Ok(Some(exported))
         }
-        Kind::Image => {
-            let mut pushed = None;
-            let mut exported = None;
-            if output.push.enabled {
-                let image = exporters::assemble(store, result, &output.image, Content::Elsewhere)?;
-                exported = Some(exporters::push::push(
-                    engine.registry(),
-                    store,
-                    &image,
-                    &result.names,
-                    output.push,
-                )?);
-                pushed = Some(image);
-            }
-            if output.store {
-                let stored = exporters::store::put(
-                    store,
-                    result,
-                    &output.image,
-                    &result.names,
-                    pushed.as_ref(),
-                )?;
-                exported.get_or_insert(stored);
-            }
-            Ok(exported)
-        }
+        Kind::Image => export_image(engine, result, output),
     }
+}
+
+/// Pushes and stores an image, each if it was asked for.
+fn export_image(
+    engine: &Engine,
+    result: &ImageResult,
+    output: &Output,
+) -> Result<Option<exporters::Exported>, ExportError> {
+    let (store, options) = (engine.store(), &output.image);
+    let changes_layers = options.table || options.rewrite_timestamp;
+    let mut image = None;
+    let mut exported = None;
+    if output.push.enabled {
+        let pushed = exporters::assemble(store, result, options, Content::Elsewhere)?;
+        let client = engine.registry();
+        exported = Some(exporters::push::push(client, store, &pushed, &result.names, output.push)?);
+        image = Some(pushed);
+    } else if output.store && (changes_layers || output.naming.needs_digest()) {
+        image = Some(exporters::assemble(store, result, options, Content::Here)?);
+    }
+    if output.store {
+        let (result, names) = match &image {
+            Some(image) => (
+                exporters::as_written(store, result, image)?,
+                output.naming.names(&result.names, image.top().descriptor.digest)?,
+            ),
+            None => (Cow::Borrowed(result), result.names.clone()),
+        };
+        let stored = exporters::store::put(store, &result, options, &names, image.as_ref())?;
+        if output.unpack {
+            for platform in &result.platforms {
+                platform.reference.dirs()?;
+            }
+        }
+        exported.get_or_insert(stored);
+    }
+    Ok(exported)
 }
