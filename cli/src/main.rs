@@ -14,6 +14,7 @@ mod isolation;
 mod look;
 mod mistakes;
 mod progress;
+mod provenance;
 mod report;
 mod signals;
 mod syntax;

@@ -623,18 +623,8 @@ fn full_disk_is_reported_and_the_store_survives() {
 #[test]
 fn flags_to_come_are_refused_by_name() {
     let place = Place::new(&[("Dockerfile", "FROM scratch\n")]);
-    for words in [
-        "--attest=type=sbom",
-        "--provenance=mode=max",
-        "--provenance",
-        "--sbom=true",
-        "--cache-from=type=local,src=x",
-        "--cache-to=type=inline",
-        "--load",
-        "--policy=x",
-        "--verify",
-        "--source-date-epoch=0",
-    ] {
+    for words in ["--cache-from=type=local,src=x", "--cache-to=type=inline", "--load", "--policy=x"]
+    {
         let ran = place.run(&[words, "ctx"]);
         let flag = words.split('=').next().unwrap();
         assert_eq!(

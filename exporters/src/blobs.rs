@@ -1,8 +1,8 @@
 //! Layer blobs for an image: which one of a layer's blobs, and making those that are missing.
 //!
-//! A layer keeps the blob it came with or was exported as before, whatever its compression, unless
-//! another is forced. Of several the wanted compression is preferred, so that the choice depends on
-//! what blobs there are, not on who asked first.
+//! A layer of a base image keeps the blob it came with, whatever its compression, unless another is forced. A new layer
+//! gets the compression that was asked for: what it was exported as before does not count, so that a result comes out
+//! the same from an empty store and from any other. An image that is in the store keeps the blobs it was pushed with.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -25,6 +25,15 @@ pub enum Content {
     Here,
     /// In the store, or in a registry that is known to have them.
     Elsewhere,
+}
+
+/// Which blobs may stand for a layer when none is forced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// What a layer came with, else what was asked for.
+    AsAsked,
+    /// Any that there is; what was asked for is preferred.
+    AsKnown,
 }
 
 /// One layer of an image as a blob.
@@ -71,7 +80,7 @@ pub fn prepare(
         return Ok(());
     }
     if let Some(content) = content {
-        choose(store, layer, options, content)?;
+        choose(store, layer, options, content, Choice::AsAsked)?;
     }
     layer.diff_id_unless(&options.stop)?;
     Ok(())
@@ -93,11 +102,13 @@ pub(crate) fn of_layers<'a>(
     layers: impl Iterator<Item = &'a Layer>,
     options: &ImageOptions,
     content: Content,
+    choice: Choice,
 ) -> Result<LayerBlobs, ExportError> {
     let unique: HashMap<LayerId, &Layer> = layers.map(|layer| (layer.id(), layer)).collect();
     let work: Vec<&Layer> = unique.into_values().collect();
     let done = in_parallel(&work, |layer| {
-        let Chosen { descriptor, diff_id, origin } = choose(store, layer, options, content)?;
+        let Chosen { descriptor, diff_id, origin } =
+            choose(store, layer, options, content, choice)?;
         let blob = LayerBlob {
             descriptor: for_manifest(&descriptor, options)?,
             diff_id,
@@ -155,6 +166,7 @@ fn choose(
     layer: &Layer,
     options: &ImageOptions,
     content: Content,
+    choice: Choice,
 ) -> Result<Chosen, ExportError> {
     let rewrite = rewrite(layer, options)?;
     if !rewrite.is_none() {
@@ -162,7 +174,7 @@ fn choose(
             layer.rewritten_blob(rewrite, options.compression, &options.stop)?;
         return Ok(Chosen { descriptor, diff_id, origin: None });
     }
-    let (descriptor, origin) = choose_as_it_is(store, layer, options, content)?;
+    let (descriptor, origin) = choose_as_it_is(store, layer, options, content, choice)?;
     Ok(Chosen { descriptor, diff_id: layer.diff_id_unless(&options.stop)?, origin })
 }
 
@@ -194,7 +206,11 @@ fn choose_as_it_is(
     layer: &Layer,
     options: &ImageOptions,
     content: Content,
+    choice: Choice,
 ) -> Result<(Descriptor, Option<String>), ExportError> {
+    if choice == Choice::AsAsked && !layer.is_base() {
+        return Ok((layer.blob_unless(options.compression, &options.stop)?, None));
+    }
     let wanted = compression_of(options.compression);
     let remote = layer.descriptor()?.map(|descriptor| descriptor.digest);
     let mut known = layer.known_blobs()?;
@@ -202,6 +218,9 @@ fn choose_as_it_is(
         let compression = Compression::of_layer(&blob.media_type);
         compression == Some(wanted) || (!options.force_compression && compression.is_some())
     });
+    if choice == Choice::AsAsked && !options.force_compression && remote.is_some() {
+        known.retain(|blob| remote == Some(blob.digest));
+    }
     known.sort_by_key(|blob| {
         let other = Compression::of_layer(&blob.media_type) != Some(wanted);
         (other, remote != Some(blob.digest), blob.size, blob.digest)

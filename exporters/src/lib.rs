@@ -13,6 +13,7 @@
 //! - Nothing here prints or knows the command line beyond the syntax of one `--output`.
 
 pub mod annotations;
+mod attest;
 mod blobs;
 mod compare;
 mod destination;
@@ -33,6 +34,7 @@ use llb::image::Descriptor;
 use llb::{Digest, Reference};
 
 pub use annotations::Annotations;
+pub use attest::{Attestation, AttestationManifest};
 pub use blobs::{Content, prepare};
 pub use compare::{Difference, differences};
 pub use destination::Destination;

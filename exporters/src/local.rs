@@ -31,6 +31,8 @@ pub(crate) struct Root<'a> {
     pub(crate) files: Stack,
     /// Seconds since the epoch that every time is set to.
     pub(crate) epoch: Option<i64>,
+    /// Files that say something about the others.
+    pub(crate) said: Vec<(String, Vec<u8>)>,
 }
 
 /// The files of all platforms.
@@ -48,9 +50,14 @@ pub(crate) fn roots<'a>(
     let mut roots = Vec::with_capacity(result.platforms.len());
     for result in &result.platforms {
         let epoch = output.image.source_date_epoch.or(result.source_date_epoch);
-        roots.push(Root { platform: &result.platform, files: result.reference.stack()?, epoch });
+        let files = result.reference.stack()?;
+        roots.push(Root { platform: &result.platform, files, epoch, said: Vec::new() });
     }
     let split = output.platform_split.unwrap_or(roots.len() > 1);
+    for (number, root) in roots.iter_mut().enumerate() {
+        let prefix = &output.attestation_prefix;
+        root.said = crate::attest::files(result, number, &root.files, prefix, split)?;
+    }
     if !split && roots.len() > 1 {
         let mut owners = HashMap::new();
         for (number, root) in roots.iter().enumerate() {
@@ -122,6 +129,7 @@ pub fn write(result: &ImageResult, output: &Output, folder: &Path) -> Result<(),
         };
         if !split {
             copy.run(target.as_fd())?;
+            said(root, target.as_fd())?;
             continue;
         }
         let name = OsString::from(root.platform.directory_name());
@@ -134,9 +142,31 @@ pub fn write(result: &ImageResult, output: &Output, folder: &Path) -> Result<(),
             mirror::remove_others(&[&root.files], Path::new(""), dir.as_fd(), &output.image.stop)?;
         }
         copy.run(dir.as_fd())?;
+        said(root, dir.as_fd())?;
         if let Some(seconds) = root.epoch {
             fs::futimens(&dir, &times(seconds, 0)).map_err(|error| failed(error.into()))?;
         }
+    }
+    Ok(())
+}
+
+/// Writes what is said about the files beside them.
+fn said(root: &Root<'_>, dir: BorrowedFd<'_>) -> Result<(), ExportError> {
+    for (name, text) in &root.said {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let private = Mode::RUSR | Mode::WUSR;
+        let name = OsStr::new(name);
+        let write = || -> io::Result<()> {
+            let open = || fs::openat(dir, name, flags, private);
+            let mut file = File::from(make(dir, name, open)?);
+            io::Write::write_all(&mut file, text)?;
+            if let Some(seconds) = root.epoch {
+                fs::futimens(&file, &times(seconds, 0))?;
+            }
+            Ok(())
+        };
+        write().map_err(|source| ExportError::File { path: name.into(), source })?;
     }
     Ok(())
 }

@@ -322,6 +322,10 @@ impl Output {
             "tar" => self.tar = boolean(name, value)?,
             "platform-split" => self.platform_split = Some(boolean(name, value)?),
             "mode" => self.delete = mode(value)?,
+            "attestation-prefix" if value.contains('/') => {
+                let (name, reason) = (name.to_owned(), "want no `/` in it".to_owned());
+                return Err(ExportError::InvalidValue { name, reason });
+            }
             "attestation-prefix" => value.clone_into(&mut self.attestation_prefix),
             "dangling-name-prefix" => {
                 self.naming.dangling_prefix =

@@ -11,6 +11,7 @@ use llb::Reference;
 use registry::Client;
 use tree::trace;
 
+use crate::attest::AttestationManifest;
 use crate::blobs::{LayerBlob, in_parallel, is_nondistributable};
 use crate::image::Document;
 use crate::{ExportError, Exported, Image, PushOptions};
@@ -91,17 +92,13 @@ impl Push<'_> {
                 .push_blob(&self.repository, &layer.descriptor, content, mount_from)
                 .map(drop)
         })?;
-        for image in &self.image.manifests {
-            let bytes = &image.config.bytes;
+        let configs = self.image.manifests.iter().map(|image| &image.config);
+        let said = self.image.attestations.iter().flat_map(AttestationManifest::blobs);
+        for document in configs.chain(said) {
             let content = || -> io::Result<Box<dyn io::Read + Send>> {
-                Ok(Box::new(io::Cursor::new(bytes.clone())))
+                Ok(Box::new(io::Cursor::new(document.bytes.clone())))
             };
-            self.client.push_blob(
-                &self.repository,
-                &image.config.descriptor,
-                content,
-                self.sibling,
-            )?;
+            self.client.push_blob(&self.repository, &document.descriptor, content, self.sibling)?;
         }
         Ok(())
     }
@@ -110,6 +107,9 @@ impl Push<'_> {
         if self.image.index.is_some() {
             for image in &self.image.manifests {
                 self.document(&self.repository, &image.manifest)?;
+            }
+            for attestation in &self.image.attestations {
+                self.document(&self.repository, &attestation.manifest)?;
             }
         }
         let place = if options.by_digest { &self.repository } else { name };

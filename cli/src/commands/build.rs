@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use exporters::{ImageResult, Stop};
+use exporters::{Attestation, ImageResult, Stop};
 use frontend::{
     Build, EpochSource, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode,
     ResolvedImages, Target,
@@ -32,6 +32,7 @@ use crate::commands::{
 use crate::inputs::{DockerfileText, Given, ignore_file, secret};
 use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
 use crate::progress::{Mode, Progress, raw_warning};
+use crate::provenance::{Facts, Provenance};
 use crate::report::{Exit, Failure, chain, print, tell};
 use crate::trace::Trace;
 use crate::{explain, guard, signals, syntax};
@@ -73,11 +74,22 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
         )
         .hint("leave out --check, --call or --print-llb"));
     }
+    let began = jiff::Timestamp::now();
+    let provenance = Provenance::parse(&args)?;
     let mut origin = Origin::of(&args)?;
     let names = tags(&args.tags)?;
     let mut options = frontend_options(&args)?;
     epoch::apply(&args, origin.folder(), &mut options)?;
     let mut outputs = Outputs::parse(&args, &names, &options)?;
+    if let Some(provenance) = &provenance {
+        outputs.attest(provenance.inline_only);
+        if !outputs.carry_attestations() {
+            warn(
+                mode,
+                "no output carries the provenance: push the image or write it as an OCI archive",
+            );
+        }
+    }
     let prints = args.quiet || call.is_some() || llb_form.is_some() || outputs.uses_stdout();
     if prints && Trace::is_stdout(args.trace.as_deref()) {
         return Err(Failure::new(
@@ -179,7 +191,10 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
         announce_definition(progress.as_ref(), &info);
         let build = convert(&job, &tree, &options, progress.as_ref(), &info)?;
         check_images(&given, &build, &outputs, &options, mode, &info)?;
-        let (exported, result) = solve(&engine, &job, &build, &outputs, progress.as_ref())?;
+        let (exported, result) = solve(&engine, &job, &build, &outputs, progress.as_ref(), || {
+            let facts = Facts { id: &id, build: &build, options: &options, info: &info, began };
+            provenance.as_ref().map_or_else(Vec::new, |it| it.attestations(&job, &facts))
+        })?;
         Ok((build, exported, result, info))
     });
     if let (Ok((build, .., info)), Mode::RawJson) = (&built, mode) {
@@ -269,12 +284,14 @@ fn solve(
     build: &Build,
     outputs: &Outputs,
     events: &dyn EventSink,
+    said: impl FnOnce() -> Vec<Attestation>,
 ) -> Result<(Exported, ImageResult), Failure> {
     let edges: Vec<_> = build.targets.iter().filter_map(|target| target.result).collect();
     let solving = span("solve", String::new);
     let exported = job.solve_then(&build.definition, &edges, |trees| {
         drop(solving);
-        let result = outputs.result(&results(build, trees));
+        let mut result = outputs.result(&results(build, trees));
+        result.attestations = said();
         outputs.export(engine, result.clone(), events).map(|exported| (exported, result))
     });
     exported.map_err(|error| solve_failure(&error))?

@@ -30,6 +30,8 @@ pub(crate) struct Outputs {
     names: Vec<Reference>,
     annotations: Annotations,
     index: bool,
+    /// Attestations are only for images that are pushed.
+    inline_only: bool,
 }
 
 /// What identifies what was exported.
@@ -156,6 +158,7 @@ impl Outputs {
             names: names.to_vec(),
             annotations,
             index: options.multi_platform || options.platforms.len() > 1,
+            inline_only: false,
         };
         all.check()?;
         Ok(all)
@@ -282,6 +285,25 @@ impl Outputs {
             names: self.names.clone(),
             annotations: self.annotations.clone(),
             index: self.index,
+            attestations: Vec::new(),
+        }
+    }
+
+    /// Attestations are coming; with `inline_only` just for images that are pushed.
+    pub(crate) fn attest(&mut self, inline_only: bool) {
+        self.inline_only = inline_only;
+    }
+
+    /// Whether any output has a place for attestations: the local store has none.
+    pub(crate) fn carry_attestations(&self) -> bool {
+        self.outputs.iter().any(|output| self.carries_attestations(output))
+    }
+
+    fn carries_attestations(&self, output: &Output) -> bool {
+        match output.kind {
+            Kind::Image => output.push.enabled,
+            Kind::CacheOnly => false,
+            _ => !self.inline_only,
         }
     }
 
@@ -293,8 +315,11 @@ impl Outputs {
         events: &dyn EventSink,
     ) -> Result<Exported, Failure> {
         let mut exported = Exported { to_stdout: self.uses_stdout(), ..Exported::default() };
+        let said = std::mem::take(&mut result.attestations);
         for output in &self.outputs {
             result.names = self.names_of(output).to_vec();
+            let carries = self.carries_attestations(output);
+            result.attestations = if carries { said.clone() } else { Vec::new() };
             let title = match (output.kind, output.push.enabled) {
                 (Kind::CacheOnly, _) => continue,
                 (Kind::Image, false) => "exporting to image store".to_owned(),
