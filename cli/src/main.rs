@@ -12,6 +12,7 @@ mod guard;
 mod inputs;
 mod isolation;
 mod look;
+mod metadata;
 mod mistakes;
 mod progress;
 mod provenance;

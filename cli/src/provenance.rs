@@ -86,14 +86,19 @@ impl Provenance {
         }
     }
 
-    fn of(fields: &[(String, String)]) -> Result<Self, Failure> {
-        let mut provenance = Self {
-            max: true,
+    /// All attributes at their defaults.
+    pub(crate) fn with_mode(max: bool) -> Self {
+        Self {
+            max,
             builder_id: String::new(),
             filename: "provenance.json".to_owned(),
             reproducible: false,
             inline_only: false,
-        };
+        }
+    }
+
+    fn of(fields: &[(String, String)]) -> Result<Self, Failure> {
+        let mut provenance = Self::with_mode(true);
         for (key, value) in fields {
             let boolean = || {
                 truth(value).ok_or_else(|| {

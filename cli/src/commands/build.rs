@@ -35,7 +35,7 @@ use crate::progress::{Mode, Progress, raw_warning};
 use crate::provenance::{Facts, Provenance};
 use crate::report::{Exit, Failure, chain, print, tell};
 use crate::trace::Trace;
-use crate::{explain, guard, signals, syntax};
+use crate::{explain, guard, metadata, signals, syntax};
 
 /// Runs the command; the program began at `began`.
 pub(crate) fn run(args: BuildArgs, began: Instant) -> Result<Exit, Failure> {
@@ -76,6 +76,7 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     }
     let began = jiff::Timestamp::now();
     let provenance = Provenance::parse(&args)?;
+    let noted = metadata::provenance(provenance.as_ref())?;
     let mut origin = Origin::of(&args)?;
     let names = tags(&args.tags)?;
     let mut options = frontend_options(&args)?;
@@ -191,10 +192,19 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
         announce_definition(progress.as_ref(), &info);
         let build = convert(&job, &tree, &options, progress.as_ref(), &info)?;
         check_images(&given, &build, &outputs, &options, mode, &info)?;
-        let (exported, result) = solve(&engine, &job, &build, &outputs, progress.as_ref(), || {
+        let said = |provenance: &Option<Provenance>| {
             let facts = Facts { id: &id, build: &build, options: &options, info: &info, began };
             provenance.as_ref().map_or_else(Vec::new, |it| it.attestations(&job, &facts))
-        })?;
+        };
+        let events = progress.as_ref();
+        let (mut exported, result) =
+            solve(&engine, &job, &build, &outputs, events, || said(&provenance))?;
+        if args.metadata_file.is_some() {
+            let platforms: Vec<_> =
+                build.targets.iter().map(|target| target.platform.clone()).collect();
+            exported.note(metadata::provenance_entries(&said(&noted), &platforms));
+            exported.note(metadata::warnings(&build.warnings, &info));
+        }
         Ok((build, exported, result, info))
     });
     if let (Ok((build, .., info)), Mode::RawJson) = (&built, mode) {

@@ -56,6 +56,11 @@ impl Exported {
         serde_json::to_string_pretty(&metadata).unwrap_or_else(|_| empty())
     }
 
+    /// Adds further entries to the metadata.
+    pub(crate) fn note(&mut self, entries: impl IntoIterator<Item = (String, serde_json::Value)>) {
+        self.metadata.extend(entries);
+    }
+
     /// Adds why steps ran to the metadata.
     pub(crate) fn explain(&mut self, explanations: &[Explanation]) {
         let entries: Vec<Entry> = explanations.iter().map(Entry::of).collect();

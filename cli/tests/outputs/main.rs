@@ -7,6 +7,8 @@ mod attributes;
 mod documents;
 mod provenance;
 mod reproducible;
+#[path = "../support/server.rs"]
+mod server;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::documents::check_layout;
+use crate::server::Server;
 use crate::support::{Place, can_run};
 use crate::{blob, json, tool, unpacked};
 
@@ -172,4 +173,91 @@ fn what_cannot_carry_it_is_told() {
     let sbom = place.build(&["--sbom"]);
     assert_eq!(sbom.code, Some(2));
     assert!(sbom.stderr.contains("ERROR: --sbom is not supported yet"), "{}", sbom.stderr);
+}
+
+#[test]
+fn the_metadata_file_has_it_if_it_is_asked_for() {
+    let place = Place::new(&[("Dockerfile", "from scratch\nCOPY Dockerfile /\nMAINTAINER me\n")]);
+    let words = [
+        "-t",
+        "app:1",
+        "-t",
+        "other:2",
+        "-o",
+        "type=oci,dest=i.tar",
+        "--metadata-file=m",
+        "--iidfile=id",
+        "--label=a=b",
+        "--label=c",
+    ];
+    place.build(&words).ok();
+    let plain = json(&place.path("m"));
+    let keys: Vec<&String> = plain.as_object().unwrap().keys().collect();
+    let expect = [
+        "buildx.build.ref",
+        "containerimage.config.digest",
+        "containerimage.descriptor",
+        "containerimage.digest",
+        "image.name",
+    ];
+    assert_eq!(keys, expect);
+    assert_eq!(plain["image.name"], "docker.io/library/app:1,docker.io/library/other:2");
+    assert_eq!(plain["containerimage.descriptor"]["digest"], plain["containerimage.digest"]);
+    assert_eq!(plain["containerimage.descriptor"]["platform"]["os"], "linux");
+    let id = fs_err::read_to_string(place.path("id")).unwrap();
+    assert_eq!(plain["containerimage.config.digest"], id);
+    let layout = unpacked(&place, "i.tar", "layout");
+    let config = json(&blob(&layout, &json!({ "digest": id })));
+    assert_eq!(config["config"]["Labels"], json!({ "a": "b", "c": "" }));
+
+    let env = [("BUILDX_METADATA_PROVENANCE", "max"), ("BUILDX_METADATA_WARNINGS", "1")];
+    place.build_with(&words, &env).ok();
+    let full = json(&place.path("m"));
+    let provenance = &full["buildx.build.provenance"];
+    assert_eq!(provenance["buildType"], "https://mobyproject.org/buildkit@v1");
+    assert_eq!(provenance["invocation"]["configSource"]["entryPoint"], "Dockerfile");
+    assert!(provenance["materials"].is_array() && provenance["builder"]["id"].is_string());
+    let warning = &full["buildx.build.warnings"][0];
+    assert!(
+        warning["sourceInfo"]["data"].is_string()
+            && warning["range"][0]["start"]["line"].is_number()
+    );
+    assert_eq!(
+        full["containerimage.digest"], plain["containerimage.digest"],
+        "said beside, not attached"
+    );
+
+    place.build(&["-o", "type=local,dest=out", "--metadata-file=m"]).ok();
+    let keys: Vec<String> = json(&place.path("m")).as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["buildx.build.ref"]);
+    let refused = place.build(&["-o", "type=local,dest=out", "--iidfile=id"]);
+    assert!(
+        refused.stderr.contains("local and tar exporters are incompatible with image ID file"),
+        "{}",
+        refused.stderr
+    );
+    let wrong = place.build_with(&["--metadata-file=m"], &[("BUILDX_METADATA_PROVENANCE", "most")]);
+    assert!(
+        wrong
+            .stderr
+            .contains("invalid BUILDX_METADATA_PROVENANCE `most`: want min, max or disabled"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+/// What is brought from elsewhere is listed with what it was.
+#[test]
+fn files_behind_urls_have_their_hashes() {
+    let place = Place::new(&[]);
+    let server = Server::of_files(&[("/file", b"content")]);
+    let file = server.url("/file").replace("://", "://user:pass@");
+    place.write("Dockerfile", &format!("FROM scratch\nADD {file} /f\n"));
+    place.build(&["--provenance", "-o", "type=oci,dest=i.tar"]).ok();
+    let (_, _, statement) = attestation(&unpacked(&place, "i.tar", "layout"));
+    let found = &statement["predicate"]["buildDefinition"]["resolvedDependencies"][0];
+    let sum = tool("sh", &["-c", "printf content | sha256sum"]);
+    assert_eq!(found["digest"]["sha256"], sum[..64]);
+    assert_eq!(found["uri"], file.replace("user:pass", "xxxxx:xxxxx"));
+    assert!(!statement.to_string().contains("user:pass"));
 }
