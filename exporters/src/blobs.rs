@@ -288,3 +288,27 @@ pub(crate) fn is_nondistributable(descriptor: &Descriptor) -> bool {
     let kind = &descriptor.media_type;
     kind.contains(".nondistributable.") || kind.contains(".foreign.")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_that_may_not_be_handed_on_stay_marked_if_that_is_preferred() {
+        let kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+        let notes = [("containerd.io/uncompressed", "x"), ("org.example", "y")];
+        let layer = Descriptor {
+            urls: Some(vec!["https://example.com/layer".to_owned()]),
+            annotations: Some(notes.map(|(key, value)| (key.into(), value.into())).into()),
+            ..Descriptor::new(kind, llb::Digest::of(b"layer"), 5)
+        };
+        let options = |prefer_nondist| ImageOptions { prefer_nondist, ..ImageOptions::default() };
+        let plain = for_manifest(&layer, &options(false)).unwrap();
+        assert_eq!(plain.media_type, "application/vnd.oci.image.layer.v1.tar+gzip");
+        assert!(plain.urls.is_none() && !is_nondistributable(&plain));
+        assert_eq!(plain.annotations.as_ref().unwrap().len(), 1);
+        let marked = for_manifest(&layer, &options(true)).unwrap();
+        assert_eq!((marked.media_type.as_str(), &marked.urls), (kind, &layer.urls));
+        assert!(is_nondistributable(&marked));
+    }
+}

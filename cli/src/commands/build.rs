@@ -26,9 +26,7 @@ use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
 use crate::commands::print_llb::Form;
 use crate::commands::tidy::{self, Limits};
-use crate::commands::{
-    engine_options, epoch, guess, limits, op_failure, solve_failure, verify,
-};
+use crate::commands::{engine_options, epoch, guess, limits, op_failure, solve_failure, verify};
 use crate::inputs::{DockerfileText, Given, ignore_file, secret};
 use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
 use crate::progress::{Mode, Progress, raw_warning};

@@ -254,3 +254,16 @@ fn one_build_writes_everything_at_once() {
     assert_eq!(tags, serde_json::json!(["app:1", "registry.example:5000/app:2"]));
     place.run(&["inspect", "app:1"]).ok();
 }
+
+#[test]
+fn layers_are_unpacked_in_the_store_if_that_is_asked_for() {
+    let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /f\n")]);
+    let folders = || {
+        let layers = fs::read_dir(place.path("state/layers")).unwrap();
+        layers.filter(|layer| layer.as_ref().unwrap().path().join("fs/f").exists()).count()
+    };
+    place.build(&["-t", "app"]).ok();
+    assert_eq!(folders(), 0);
+    place.build(&["-t", "app", "-o", "type=image,unpack=true"]).ok();
+    assert_eq!(folders(), 1);
+}
