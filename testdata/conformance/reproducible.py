@@ -69,9 +69,18 @@ def build(tool, ctx, top, case, user, cores, number):
         env.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)
         for key in [key for key in env if key.startswith(("XDG_", "SUDO_"))]:
             del env[key]
-    p = subprocess.run(cmd, cwd=ctx, env=env, timeout=120, capture_output=True, input=step.get("stdin", "").encode(), **who)
+    pipe = subprocess.PIPE
+    p = subprocess.Popen(cmd, cwd=ctx, env=env, stdin=pipe, stdout=pipe, stderr=pipe, **who)
+    try:
+        out, err = p.communicate(step.get("stdin", "").encode(), timeout=120)
+    except subprocess.TimeoutExpired:
+        # What everyone waits for, before it is gone.
+        list_all = ["ps", "-eLo", "pid,ppid,lwp,stat,wchan:24,args", "--cols", "160"]
+        seen = subprocess.run(list_all, capture_output=True).stdout.decode("utf-8", "replace")
+        p.kill()
+        raise RuntimeError("no end in 120 s\n" + (p.communicate()[1]).decode("utf-8", "replace")[-800:] + seen)
     if p.returncode:
-        raise RuntimeError((p.stdout + p.stderr).decode("utf-8", "replace")[-1500:])
+        raise RuntimeError((out + err).decode("utf-8", "replace")[-1500:])
     with tarfile.open(dest) as archive:
         return json.load(archive.extractfile("index.json"))["manifests"][0]["digest"]
 
