@@ -16,6 +16,7 @@
 //! - What a form loses on the disk is taken from its row; a layer without any form is dropped.
 
 mod chain;
+mod rewrite;
 mod rows;
 
 use std::fmt;
@@ -42,6 +43,7 @@ use crate::reference::Ref;
 use crate::store::{Store, time};
 
 pub(crate) use chain::Chain;
+pub use rewrite::Rewrite;
 
 /// Name of a layer in one store.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -457,9 +459,11 @@ impl Layer {
         Ok(())
     }
 
+    /// Blobs that hold its tar as it is.
     fn blobs(&self) -> Result<Vec<KnownBlob>, CacheError> {
         let rows: Vec<(String, String, Option<String>)> = self.0.store.0.read(|db| {
-            db.prepare_cached("SELECT codec, descriptor, origin FROM layer_blob WHERE layer = ?1")?
+            let sql = "SELECT codec, descriptor, origin FROM layer_blob WHERE layer = ?1 AND instr(codec, '@') = 0";
+            db.prepare_cached(sql)?
                 .query_map([self.0.id.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                 .collect()
         })?;

@@ -48,7 +48,7 @@ pub use error::CacheError;
 pub use gc::{Entry, Filter, FilterError, Freed, GcLimits, Kind, PruneOptions, SpaceWatch, Usage};
 pub use image_store::{Image, Images, NewImage, NewVariant, Removed, Variant};
 pub use key::{Key, KeyBuilder};
-pub use layer::{Layer, LayerId, LayerMeta};
+pub use layer::{Layer, LayerId, LayerMeta, Rewrite};
 pub use lock::Lock;
 pub use mount::{CacheMount, CacheMountRequest, Sharing};
 pub use records::{Link, NewResult, Records, StoredResult};

@@ -136,12 +136,21 @@ pub(crate) struct BuildArgs {
     /// Print the definition of the build, as json or binary, and build nothing
     #[arg(long, value_name = "FORM", num_args = 0..=1, default_missing_value = "json", require_equals = true)]
     pub(crate) print_llb: Option<String>,
-    /// Attach provenance to the image: false
+    /// Say beside the image how it was made: `mode=max|min[,builder-id=ID][,…]`, or false [default: false]
     #[arg(long, value_name = "SPEC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) provenance: Option<String>,
-    /// Attach a bill of materials to the image: false
+    /// Say something beside the image: `type=provenance[,mode=max|min][,…]`
+    #[arg(long = "attest", value_name = "SPEC")]
+    pub(crate) attest: Vec<String>,
+    /// Say beside the image what it is made of: false
     #[arg(long, value_name = "SPEC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) sbom: Option<String>,
+    /// Time that the build pretends to be made at, in seconds since 1970, or `git`: that of the commit of the context
+    #[arg(long, value_name = "git|SECONDS", allow_hyphen_values = true)]
+    pub(crate) source_date_epoch: Option<String>,
+    /// Build twice without the cache, and tell what differs
+    #[arg(long)]
+    pub(crate) verify: bool,
     /// Tell why each step ran, and which build made what was cached
     #[arg(long)]
     pub(crate) explain: bool,
@@ -182,8 +191,6 @@ pub(crate) struct LimitArgs {
 /// Flags that are known by name and whose features are still to come.
 #[derive(Debug, clap::Args, Default)]
 pub(crate) struct LaterArgs {
-    #[arg(long = "attest", hide = true, action = ArgAction::Append)]
-    attest: Vec<String>,
     #[arg(long = "cache-from", hide = true, action = ArgAction::Append)]
     cache_from: Vec<String>,
     #[arg(long = "cache-to", hide = true, action = ArgAction::Append)]
@@ -192,10 +199,6 @@ pub(crate) struct LaterArgs {
     load: bool,
     #[arg(long = "policy", hide = true, action = ArgAction::Append)]
     policy: Vec<String>,
-    #[arg(long = "verify", hide = true)]
-    verify: bool,
-    #[arg(long = "source-date-epoch", hide = true)]
-    source_date_epoch: Option<String>,
 }
 
 /// Flags that the reference accepts and that do nothing there either.
@@ -221,21 +224,11 @@ impl BuildArgs {
     pub(crate) fn unsupported(&self) -> Option<String> {
         let later = &self.later;
         let list = |values: &[String]| !values.is_empty();
-        let is_off = |value: &Option<String>| {
-            value.as_deref().is_none_or(|value| {
-                matches!(value.to_ascii_lowercase().as_str(), "false" | "0" | "disabled=true")
-            })
-        };
         let table = [
-            ("--attest", list(&later.attest)),
-            ("--provenance", !is_off(&self.provenance)),
-            ("--sbom", !is_off(&self.sbom)),
             ("--cache-from", list(&later.cache_from)),
             ("--cache-to", list(&later.cache_to)),
             ("--load", later.load),
             ("--policy", list(&later.policy)),
-            ("--verify", later.verify),
-            ("--source-date-epoch", later.source_date_epoch.is_some()),
         ];
         table.iter().find(|(_, given)| *given).map(|(flag, _)| (*flag).to_owned())
     }

@@ -173,7 +173,7 @@ fn layers_have_the_compression_that_was_asked_for() {
         (",compression=uncompressed,force-compression=true", "tar"),
         ("", "tar+gzip"),
         (",compression=zstd,force-compression=true", "tar+zstd"),
-        // Of several that were asked for before the wanted one is taken.
+        // New layers need no force.
         (",compression=uncompressed", "tar"),
     ] {
         place.build(&["-o", &format!("type=oci,dest=app.oci{attributes}")]).ok();

@@ -1,13 +1,13 @@
 //! Layer blobs for an image: which one of a layer's blobs, and making those that are missing.
 //!
-//! A layer keeps the blob it came with or was exported as before, whatever its compression, unless
-//! another is forced. Of several the wanted compression is preferred, so that the choice depends on
-//! what blobs there are, not on who asked first.
+//! A layer of a base image keeps the blob it came with, whatever its compression, unless another is forced. A new layer
+//! gets the compression that was asked for: what it was exported as before does not count, so that a result comes out
+//! the same from an empty store and from any other. An image that is in the store keeps the blobs it was pushed with.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use cache::{Layer, LayerId, Store};
+use cache::{Layer, LayerId, Rewrite, Store};
 use llb::DiffId;
 use llb::image::{Compression, Descriptor};
 use tree::codec::Codec;
@@ -25,6 +25,15 @@ pub enum Content {
     Here,
     /// In the store, or in a registry that is known to have them.
     Elsewhere,
+}
+
+/// Which blobs may stand for a layer when none is forced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// What a layer came with, else what was asked for.
+    AsAsked,
+    /// Any that there is; what was asked for is preferred.
+    AsKnown,
 }
 
 /// One layer of an image as a blob.
@@ -66,8 +75,12 @@ pub fn prepare(
     options: &ImageOptions,
     content: Option<Content>,
 ) -> Result<(), ExportError> {
+    if options.rewrite_timestamp && options.source_date_epoch.is_none() {
+        // The time is known with the result only.
+        return Ok(());
+    }
     if let Some(content) = content {
-        choose(store, layer, options, content)?;
+        choose(store, layer, options, content, Choice::AsAsked)?;
     }
     layer.diff_id_unless(&options.stop)?;
     Ok(())
@@ -89,14 +102,16 @@ pub(crate) fn of_layers<'a>(
     layers: impl Iterator<Item = &'a Layer>,
     options: &ImageOptions,
     content: Content,
+    choice: Choice,
 ) -> Result<LayerBlobs, ExportError> {
     let unique: HashMap<LayerId, &Layer> = layers.map(|layer| (layer.id(), layer)).collect();
     let work: Vec<&Layer> = unique.into_values().collect();
     let done = in_parallel(&work, |layer| {
-        let (descriptor, origin) = choose(store, layer, options, content)?;
+        let Chosen { descriptor, diff_id, origin } =
+            choose(store, layer, options, content, choice)?;
         let blob = LayerBlob {
-            descriptor: for_manifest(&descriptor, options.oci_types)?,
-            diff_id: layer.diff_id_unless(&options.stop)?,
+            descriptor: for_manifest(&descriptor, options)?,
+            diff_id,
             origin,
             layer: (*layer).clone(),
             codec: options.compression,
@@ -138,13 +153,64 @@ pub(crate) fn in_parallel<T: Sync, U: Send, E: Send>(
     error.map_or(Ok(results), Err)
 }
 
-/// The blob that stands for the layer, and where a registry has it.
+/// The blob that stands for a layer.
+struct Chosen {
+    descriptor: Descriptor,
+    diff_id: DiffId,
+    /// Where a registry has it.
+    origin: Option<String>,
+}
+
 fn choose(
     store: &Store,
     layer: &Layer,
     options: &ImageOptions,
     content: Content,
+    choice: Choice,
+) -> Result<Chosen, ExportError> {
+    let rewrite = rewrite(layer, options)?;
+    if !rewrite.is_none() {
+        let (descriptor, diff_id) =
+            layer.rewritten_blob(rewrite, options.compression, &options.stop)?;
+        return Ok(Chosen { descriptor, diff_id, origin: None });
+    }
+    let (descriptor, origin) = choose_as_it_is(store, layer, options, content, choice)?;
+    Ok(Chosen { descriptor, diff_id: layer.diff_id_unless(&options.stop)?, origin })
+}
+
+/// What is changed in the tar of a layer. Those of a base image stay what they are, unless they are forced into another
+/// compression.
+fn rewrite(layer: &Layer, options: &ImageOptions) -> Result<Rewrite, ExportError> {
+    let is_new = !layer.is_base();
+    let mut table = options.table && is_new;
+    if options.table && !is_new && options.force_compression {
+        let has_one = |blob: &Descriptor| {
+            blob.annotations.as_ref().is_some_and(|notes| notes.contains_key(TABLE))
+        };
+        table = !layer.known_blobs()?.iter().any(has_one);
+    }
+    let latest = match options.source_date_epoch {
+        _ if !options.rewrite_timestamp || !is_new => None,
+        None => return Err(ExportError::NoEpoch),
+        epoch => epoch,
+    };
+    Ok(Rewrite { latest, table })
+}
+
+/// Says that a layer has a table of contents, and its digest.
+const TABLE: &str = "containerd.io/snapshot/stargz/toc.digest";
+
+/// The blob that holds the layer's own tar, and where a registry has it.
+fn choose_as_it_is(
+    store: &Store,
+    layer: &Layer,
+    options: &ImageOptions,
+    content: Content,
+    choice: Choice,
 ) -> Result<(Descriptor, Option<String>), ExportError> {
+    if choice == Choice::AsAsked && !layer.is_base() {
+        return Ok((layer.blob_unless(options.compression, &options.stop)?, None));
+    }
     let wanted = compression_of(options.compression);
     let remote = layer.descriptor()?.map(|descriptor| descriptor.digest);
     let mut known = layer.known_blobs()?;
@@ -152,6 +218,9 @@ fn choose(
         let compression = Compression::of_layer(&blob.media_type);
         compression == Some(wanted) || (!options.force_compression && compression.is_some())
     });
+    if choice == Choice::AsAsked && !options.force_compression && remote.is_some() {
+        known.retain(|blob| remote == Some(blob.digest));
+    }
     known.sort_by_key(|blob| {
         let other = Compression::of_layer(&blob.media_type) != Some(wanted);
         (other, remote != Some(blob.digest), blob.size, blob.digest)
@@ -183,7 +252,10 @@ fn compression_of(codec: Codec) -> Compression {
 
 /// The descriptor for a manifest: media type of the wanted family, without other places and without the
 /// notes that builders and stores keep for themselves.
-fn for_manifest(descriptor: &Descriptor, oci_types: bool) -> Result<Descriptor, ExportError> {
+fn for_manifest(
+    descriptor: &Descriptor,
+    options: &ImageOptions,
+) -> Result<Descriptor, ExportError> {
     let compression =
         Compression::of_layer(&descriptor.media_type).ok_or_else(|| ExportError::LayerType {
             digest: descriptor.digest,
@@ -192,10 +264,51 @@ fn for_manifest(descriptor: &Descriptor, oci_types: bool) -> Result<Descriptor, 
     let internal =
         ["containerd.io/uncompressed", "buildkit/", "containerd.io/distribution.source."];
     let mut annotations = descriptor.annotations.clone().unwrap_or_default();
-    annotations
-        .retain(|key, _| oci_types && !internal.iter().any(|prefix| key.starts_with(prefix)));
-    Ok(Descriptor {
+    annotations.retain(|key, _| {
+        options.oci_types && !internal.iter().any(|prefix| key.starts_with(prefix))
+    });
+    let mut descriptor = Descriptor {
         annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
-        ..Descriptor::new(compression.layer_type(!oci_types), descriptor.digest, descriptor.size)
-    })
+        urls: descriptor.urls.clone().filter(|_| options.prefer_nondist),
+        ..descriptor.clone()
+    };
+    if !(options.prefer_nondist && is_nondistributable(&descriptor)) {
+        let plain = Descriptor::new(
+            compression.layer_type(!options.oci_types),
+            descriptor.digest,
+            descriptor.size,
+        );
+        descriptor = Descriptor { annotations: descriptor.annotations, ..plain };
+    }
+    Ok(descriptor)
+}
+
+/// Whether a layer is one that its owner does not let others hand on.
+pub(crate) fn is_nondistributable(descriptor: &Descriptor) -> bool {
+    let kind = &descriptor.media_type;
+    kind.contains(".nondistributable.") || kind.contains(".foreign.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_that_may_not_be_handed_on_stay_marked_if_that_is_preferred() {
+        let kind = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
+        let notes = [("containerd.io/uncompressed", "x"), ("org.example", "y")];
+        let layer = Descriptor {
+            urls: Some(vec!["https://example.com/layer".to_owned()]),
+            annotations: Some(notes.map(|(key, value)| (key.into(), value.into())).into()),
+            ..Descriptor::new(kind, llb::Digest::of(b"layer"), 5)
+        };
+        let options = |prefer_nondist| ImageOptions { prefer_nondist, ..ImageOptions::default() };
+        let plain = for_manifest(&layer, &options(false)).unwrap();
+        assert_eq!(plain.media_type, "application/vnd.oci.image.layer.v1.tar+gzip");
+        assert!(plain.urls.is_none() && !is_nondistributable(&plain));
+        assert_eq!(plain.annotations.as_ref().unwrap().len(), 1);
+        let marked = for_manifest(&layer, &options(true)).unwrap();
+        assert_eq!((marked.media_type.as_str(), &marked.urls), (kind, &layer.urls));
+        assert!(is_nondistributable(&marked));
+    }
 }

@@ -27,15 +27,28 @@ pub enum ExportError {
         reason: String,
     },
     /// An output has no such attribute.
-    #[error("unknown attribute `{name}` of a {kind} output, want {valid}")]
+    #[error("unknown attribute `{name}` of a {kind} output{near}, want {valid}")]
     UnknownAttribute {
         /// Kind of output.
         kind: Kind,
         /// What was given.
         name: String,
+        /// A guess at what was meant.
+        near: String,
         /// What could have been given.
         valid: String,
     },
+    /// Two attributes exclude each other.
+    #[error("exporter option \"{one}\" conflicts with \"{other}\"")]
+    Conflict {
+        /// One of them.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+    /// Times are to be cut back, and nobody said to which.
+    #[error("`rewrite-timestamp` needs a time: set SOURCE_DATE_EPOCH or --source-date-epoch")]
+    NoEpoch,
     /// An attribute has a value that makes no sense.
     #[error("invalid value of `{name}`: {reason}")]
     InvalidValue {

@@ -15,7 +15,8 @@ use llb::image::{Descriptor, DescriptorPlatform, ImageConfig, Index, Manifest, m
 use llb::{DiffId, Digest, Platform, Reference};
 
 use crate::annotations::{AnnotationTarget, Annotations};
-use crate::blobs::{self, Content, LayerBlob};
+use crate::attest::{self, Attestation, AttestationManifest};
+use crate::blobs::{self, Choice, Content, LayerBlob};
 use crate::options::ImageOptions;
 use crate::{ExportError, Stop, history};
 
@@ -30,6 +31,8 @@ pub struct ImageResult {
     pub annotations: Annotations,
     /// Make an index even for a single platform.
     pub index: bool,
+    /// What is said about the images.
+    pub attestations: Vec<Attestation>,
 }
 
 /// The result for one platform.
@@ -68,6 +71,8 @@ impl Document {
 pub struct Image {
     /// One for each platform.
     pub manifests: Vec<PlatformImage>,
+    /// What is said about them.
+    pub attestations: Vec<AttestationManifest>,
     /// The index, if there is one.
     pub index: Option<Document>,
     /// When it was made, as RFC 3339 in whole seconds.
@@ -111,7 +116,9 @@ impl Image {
 
     /// All documents, what is named by others before what names it.
     pub fn documents(&self) -> impl Iterator<Item = &Document> {
-        self.manifests.iter().flat_map(|image| [&image.config, &image.manifest]).chain(&self.index)
+        let images = self.manifests.iter().flat_map(|image| [&image.config, &image.manifest]);
+        let attestations = self.attestations.iter().flat_map(AttestationManifest::documents);
+        images.chain(attestations).chain(&self.index)
     }
 
     /// All layers, each once.
@@ -156,11 +163,14 @@ pub fn assemble(
     let _span = tree::trace::span("assemble", || "image".to_owned());
     let mut annotations = result.annotations.clone();
     annotations.0.extend(options.annotations.0.iter().cloned());
-    let with_index = result.index || result.platforms.len() != 1;
+    let with_index = result.index || result.platforms.len() != 1 || !result.attestations.is_empty();
     check_annotations(&annotations, with_index, options.oci_types)?;
 
+    let epoch = result.platforms.iter().find_map(|platform| platform.source_date_epoch);
+    let options =
+        &ImageOptions { source_date_epoch: options.source_date_epoch.or(epoch), ..options.clone() };
     let layers = result.platforms.iter().flat_map(|platform| platform.reference.layers());
-    let layers = blobs::of_layers(store, layers, options, content)?;
+    let layers = blobs::of_layers(store, layers, options, content, Choice::AsAsked)?;
     let mut manifests = Vec::with_capacity(result.platforms.len());
     let mut created: Option<Timestamp> = None;
     for platform in &result.platforms {
@@ -168,7 +178,8 @@ pub fn assemble(
         created = created.max(time);
         manifests.push(image);
     }
-    let index = with_index.then(|| index(&manifests, &annotations, options));
+    let attestations = attest::manifests(result, &manifests, options)?;
+    let index = with_index.then(|| index(&manifests, &attestations, &annotations, options));
     let top_annotations = match manifests.as_slice() {
         [only] if !with_index => {
             annotations.of(AnnotationTarget::ManifestDescriptor, Some(&only.platform))
@@ -177,6 +188,7 @@ pub fn assemble(
     };
     Ok(Image {
         manifests,
+        attestations,
         index,
         created: in_seconds(created),
         top_annotations,
@@ -287,6 +299,7 @@ fn made_at(layer: &cache::Layer) -> Option<Timestamp> {
 /// The index that names these manifests.
 pub(crate) fn index(
     manifests: &[PlatformImage],
+    attestations: &[AttestationManifest],
     annotations: &Annotations,
     options: &ImageOptions,
 ) -> Document {
@@ -302,7 +315,11 @@ pub(crate) fn index(
     let index = Index {
         schema_version: 2,
         media_type: kind.to_owned(),
-        manifests: manifests.iter().map(entry).collect(),
+        manifests: manifests
+            .iter()
+            .map(entry)
+            .chain(attestations.iter().map(AttestationManifest::descriptor))
+            .collect(),
         annotations: some(annotations.of(AnnotationTarget::Index, None)),
     };
     Document::new(kind, index.to_json())

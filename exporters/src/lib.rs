@@ -13,13 +13,17 @@
 //! - Nothing here prints or knows the command line beyond the syntax of one `--output`.
 
 pub mod annotations;
+mod attest;
 mod blobs;
+mod compare;
 mod destination;
 mod error;
 mod history;
 pub mod image;
+mod kept;
 pub mod layout;
 pub mod local;
+mod mirror;
 pub mod options;
 pub mod push;
 pub mod store;
@@ -30,11 +34,14 @@ use llb::image::Descriptor;
 use llb::{Digest, Reference};
 
 pub use annotations::Annotations;
+pub use attest::{Attestation, AttestationManifest};
 pub use blobs::{Content, prepare};
+pub use compare::{Difference, differences};
 pub use destination::Destination;
 pub use error::ExportError;
 pub use image::{Image, ImageResult, PlatformResult, assemble};
-pub use options::{ImageOptions, Kind, Output, PushOptions, Target};
+pub use kept::as_written;
+pub use options::{ImageOptions, Kind, Naming, Output, PushOptions, Target};
 pub use stored::assemble_stored;
 pub use tree::Stop;
 

@@ -1,7 +1,7 @@
 //! The files of a result in a folder (`spec/cli-and-outputs.md` §3.2).
 //!
 //! Files belong to the caller; modes, links, hard links and times are kept. What is in the folder already
-//! stays, unless a file has the same name.
+//! stays, unless a file has the same name or `mode=delete` was asked for.
 //!
 //! Invariant: nothing is written outside the folder. The result is hostile, and so is what an earlier one
 //! left there: every directory is opened from its parent without following links, and a link that is in
@@ -23,7 +23,7 @@ use rustix::io::Errno;
 use tree::stack::Stack;
 use tree::{DirEntry, FileData, Kind, Metadata, View};
 
-use crate::{ExportError, ImageResult, Output, Stop};
+use crate::{ExportError, ImageResult, Output, Stop, mirror};
 
 /// The files of one platform.
 pub(crate) struct Root<'a> {
@@ -31,6 +31,8 @@ pub(crate) struct Root<'a> {
     pub(crate) files: Stack,
     /// Seconds since the epoch that every time is set to.
     pub(crate) epoch: Option<i64>,
+    /// Files that say something about the others.
+    pub(crate) said: Vec<(String, Vec<u8>)>,
 }
 
 /// The files of all platforms.
@@ -48,9 +50,14 @@ pub(crate) fn roots<'a>(
     let mut roots = Vec::with_capacity(result.platforms.len());
     for result in &result.platforms {
         let epoch = output.image.source_date_epoch.or(result.source_date_epoch);
-        roots.push(Root { platform: &result.platform, files: result.reference.stack()?, epoch });
+        let files = result.reference.stack()?;
+        roots.push(Root { platform: &result.platform, files, epoch, said: Vec::new() });
     }
     let split = output.platform_split.unwrap_or(roots.len() > 1);
+    for (number, root) in roots.iter_mut().enumerate() {
+        let prefix = &output.attestation_prefix;
+        root.said = crate::attest::files(result, number, &root.files, prefix, split)?;
+    }
     if !split && roots.len() > 1 {
         let mut owners = HashMap::new();
         for (number, root) in roots.iter().enumerate() {
@@ -106,6 +113,13 @@ pub fn write(result: &ImageResult, output: &Output, folder: &Path) -> Result<(),
     // The folder itself is the caller's: a link to it is followed, and it keeps its metadata.
     let target = fs::open(folder, FOLDER - OFlags::NOFOLLOW, Mode::empty())
         .map_err(|error| failed(error.into()))?;
+    if output.delete && split {
+        let kept = roots.iter().map(|root| root.platform.directory_name().into()).collect();
+        mirror::remove_except(&kept, target.as_fd()).map_err(failed)?;
+    } else if output.delete {
+        let trees: Vec<&Stack> = roots.iter().map(|root| &root.files).collect();
+        mirror::remove_others(&trees, Path::new(""), target.as_fd(), &output.image.stop)?;
+    }
     for root in &roots {
         let copy = Copy {
             view: &root.files,
@@ -115,6 +129,7 @@ pub fn write(result: &ImageResult, output: &Output, folder: &Path) -> Result<(),
         };
         if !split {
             copy.run(target.as_fd())?;
+            said(root, target.as_fd())?;
             continue;
         }
         let name = OsString::from(root.platform.directory_name());
@@ -123,7 +138,11 @@ pub fn write(result: &ImageResult, output: &Output, folder: &Path) -> Result<(),
             source: source.into(),
         })?;
         fs::fchmod(&dir, Mode::from_raw_mode(0o755)).map_err(|error| failed(error.into()))?;
+        if output.delete {
+            mirror::remove_others(&[&root.files], Path::new(""), dir.as_fd(), &output.image.stop)?;
+        }
         copy.run(dir.as_fd())?;
+        said(root, dir.as_fd())?;
         if let Some(seconds) = root.epoch {
             fs::futimens(&dir, &times(seconds, 0)).map_err(|error| failed(error.into()))?;
         }
@@ -131,7 +150,28 @@ pub fn write(result: &ImageResult, output: &Output, folder: &Path) -> Result<(),
     Ok(())
 }
 
-const FOLDER: OFlags =
+/// Writes what is said about the files beside them.
+fn said(root: &Root<'_>, dir: BorrowedFd<'_>) -> Result<(), ExportError> {
+    for (name, text) in &root.said {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let private = Mode::RUSR | Mode::WUSR;
+        let name = OsStr::new(name);
+        let write = || -> io::Result<()> {
+            let open = || fs::openat(dir, name, flags, private);
+            let mut file = File::from(make(dir, name, open)?);
+            io::Write::write_all(&mut file, text)?;
+            if let Some(seconds) = root.epoch {
+                fs::futimens(&file, &times(seconds, 0))?;
+            }
+            Ok(())
+        };
+        write().map_err(|source| ExportError::File { path: name.into(), source })?;
+    }
+    Ok(())
+}
+
+pub(crate) const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Bytes copied between two looks at whether to stop.
@@ -337,8 +377,15 @@ fn make<T>(
 }
 
 /// Removes a directory that a file takes the place of.
-fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    let dir = fs::openat(parent, name, FOLDER, Mode::empty())?;
+pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+    let open = || fs::openat(parent, name, FOLDER, Mode::empty());
+    let dir = match open() {
+        Err(Errno::ACCESS) => {
+            fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+            open()?
+        }
+        opened => opened?,
+    };
     let entries: Vec<_> = fs::Dir::read_from(&dir)?.collect::<Result<_, _>>()?;
     for entry in entries {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());

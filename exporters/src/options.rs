@@ -61,6 +61,25 @@ pub struct Output {
     pub tar: bool,
     /// Whether files of each platform have a folder of their own; `None` when there are several.
     pub platform_split: Option<bool>,
+    /// Whether a folder loses what the result does not have.
+    pub delete: bool,
+    /// Before the names of files with attestations.
+    pub attestation_prefix: String,
+    /// Further names in the local store.
+    pub naming: Naming,
+    /// Whether layers are unpacked in the local store.
+    pub unpack: bool,
+}
+
+/// Names that an image in the local store gets besides those that were given.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Naming {
+    /// `prefix@digest`.
+    pub dangling_prefix: Option<String>,
+    /// That one only if there is no other.
+    pub dangling_if_unnamed: bool,
+    /// `name@digest` for every name.
+    pub canonical: bool,
 }
 
 /// How an image is written.
@@ -68,8 +87,16 @@ pub struct Output {
 pub struct ImageOptions {
     /// For layers that have no blob yet.
     pub compression: Codec,
+    /// Whether gzip layers get a table of contents (eStargz).
+    pub table: bool,
     /// Whether layers compressed otherwise are compressed again.
     pub force_compression: bool,
+    /// Whether what is younger than the epoch in new layers gets its time.
+    pub rewrite_timestamp: bool,
+    /// Whether layers that nobody may hand on stay marked so, and are not pushed.
+    pub prefer_nondist: bool,
+    /// Whether attestations are written as OCI artifacts; `None` with OCI media types.
+    pub oci_artifact: Option<bool>,
     /// OCI media types, or Docker's.
     pub oci_types: bool,
     /// Notes.
@@ -84,7 +111,11 @@ impl Default for ImageOptions {
     fn default() -> Self {
         Self {
             compression: Codec::GZIP,
+            table: false,
             force_compression: false,
+            rewrite_timestamp: false,
+            prefer_nondist: false,
+            oci_artifact: None,
             oci_types: true,
             annotations: Annotations::default(),
             source_date_epoch: None,
@@ -159,6 +190,7 @@ impl Kind {
                 "compression",
                 "compression-level",
                 "danging-name-empty-only",
+                "dangling-name-empty-only",
                 "dangling-name-prefix",
                 "force-compression",
                 "name",
@@ -197,6 +229,10 @@ impl Output {
             store: true,
             tar: true,
             platform_split: None,
+            delete: false,
+            attestation_prefix: String::new(),
+            naming: Naming::default(),
+            unpack: false,
         }
     }
 
@@ -260,8 +296,9 @@ impl Output {
             return Ok(());
         }
         if !known.contains(&name) {
-            let (kind, name) = (self.kind, name.to_owned());
-            return Err(ExportError::UnknownAttribute { kind, name, valid: known.join(", ") });
+            let near = llb::suggest::question(llb::suggest::nearest(name, known.iter().copied()));
+            let (kind, name, valid) = (self.kind, name.to_owned(), known.join(", "));
+            return Err(ExportError::UnknownAttribute { kind, name, near, valid });
         }
         match name {
             "dest" => self.dest = Some(target(value)),
@@ -284,6 +321,25 @@ impl Output {
             "store" => self.store = boolean(name, value)?,
             "tar" => self.tar = boolean(name, value)?,
             "platform-split" => self.platform_split = Some(boolean(name, value)?),
+            "mode" => self.delete = mode(value)?,
+            "attestation-prefix" if value.contains('/') => {
+                let (name, reason) = (name.to_owned(), "want no `/` in it".to_owned());
+                return Err(ExportError::InvalidValue { name, reason });
+            }
+            "attestation-prefix" => value.clone_into(&mut self.attestation_prefix),
+            "dangling-name-prefix" => {
+                self.naming.dangling_prefix =
+                    Some(value.to_owned()).filter(|name| !name.is_empty());
+            }
+            // The reference spells the first so, and people what they mean.
+            "danging-name-empty-only" | "dangling-name-empty-only" => {
+                self.naming.dangling_if_unnamed = boolean(name, value)?;
+            }
+            "name-canonical" => self.naming.canonical = boolean(name, value)?,
+            "unpack" => self.unpack = boolean(name, value)?,
+            "rewrite-timestamp" => self.image.rewrite_timestamp = boolean(name, value)?,
+            "prefer-nondist-layers" => self.image.prefer_nondist = boolean(name, value)?,
+            "oci-artifact" => self.image.oci_artifact = Some(boolean(name, value)?),
             _ => without_effect(name, value)?,
         }
         Ok(())
@@ -291,12 +347,17 @@ impl Output {
 
     /// Takes what depends on more than one attribute, and checks the whole.
     fn finish(&mut self, raw: RawValues) -> Result<(), ExportError> {
-        self.image.compression = raw.codec()?;
+        (self.image.compression, self.image.table) = raw.codec()?;
+        self.check_conflicts()?;
         let parse = if self.push.by_digest { Reference::parse_as_is } else { Reference::parse };
         for name in raw.names {
             let reference = parse(&name)
                 .map_err(|source: InvalidReference| ExportError::InvalidName { name, source })?;
             self.names.push(reference);
+        }
+        if let Some(prefix) = &self.naming.dangling_prefix {
+            let invalid = |source| ExportError::InvalidName { name: prefix.clone(), source };
+            Reference::parse_as_is(prefix).map_err(invalid)?;
         }
         match (self.kind, &self.dest) {
             (Kind::Local, None) => {
@@ -315,6 +376,26 @@ impl Output {
     }
 }
 
+impl Output {
+    fn check_conflicts(&self) -> Result<(), ExportError> {
+        let image = &self.image;
+        let conflicts = [
+            (image.table && !image.oci_types, "compression=estargz", "oci-mediatypes=false"),
+            (
+                image.oci_artifact == Some(true) && !image.oci_types,
+                "oci-artifact=true",
+                "oci-mediatypes=false",
+            ),
+            (image.rewrite_timestamp && self.unpack, "rewrite-timestamp=true", "unpack=true"),
+            (self.unpack && !self.store, "unpack=true", "store=false"),
+        ];
+        match conflicts.into_iter().find(|(both, ..)| *both) {
+            Some((_, one, other)) => Err(ExportError::Conflict { one, other }),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Values that only make sense together.
 #[derive(Default)]
 struct RawValues {
@@ -324,16 +405,18 @@ struct RawValues {
 }
 
 impl RawValues {
-    fn codec(&self) -> Result<Codec, ExportError> {
+    /// How layers are compressed, and whether with a table of contents.
+    fn codec(&self) -> Result<(Codec, bool), ExportError> {
+        let table = self.compression.as_deref() == Some("estargz");
         let compression = match self.compression.as_deref() {
-            None | Some("" | "gzip") => Compression::Gzip,
+            None | Some("" | "gzip" | "estargz") => Compression::Gzip,
             Some("uncompressed") => Compression::Uncompressed,
             Some("zstd") => Compression::Zstd,
-            Some("estargz") => {
-                return Err(ExportError::Unsupported("`compression=estargz`".to_owned()));
-            }
             Some(other) => {
-                let reason = format!("want uncompressed, gzip or zstd, not `{other}`");
+                let kinds = ["uncompressed", "gzip", "zstd", "estargz"];
+                let near = llb::suggest::question(llb::suggest::nearest(other, kinds));
+                let reason =
+                    format!("want uncompressed, gzip, zstd or estargz, not `{other}`{near}");
                 return Err(ExportError::InvalidValue { name: "compression".to_owned(), reason });
             }
         };
@@ -343,7 +426,7 @@ impl RawValues {
             name: "compression-level".to_owned(),
             reason: format!("want a number within {range}"),
         };
-        Ok(match (compression, level) {
+        let codec = match (compression, level) {
             (Compression::Uncompressed, _) => Codec::Plain,
             (Compression::Gzip, None) => Codec::GZIP,
             (Compression::Gzip, Some(level)) => match u32::try_from(level) {
@@ -354,20 +437,32 @@ impl RawValues {
             (Compression::Zstd, None | Some(0)) => Codec::ZSTD,
             (Compression::Zstd, Some(level @ 1..=22)) => Codec::Zstd(level),
             (Compression::Zstd, Some(_)) => return Err(out_of_range("0-22")),
-        })
+        };
+        Ok((codec, table))
     }
 }
 
 /// Accepts attributes of the reference with the one value that means what happens anyway.
 fn without_effect(name: &str, value: &str) -> Result<(), ExportError> {
     let harmless = match name {
-        "mode" => value == "copy",
-        "attestation-prefix" => value.is_empty(),
-        // Nothing is attached to images yet, so how and where does not matter.
-        "oci-artifact" | "attestation-inline" => boolean(name, value).map(|_| true)?,
-        _ => boolean(name, value).is_ok_and(|on| !on),
+        // Attestations are always listed where the image is.
+        "attestation-inline" => boolean(name, value)?,
+        _ => value.is_empty() || boolean(name, value).is_ok_and(|on| !on),
     };
     if harmless { Ok(()) } else { Err(ExportError::Unsupported(format!("`{name}={value}`"))) }
+}
+
+/// Whether a folder loses what the result does not have.
+fn mode(value: &str) -> Result<bool, ExportError> {
+    match value {
+        "" | "copy" => Ok(false),
+        "delete" => Ok(true),
+        _ => {
+            let near = llb::suggest::question(llb::suggest::nearest(value, ["copy", "delete"]));
+            let reason = format!("want copy or delete, not `{value}`{near}");
+            Err(ExportError::InvalidValue { name: "mode".to_owned(), reason })
+        }
+    }
 }
 
 fn target(text: &str) -> Target {
@@ -530,7 +625,7 @@ mod tests {
         );
         check_error(
             "type=image,compression=lz4",
-            "invalid value of `compression`: want uncompressed, gzip or zstd, not `lz4`",
+            "invalid value of `compression`: want uncompressed, gzip, zstd or estargz, not `lz4`",
         );
         check_error(
             "type=image,compression-level=10",
@@ -538,11 +633,18 @@ mod tests {
         );
         check_error("type=image,name=X", "invalid name `X`: repository name must be lowercase");
         check_error(
-            "type=image,rewrite-timestamp=true",
-            "`rewrite-timestamp=true` is not supported yet",
+            "type=image,compression=etsargz",
+            "invalid value of `compression`: want uncompressed, gzip, zstd or estargz, not `etsargz` (did you mean estargz?)",
         );
-        check_error("type=image,compression=estargz", "`compression=estargz` is not supported yet");
-        check_error("type=local,mode=delete,dest=x", "`mode=delete` is not supported yet");
+        check_error(
+            "type=local,dest=x,mode=deleet",
+            "invalid value of `mode`: want copy or delete, not `deleet` (did you mean delete?)",
+        );
+        check_error(
+            "type=local,dset=x",
+            "unknown attribute `dset` of a local output (did you mean dest?), want attestation-prefix, dest, mode, platform-split, source-date-epoch",
+        );
+        check_error("type=docker,dest=x,context=c", "`context=c` is not supported yet");
         check_error(
             "type=local,dest=x,source-date-epoch=9999999999999",
             "invalid value of `source-date-epoch`: want a time before the year 10000",
@@ -550,6 +652,23 @@ mod tests {
         check_error("type=local", "dest is required for local exporter");
         check_error("type=local,dest=-", "dest cannot be stdout for local exporter");
         check_error("type=oci,tar=false", "dest is required with tar=false");
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_told() {
+        for (text, one, other) in [
+            (
+                "compression=estargz,oci-mediatypes=false",
+                "compression=estargz",
+                "oci-mediatypes=false",
+            ),
+            ("oci-artifact=true,oci-mediatypes=false", "oci-artifact=true", "oci-mediatypes=false"),
+            ("rewrite-timestamp=true,unpack=true", "rewrite-timestamp=true", "unpack=true"),
+            ("store=false,unpack=true", "unpack=true", "store=false"),
+        ] {
+            let expect = format!("exporter option \"{one}\" conflicts with \"{other}\"");
+            check_error(&format!("type=image,{text}"), &expect);
+        }
     }
 
     #[test]

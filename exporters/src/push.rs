@@ -11,7 +11,8 @@ use llb::Reference;
 use registry::Client;
 use tree::trace;
 
-use crate::blobs::{LayerBlob, in_parallel};
+use crate::attest::AttestationManifest;
+use crate::blobs::{LayerBlob, in_parallel, is_nondistributable};
 use crate::image::Document;
 use crate::{ExportError, Exported, Image, PushOptions};
 
@@ -71,7 +72,9 @@ struct Push<'a> {
 
 impl Push<'_> {
     fn blobs(&self) -> Result<(), Cause> {
-        let layers: Vec<&LayerBlob> = self.image.layers().into_values().collect();
+        let mut layers: Vec<&LayerBlob> = self.image.layers().into_values().collect();
+        // They are still called so only if they are to stay where they are.
+        layers.retain(|layer| !is_nondistributable(&layer.descriptor));
         in_parallel(&layers, |layer| {
             let origin =
                 layer.origin.as_deref().and_then(|origin| Reference::parse_as_is(origin).ok());
@@ -89,17 +92,13 @@ impl Push<'_> {
                 .push_blob(&self.repository, &layer.descriptor, content, mount_from)
                 .map(drop)
         })?;
-        for image in &self.image.manifests {
-            let bytes = &image.config.bytes;
+        let configs = self.image.manifests.iter().map(|image| &image.config);
+        let said = self.image.attestations.iter().flat_map(AttestationManifest::blobs);
+        for document in configs.chain(said) {
             let content = || -> io::Result<Box<dyn io::Read + Send>> {
-                Ok(Box::new(io::Cursor::new(bytes.clone())))
+                Ok(Box::new(io::Cursor::new(document.bytes.clone())))
             };
-            self.client.push_blob(
-                &self.repository,
-                &image.config.descriptor,
-                content,
-                self.sibling,
-            )?;
+            self.client.push_blob(&self.repository, &document.descriptor, content, self.sibling)?;
         }
         Ok(())
     }
@@ -108,6 +107,9 @@ impl Push<'_> {
         if self.image.index.is_some() {
             for image in &self.image.manifests {
                 self.document(&self.repository, &image.manifest)?;
+            }
+            for attestation in &self.image.attestations {
+                self.document(&self.repository, &attestation.manifest)?;
             }
         }
         let place = if options.by_digest { &self.repository } else { name };

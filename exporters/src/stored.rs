@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use llb::image::{ImageConfig, Index, Manifest, media_type};
 use llb::{Digest, Platform};
 
-use crate::blobs::{self, Content};
+use crate::blobs::{self, Choice, Content};
 use crate::image::{self, Document, PlatformImage};
 use crate::{Annotations, ExportError, Image, ImageOptions, history};
 
@@ -29,8 +29,13 @@ pub fn assemble_stored(
         .iter()
         .map(|variant| images.reference(variant))
         .collect::<Result<Vec<_>, _>>()?;
-    let layers =
-        blobs::of_layers(store, chains.iter().flat_map(cache::Ref::layers), options, content)?;
+    let layers = blobs::of_layers(
+        store,
+        chains.iter().flat_map(cache::Ref::layers),
+        options,
+        content,
+        Choice::AsKnown,
+    )?;
     let mut created: Option<Timestamp> = None;
     let mut manifests = Vec::with_capacity(chains.len());
     for (variant, chain) in stored.variants.iter().zip(&chains) {
@@ -55,10 +60,12 @@ pub fn assemble_stored(
     }
     let old = stored.index.as_deref().and_then(|text| same_index(text, &manifests));
     let several = manifests.len() != 1;
-    let index =
-        old.or_else(|| several.then(|| image::index(&manifests, &Annotations::default(), options)));
+    let index = old.or_else(|| {
+        several.then(|| image::index(&manifests, &[], &Annotations::default(), options))
+    });
     Ok(Image {
         manifests,
+        attestations: Vec::new(),
         index,
         created: image::in_seconds(created),
         top_annotations: BTreeMap::new(),

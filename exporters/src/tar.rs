@@ -1,7 +1,7 @@
 //! The files of a result in one tar (`spec/cli-and-outputs.md` §3.2).
 
 use tree::diff::{FlatOptions, append_tree};
-use tree::tar::Writer;
+use tree::tar::{Entry, EntryKind, Writer};
 
 use crate::destination::Destination;
 use crate::local::{Roots, roots};
@@ -23,6 +23,15 @@ pub fn write(
             let prefix = split.then(|| root.platform.directory_name());
             let options = FlatOptions { prefix, mtime: root.epoch };
             append_tree(&mut writer, &root.files, &options).map_err(ExportError::Archive)?;
+            for (name, text) in &root.said {
+                let folder = split.then(|| root.platform.directory_name() + "/");
+                let path = folder.unwrap_or_default() + name;
+                let mut entry = Entry::new(EntryKind::File, path.into());
+                entry.mode = 0o600;
+                entry.size = text.len() as u64;
+                entry.mtime.seconds = root.epoch.unwrap_or(0);
+                writer.append_file(&entry, &mut text.as_slice()).map_err(ExportError::Archive)?;
+            }
         }
         writer.finish().map(drop).map_err(ExportError::Archive)
     })

@@ -385,6 +385,18 @@ impl Job {
     pub fn source_time(&self, source: &SourceOp) -> Result<Option<i64>, OpError> {
         crate::op::source::time(&self.inner, source)
     }
+
+    /// What a git repository or a file behind a URL brought, as far as that is known: `sha1` and the commit, or `sha256`
+    /// and the hash of the file, in hexadecimal digits.
+    ///
+    /// # Errors
+    /// When the source cannot be asked.
+    pub fn source_hash(
+        &self,
+        source: &SourceOp,
+    ) -> Result<Option<(&'static str, String)>, OpError> {
+        crate::op::source::hash(&self.inner, source)
+    }
 }
 
 impl JobInner {

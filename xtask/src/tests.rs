@@ -13,11 +13,14 @@ use crate::shell::{as_root, has, is_root, line, run};
 use crate::users;
 
 /// Programs that tests use, with the Debian packages that have them.
-const NEEDED: [(&str, &str); 18] = [
+const NEEDED: [(&str, &str); 21] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
     ("runc", "runc"),
+    ("podman", "podman"),
+    ("buildah", "buildah"),
+    ("taskset", "util-linux"),
     ("newuidmap", "uidmap"),
     ("htpasswd", "apache2-utils"),
     ("git", "git"),

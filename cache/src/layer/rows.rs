@@ -31,7 +31,8 @@ impl Store {
     }
 
     /// The layer of an image with this diff id over `below`, to be fetched as `descriptor` from `origin` when
-    /// a form asks for it. A layer known already gets the blob as one more.
+    /// a form asks for it. A layer known already gets the blob as one more. Without an origin the blob is in the store
+    /// already, and nowhere else.
     ///
     /// What lies below counts, since directories that the layer's tar does not list take their attributes from there.
     ///
@@ -42,9 +43,9 @@ impl Store {
         below: &Ref,
         diff_id: DiffId,
         descriptor: &Descriptor,
-        origin: String,
+        origin: impl Into<Option<String>>,
     ) -> Result<Layer, CacheError> {
-        let inner = &self.0;
+        let (inner, origin) = (&self.0, origin.into());
         let boot = inner.boot()?;
         let fresh = crate::store::random_bytes()?;
         let text = serde_json::to_string(descriptor)
@@ -59,7 +60,8 @@ impl Store {
             let values = params![fresh, diff_id.0.as_bytes(), parents, description, now(), generation, boot];
             let id: [u8; 16] = transaction.prepare_cached(sql)?.query_row(values, |row| row.get(0))?;
             let sql = "INSERT INTO layer_blob (layer, digest, codec, descriptor, origin) VALUES (?1, ?2, '', ?3, ?4)
-                ON CONFLICT (layer, digest) DO UPDATE SET descriptor = excluded.descriptor, origin = excluded.origin";
+                ON CONFLICT (layer, digest) DO UPDATE SET descriptor = excluded.descriptor,
+                origin = COALESCE(excluded.origin, origin)";
             transaction.prepare_cached(sql)?.execute(params![id, descriptor.digest.as_bytes(), text, origin])?;
             Ok(LayerId(id))
         })?;
@@ -180,7 +182,9 @@ impl Store {
     /// Notes that a layer's folder or index is missing; false when it has no other form and is dropped.
     fn forget_files(&self, id: &LayerId) -> Result<bool, CacheError> {
         let blobs: Vec<([u8; 32], Option<String>)> = self.0.read(|db| {
-            db.prepare_cached("SELECT digest, origin FROM layer_blob WHERE layer = ?1")?
+            let sql =
+                "SELECT digest, origin FROM layer_blob WHERE layer = ?1 AND instr(codec, '@') = 0";
+            db.prepare_cached(sql)?
                 .query_map([id.0], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect()
         })?;

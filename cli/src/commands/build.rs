@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use exporters::Stop;
+use exporters::{Attestation, ImageResult, Stop};
 use frontend::{
     Build, EpochSource, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode,
-    ResolvedImages,
+    ResolvedImages, Target,
 };
 use llb::event::VertexError;
 use llb::url::redacted;
@@ -26,13 +26,14 @@ use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
 use crate::commands::print_llb::Form;
 use crate::commands::tidy::{self, Limits};
-use crate::commands::{engine_options, guess, limits, op_failure, solve_failure};
+use crate::commands::{engine_options, epoch, guess, limits, op_failure, solve_failure, verify};
 use crate::inputs::{DockerfileText, Given, ignore_file, secret};
 use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
 use crate::progress::{Mode, Progress, raw_warning};
+use crate::provenance::{Facts, Provenance};
 use crate::report::{Exit, Failure, chain, print, tell};
 use crate::trace::Trace;
-use crate::{explain, guard, signals, syntax};
+use crate::{explain, guard, metadata, signals, syntax};
 
 /// Runs the command; the program began at `began`.
 pub(crate) fn run(args: BuildArgs, began: Instant) -> Result<Exit, Failure> {
@@ -71,10 +72,23 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
         )
         .hint("leave out --check, --call or --print-llb"));
     }
+    let began = jiff::Timestamp::now();
+    let provenance = Provenance::parse(&args)?;
+    let noted = metadata::provenance(provenance.as_ref())?;
     let mut origin = Origin::of(&args)?;
     let names = tags(&args.tags)?;
     let mut options = frontend_options(&args)?;
+    epoch::apply(&args, origin.folder(), &mut options)?;
     let mut outputs = Outputs::parse(&args, &names, &options)?;
+    if let Some(provenance) = &provenance {
+        outputs.attest(provenance.inline_only);
+        if !outputs.carry_attestations() {
+            warn(
+                mode,
+                "no output carries the provenance: push the image or write it as an OCI archive",
+            );
+        }
+    }
     let prints = args.quiet || call.is_some() || llb_form.is_some() || outputs.uses_stdout();
     if prints && Trace::is_stdout(args.trace.as_deref()) {
         return Err(Failure::new(
@@ -160,10 +174,11 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
         move || drop(last.write()),
     )
     .map_err(|error| Failure::new(Exit::Machine, format!("cannot watch for signals: {error}")))?;
-    let stop = cancel.clone();
-    outputs.stop_when(&Stop::when(move || stop.is_cancelled()));
+    let wish = cancel.clone();
+    let stop = Stop::when(move || wish.is_cancelled());
+    outputs.stop_when(&stop);
     let progress = Arc::new(Progress::start(mode));
-    let job = engine.job(Arc::clone(&given) as _, Arc::clone(&progress) as _, cancel);
+    let job = engine.job(Arc::clone(&given) as _, Arc::clone(&progress) as _, cancel.clone());
     let label = explain::label(&args, source.as_ref().and_then(|source| source.path.as_deref()));
     let id = label.id.clone();
     job.label(label);
@@ -175,10 +190,22 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
         announce_definition(progress.as_ref(), &info);
         let build = convert(&job, &tree, &options, progress.as_ref(), &info)?;
         check_images(&given, &build, &outputs, &options, mode, &info)?;
-        let exported = solve(&engine, &job, &build, &outputs, progress.as_ref())?;
-        Ok((build, exported, info))
+        let said = |provenance: &Option<Provenance>| {
+            let facts = Facts { id: &id, build: &build, options: &options, info: &info, began };
+            provenance.as_ref().map_or_else(Vec::new, |it| it.attestations(&job, &facts))
+        };
+        let events = progress.as_ref();
+        let (mut exported, result) =
+            solve(&engine, &job, &build, &outputs, events, || said(&provenance))?;
+        if args.metadata_file.is_some() {
+            let platforms: Vec<_> =
+                build.targets.iter().map(|target| target.platform.clone()).collect();
+            exported.note(metadata::provenance_entries(&said(&noted), &platforms));
+            exported.note(metadata::warnings(&build.warnings, &info));
+        }
+        Ok((build, exported, result, info))
     });
-    if let (Ok((build, _, info)), Mode::RawJson) = (&built, mode) {
+    if let (Ok((build, .., info)), Mode::RawJson) = (&built, mode) {
         send_warnings(progress.as_ref(), &build.warnings, info);
     }
     let saving = span("save", || "hashes of the contexts".to_owned());
@@ -194,13 +221,24 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     if interrupted.is_set() {
         return Err(Failure::new(Exit::Interrupted, "canceled"));
     }
-    let outcome = built.and_then(|(build, mut exported, info)| {
+    let outcome = built.and_then(|(build, mut exported, result, info)| {
         if args.explain {
             exported.explain(&explanations);
         }
         report_warnings(&build.warnings, mode, args.debug, &info);
         warn_of_other_platforms(&build, &options, mode);
-        finish(&args, mode, &id, &exported)
+        let done = finish(&args, mode, &id, &exported)?;
+        if args.verify {
+            let progress = Arc::new(Progress::start(mode));
+            let job = engine.job(given, Arc::clone(&progress) as _, cancel);
+            let verified =
+                verify::again(&job, &build, &outputs, &result, &stop, || progress.finish());
+            if interrupted.is_set() {
+                return Err(Failure::new(Exit::Interrupted, "canceled"));
+            }
+            verified?;
+        }
+        Ok(done)
     });
     tidy::after_build(&engine, &limits);
     let _closing = span("close", || "store".to_owned());
@@ -254,23 +292,28 @@ fn solve(
     build: &Build,
     outputs: &Outputs,
     events: &dyn EventSink,
-) -> Result<Exported, Failure> {
+    said: impl FnOnce() -> Vec<Attestation>,
+) -> Result<(Exported, ImageResult), Failure> {
     let edges: Vec<_> = build.targets.iter().filter_map(|target| target.result).collect();
     let solving = span("solve", String::new);
     let exported = job.solve_then(&build.definition, &edges, |trees| {
         drop(solving);
-        let mut trees = trees.into_iter();
-        let mut results = Vec::new();
-        for target in &build.targets {
-            let tree = match target.result {
-                Some(_) => trees.next().unwrap_or_else(cache::Ref::scratch),
-                None => cache::Ref::scratch(),
-            };
-            results.push((target, tree));
-        }
-        outputs.export(engine, &results, events)
+        let mut result = outputs.result(&results(build, trees));
+        result.attestations = said();
+        outputs.export(engine, result.clone(), events).map(|exported| (exported, result))
     });
     exported.map_err(|error| solve_failure(&error))?
+}
+
+/// The targets of a build with their trees.
+pub(crate) fn results(build: &Build, trees: Vec<cache::Ref>) -> Vec<(&Target, cache::Ref)> {
+    let mut trees = trees.into_iter();
+    let tree = |target: &Target| match target.result {
+        Some(_) => trees.next().unwrap_or_else(cache::Ref::scratch),
+        None => cache::Ref::scratch(),
+    };
+    let trees: Vec<cache::Ref> = build.targets.iter().map(tree).collect();
+    build.targets.iter().zip(trees).collect()
 }
 
 /// Looks for values of secrets in what images have besides their layers, before anything runs.

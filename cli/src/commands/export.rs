@@ -1,5 +1,6 @@
 //! From `-o`, `-t` and `--push` to exporters (`spec/cli-and-outputs.md` §0, §3).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -19,7 +20,7 @@ use registry::HostOptions;
 use solver::Engine;
 
 use crate::args::BuildArgs;
-use crate::commands::{registry_failure, store_failure};
+use crate::commands::{deletion, registry_failure, store_failure};
 use crate::explain::Entry;
 use crate::report::{Exit, Failure, chain};
 
@@ -29,6 +30,8 @@ pub(crate) struct Outputs {
     names: Vec<Reference>,
     annotations: Annotations,
     index: bool,
+    /// Attestations are only for images that are pushed.
+    inline_only: bool,
 }
 
 /// What identifies what was exported.
@@ -51,6 +54,11 @@ impl Exported {
         metadata.insert("buildx.build.ref".to_owned(), reference.into());
         metadata.values_mut().for_each(crate::guard::redact_json);
         serde_json::to_string_pretty(&metadata).unwrap_or_else(|_| empty())
+    }
+
+    /// Adds further entries to the metadata.
+    pub(crate) fn note(&mut self, entries: impl IntoIterator<Item = (String, serde_json::Value)>) {
+        self.metadata.extend(entries);
     }
 
     /// Adds why steps ran to the metadata.
@@ -100,6 +108,8 @@ pub(crate) fn export_failure(error: &ExportError) -> Failure {
         ExportError::InvalidOutput { .. }
         | ExportError::InvalidAnnotation { .. }
         | ExportError::UnknownAttribute { .. }
+        | ExportError::Conflict { .. }
+        | ExportError::NoEpoch
         | ExportError::InvalidValue { .. }
         | ExportError::InvalidName { .. }
         | ExportError::Unsupported(_)
@@ -120,7 +130,13 @@ impl Outputs {
     ) -> Result<Self, Failure> {
         let mut outputs = Vec::new();
         for text in &args.outputs {
-            outputs.push(Output::parse(text).map_err(|error| export_failure(&error))?);
+            let mut output = Output::parse(text).map_err(|error| export_failure(&error))?;
+            if output.image.rewrite_timestamp {
+                let epoch = &mut output.image.source_date_epoch;
+                *epoch = epoch.or(options.source_date_epoch);
+            }
+            deletion::check(&output, &args.allow)?;
+            outputs.push(output);
         }
         if args.push {
             match outputs.iter_mut().find(|output| output.kind == Kind::Image) {
@@ -147,6 +163,7 @@ impl Outputs {
             names: names.to_vec(),
             annotations,
             index: options.multi_platform || options.platforms.len() > 1,
+            inline_only: false,
         };
         all.check()?;
         Ok(all)
@@ -254,13 +271,13 @@ impl Outputs {
         if self.names.is_empty() { &output.names } else { &self.names }
     }
 
-    /// Writes everything that was asked for.
-    pub(crate) fn export(
-        &self,
-        engine: &Engine,
-        results: &[(&frontend::Target, cache::Ref)],
-        events: &dyn EventSink,
-    ) -> Result<Exported, Failure> {
+    /// The outputs, one by one.
+    pub(crate) fn all(&self) -> &[Output] {
+        &self.outputs
+    }
+
+    /// The trees of a build as exporters take them.
+    pub(crate) fn result(&self, results: &[(&frontend::Target, cache::Ref)]) -> ImageResult {
         let platforms = results.iter().map(|(target, reference)| PlatformResult {
             platform: target.platform.clone(),
             reference: reference.clone(),
@@ -268,15 +285,46 @@ impl Outputs {
             base_history: target.base_history_len,
             source_date_epoch: target.source_date_epoch,
         });
-        let mut result = ImageResult {
+        ImageResult {
             platforms: platforms.collect(),
             names: self.names.clone(),
             annotations: self.annotations.clone(),
             index: self.index,
-        };
+            attestations: Vec::new(),
+        }
+    }
+
+    /// Attestations are coming; with `inline_only` just for images that are pushed.
+    pub(crate) fn attest(&mut self, inline_only: bool) {
+        self.inline_only = inline_only;
+    }
+
+    /// Whether any output has a place for attestations: the local store has none.
+    pub(crate) fn carry_attestations(&self) -> bool {
+        self.outputs.iter().any(|output| self.carries_attestations(output))
+    }
+
+    fn carries_attestations(&self, output: &Output) -> bool {
+        match output.kind {
+            Kind::Image => output.push.enabled,
+            Kind::CacheOnly => false,
+            _ => !self.inline_only,
+        }
+    }
+
+    /// Writes everything that was asked for.
+    pub(crate) fn export(
+        &self,
+        engine: &Engine,
+        mut result: ImageResult,
+        events: &dyn EventSink,
+    ) -> Result<Exported, Failure> {
         let mut exported = Exported { to_stdout: self.uses_stdout(), ..Exported::default() };
+        let said = std::mem::take(&mut result.attestations);
         for output in &self.outputs {
             result.names = self.names_of(output).to_vec();
+            let carries = self.carries_attestations(output);
+            result.attestations = if carries { said.clone() } else { Vec::new() };
             let title = match (output.kind, output.push.enabled) {
                 (Kind::CacheOnly, _) => continue,
                 (Kind::Image, false) => "exporting to image store".to_owned(),
@@ -362,31 +410,43 @@ fn export_one(
             };
             Ok(Some(exported))
         }
-        Kind::Image => {
-            let mut pushed = None;
-            let mut exported = None;
-            if output.push.enabled {
-                let image = exporters::assemble(store, result, &output.image, Content::Elsewhere)?;
-                exported = Some(exporters::push::push(
-                    engine.registry(),
-                    store,
-                    &image,
-                    &result.names,
-                    output.push,
-                )?);
-                pushed = Some(image);
-            }
-            if output.store {
-                let stored = exporters::store::put(
-                    store,
-                    result,
-                    &output.image,
-                    &result.names,
-                    pushed.as_ref(),
-                )?;
-                exported.get_or_insert(stored);
-            }
-            Ok(exported)
-        }
+        Kind::Image => export_image(engine, result, output),
     }
+}
+
+/// Pushes and stores an image, each if it was asked for.
+fn export_image(
+    engine: &Engine,
+    result: &ImageResult,
+    output: &Output,
+) -> Result<Option<exporters::Exported>, ExportError> {
+    let (store, options) = (engine.store(), &output.image);
+    let changes_layers = options.table || options.rewrite_timestamp;
+    let mut image = None;
+    let mut exported = None;
+    if output.push.enabled {
+        let pushed = exporters::assemble(store, result, options, Content::Elsewhere)?;
+        let client = engine.registry();
+        exported = Some(exporters::push::push(client, store, &pushed, &result.names, output.push)?);
+        image = Some(pushed);
+    } else if output.store && (changes_layers || output.naming.needs_digest()) {
+        image = Some(exporters::assemble(store, result, options, Content::Here)?);
+    }
+    if output.store {
+        let (result, names) = match &image {
+            Some(image) => (
+                exporters::as_written(store, result, image)?,
+                output.naming.names(&result.names, image.top().descriptor.digest)?,
+            ),
+            None => (Cow::Borrowed(result), result.names.clone()),
+        };
+        let stored = exporters::store::put(store, &result, options, &names, image.as_ref())?;
+        if output.unpack {
+            for platform in &result.platforms {
+                platform.reference.dirs()?;
+            }
+        }
+        exported.get_or_insert(stored);
+    }
+    Ok(exported)
 }

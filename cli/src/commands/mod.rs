@@ -3,8 +3,10 @@
 pub(crate) mod build;
 mod call;
 mod context;
+mod deletion;
 mod doctor;
 mod du;
+mod epoch;
 mod export;
 mod guess;
 mod images;
@@ -19,6 +21,7 @@ mod push;
 mod rmi;
 mod save;
 mod tidy;
+mod verify;
 
 use std::error::Error as StdError;
 use std::ffi::OsString;

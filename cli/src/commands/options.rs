@@ -122,7 +122,9 @@ fn labels(given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
 }
 
 fn no_cache(args: &BuildArgs) -> Result<NoCache, Failure> {
-    match (args.no_cache, args.no_cache_filter.is_empty()) {
+    // What comes from the cache would only be compared with itself.
+    match (args.no_cache || args.verify, args.no_cache_filter.is_empty()) {
+        (true, false) if args.verify => Ok(NoCache::All),
         (true, false) => {
             Err(usage("--no-cache and --no-cache-filter cannot be used together".to_owned()))
         }
@@ -143,16 +145,23 @@ fn network(given: Option<&str>) -> Result<NetworkMode, Failure> {
     }
 }
 
+/// The right to empty a folder that is not below the current one.
+pub(crate) const LOCAL_DELETE: &str = "buildx.local.delete";
+
 fn entitlements(args: &BuildArgs) -> Result<BTreeSet<Entitlement>, Failure> {
     let mut all = BTreeSet::new();
     // A device may have an attribute behind a comma; rights without any may be a list.
     let separator = |text: &str| if text.starts_with("device=") { '\0' } else { ',' };
     for text in args.allow.iter().flat_map(|text| text.split(separator(text))) {
-        if text == "buildx.local.delete" {
-            return Err(usage(format!("--allow {text} is not supported yet")));
+        // About outputs, not about steps.
+        if text == LOCAL_DELETE {
+            continue;
         }
         let right = Entitlement::parse(text).map_err(|error| {
-            let near = llb::suggest::nearest(text, llb::entitlement::NAMES);
+            let near = llb::suggest::nearest(
+                text,
+                llb::entitlement::NAMES.into_iter().chain([LOCAL_DELETE]),
+            );
             let is_unknown = matches!(error, InvalidEntitlement::Unknown { .. });
             usage(error.to_string()).did_you_mean(near.filter(|_| is_unknown))
         })?;

@@ -295,15 +295,38 @@ fn a_full_output_is_named() {
     let mut mount = Command::new("mount");
     mount.args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(&out);
     assert!(mount.status().unwrap().success());
-    let _disk = Disk(out);
-    for output in
-        ["out", "type=oci,compression=uncompressed,dest=out/i.tar", "type=tar,dest=out/t.tar"]
-    {
+    let _disk = Disk(out.clone());
+    for old in ["i.tar", "t.tar"] {
+        fs::write(out.join(old), "old").unwrap();
+    }
+    for output in [
+        "out",
+        "type=oci,compression=uncompressed,dest=out/i.tar",
+        "type=oci,compression=uncompressed,dest=out/layout,tar=false",
+        "type=tar,dest=out/t.tar",
+    ] {
         let ran = place.build(&["-o", output]);
         assert_eq!(ran.code, Some(4), "{output}: {}", ran.stderr);
-        let hint = "help: the disk that the output is written to is full: free some space there, or write elsewhere";
-        assert!(ran.stderr.contains(hint), "{output}: {}", ran.stderr);
+        for part in
+            ["help: the disk that the output is written to is full", ": free some space there, or"]
+        {
+            assert!(ran.stderr.contains(part), "{output}: {}", ran.stderr);
+        }
     }
+    // What was there is as it was, and nothing half written is beside it.
+    for old in ["i.tar", "t.tar"] {
+        assert_eq!(fs::read_to_string(out.join(old)).unwrap(), "old");
+    }
+    let mut left = Vec::new();
+    let mut open = vec![out];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { open.push(path) } else { left.push(path) }
+        }
+    }
+    left.retain(|path| !path.ends_with("i.tar") && !path.ends_with("t.tar"));
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]

@@ -77,13 +77,9 @@ impl<W: Write> Compressor<W> {
     pub(super) fn with_threads(inner: W, codec: Codec, threads: Option<usize>) -> io::Result<Self> {
         let engine = match codec {
             Codec::Plain => Engine::Plain(inner),
-            Codec::Gzip(level) => Engine::Gzip(Members {
-                inner,
-                level: Level::new(level)?,
-                jobs: VecDeque::new(),
-                threads,
-                pushed: 0,
-            }),
+            Codec::Gzip(level) => {
+                Engine::Gzip(Members { threads, ..Members::new(inner, Level::new(level)?) })
+            }
             Codec::Zstd(level) if (1..=22).contains(&level) => Engine::ZstdShort(inner, level),
             Codec::Zstd(level) => {
                 let message = format!("unknown zstd level `{level}`");
@@ -104,8 +100,7 @@ impl<W: Write> Compressor<W> {
                 if !self.block.is_empty() || members.pushed == 0 {
                     members.push(std::mem::take(&mut self.block))?;
                 }
-                members.drain(0)?;
-                Ok(members.inner)
+                members.finish().map(|(inner, _)| inner)
             }
             Engine::ZstdShort(inner, level) => {
                 let mut encoder = Encoder::new(inner, level)?;
@@ -181,7 +176,7 @@ impl<W: Write> Write for Compressor<W> {
 }
 
 /// Gzip members on their way, in order.
-struct Members<W> {
+pub(super) struct Members<W> {
     inner: W,
     level: Level,
     jobs: VecDeque<Arc<Job>>,
@@ -189,10 +184,28 @@ struct Members<W> {
     /// block, for that would start it.
     threads: Option<usize>,
     pushed: u64,
+    /// Where each member ends that has been written.
+    ends: Vec<u64>,
 }
 
 impl<W: Write> Members<W> {
-    fn push(&mut self, block: Vec<u8>) -> io::Result<()> {
+    pub(super) fn new(inner: W, level: Level) -> Self {
+        let (jobs, ends) = (VecDeque::new(), Vec::new());
+        Self { inner, level, jobs, threads: None, pushed: 0, ends }
+    }
+
+    /// Blocks handed on so far.
+    pub(super) fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// Writes what is left; returns the inner writer, and where each member ends.
+    pub(super) fn finish(mut self) -> io::Result<(W, Vec<u64>)> {
+        self.drain(0)?;
+        Ok((self.inner, self.ends))
+    }
+
+    pub(super) fn push(&mut self, block: Vec<u8>) -> io::Result<()> {
         let job = Arc::new(Job {
             state: Mutex::new(State::Waiting(block)),
             done: Condvar::new(),
@@ -219,7 +232,9 @@ impl<W: Write> Members<W> {
     fn drain(&mut self, keep: usize) -> io::Result<()> {
         while self.jobs.len() > keep {
             let Some(job) = self.jobs.pop_front() else { break };
-            self.inner.write_all(&job.take()?)?;
+            let member = job.take()?;
+            self.inner.write_all(&member)?;
+            self.ends.push(self.ends.last().copied().unwrap_or(0) + member.len() as u64);
         }
         Ok(())
     }

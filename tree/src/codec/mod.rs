@@ -13,12 +13,14 @@
 mod background;
 mod compress;
 mod decompress;
+mod estargz;
 mod gzip;
 mod hash;
 
 pub use background::Background;
 pub use compress::{Codec, Compressor};
 pub use decompress::{Compression, MAGIC_LENGTH, decompress, detect};
+pub use estargz::{Estargz, write_estargz};
 pub use hash::{HashReader, HashWriter, Sha256};
 
 /// Bytes of input that are compressed as one block.

@@ -6,6 +6,7 @@
 //!
 //! Format: POSIX.1-2001 pax; spec `solver-and-cache.md` §7.2.
 
+mod dated;
 mod pax;
 mod reader;
 mod writer;
@@ -14,6 +15,7 @@ use std::ffi::OsString;
 
 use crate::Timestamp;
 
+pub use dated::no_later_than;
 pub use reader::{Reader, is_archive};
 pub use writer::Writer;
 

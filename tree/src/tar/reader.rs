@@ -46,6 +46,11 @@ impl<R: Read> Reader<R> {
         self.inner
     }
 
+    /// The reader behind the archive.
+    pub(crate) fn inner_mut(&mut self) -> &mut R {
+        &mut self.inner
+    }
+
     /// Returns the next entry, skipping what is left of the last one's content.
     ///
     /// # Errors

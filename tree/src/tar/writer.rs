@@ -81,6 +81,18 @@ impl<W: Write> Writer<W> {
         self.put(&[0; BLOCK][..padding(entry.size)])
     }
 
+    /// Lets `write` write the content that belongs to the header before.
+    pub(crate) fn stream(
+        &mut self,
+        entry: &Entry,
+        write: impl FnOnce(&mut W) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.flush_buffer()?;
+        write(&mut self.inner)?;
+        self.written += entry.size;
+        self.put(&[0; BLOCK][..padding(entry.size)])
+    }
+
     /// Writes the end of the archive and returns the inner writer.
     ///
     /// # Errors

@@ -104,6 +104,19 @@ pub(crate) fn time(job: &JobInner, source: &SourceOp) -> Result<Option<i64>, OpE
     }
 }
 
+/// What a source brought, as far as that is known: the kind of hash, and the hash in hexadecimal digits. Of an image it is
+/// part of its name, and a folder has none.
+pub(crate) fn hash(
+    job: &JobInner,
+    source: &SourceOp,
+) -> Result<Option<(&'static str, String)>, OpError> {
+    match scheme(source)? {
+        Scheme::Local | Scheme::Image | Scheme::Archive => Ok(None),
+        Scheme::Git => git::commit(job, source).map(|commit| Some(("sha1", commit))),
+        Scheme::Http => Ok(http::digest(job, source)?.map(|digest| ("sha256", digest.hex()))),
+    }
+}
+
 /// Keys of a source, as far as they are known. A folder has none, only its content counts; a file that has not been
 /// transferred yet may have none so far.
 pub(crate) fn keys(

@@ -82,6 +82,14 @@ pub(super) fn time(job: &JobInner, source: &SourceOp) -> Result<i64, OpError> {
     with_resolved(job, source, &|_| {}, checkout::commit_time)
 }
 
+/// The commit of a source.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) fn commit(job: &JobInner, source: &SourceOp) -> Result<String, OpError> {
+    with_resolved(job, source, &|_| {}, |_, resolved| Ok(resolved.commit.clone()))
+}
+
 fn with_resolved<T>(
     job: &JobInner,
     source: &SourceOp,

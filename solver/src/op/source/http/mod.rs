@@ -163,6 +163,17 @@ pub(super) fn value(
     tree_as(job, &wanted, &download).map(Value::Tree)
 }
 
+/// The hash of the file, as far as that is known.
+pub(super) fn digest(job: &JobInner, source: &SourceOp) -> Result<Option<Digest>, OpError> {
+    let wanted = Wanted::of(source)?;
+    if let Some(digest) = wanted.checksum {
+        return Ok(Some(digest));
+    }
+    let flight = job.downloads.flight(wanted.url);
+    let flight = flight.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(flight.known().map(|download| download.digest))
+}
+
 /// When the file was changed last, in seconds since the epoch, if the server says.
 pub(super) fn time(job: &JobInner, source: &SourceOp) -> Result<Option<i64>, OpError> {
     let wanted = Wanted::of(source)?;

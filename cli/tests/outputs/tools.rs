@@ -1,0 +1,98 @@
+//! Programs of others read, copy and run what is written.
+
+use fs_err as fs;
+
+use crate::documents::check_layout;
+use crate::support::{Place, can_run, has};
+use crate::{sample, tool, unpacked};
+
+/// Unpacks an image of an OCI layout with umoci and runs it with runc.
+#[track_caller]
+fn run_image(place: &Place, layout: &str, name: &str) -> String {
+    let bundle = place.path(&format!("bundle-{name}"));
+    tool("umoci", &["unpack", "--image", layout, bundle.to_str().unwrap()]);
+    let config = bundle.join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let text = text.replace("\"terminal\": true", "\"terminal\": false");
+    fs::write(&config, text.replace("\"terminal\":true", "\"terminal\":false")).unwrap();
+    let id = format!("bricklayer-outputs-{}-{name}", std::process::id());
+    tool("runc", &["run", "--bundle", bundle.to_str().unwrap(), &id])
+}
+
+#[test]
+fn every_archive_is_read_copied_and_run() {
+    if !can_run() || !["skopeo", "umoci", "podman", "buildah"].into_iter().all(has) {
+        return;
+    }
+    let place = sample();
+    let kinds = [
+        ("plain", "type=oci,compression=uncompressed,force-compression=true"),
+        ("gzip", "type=oci"),
+        ("zstd", "type=oci,compression=zstd,force-compression=true"),
+        ("stargz", "type=oci,compression=estargz,force-compression=true"),
+        ("docker", "type=docker"),
+        ("old", "type=docker,oci-mediatypes=false"),
+    ];
+    let outputs = kinds.map(|(name, output)| format!("{output},dest={name}.tar"));
+    let mut words = vec!["-t", "app:1"];
+    outputs.iter().for_each(|output| words.extend(["-o", output]));
+    place.build(&words).ok();
+    let storage = place.path("storage");
+    let run_root = place.path("run");
+    let options = [
+        "--root",
+        storage.to_str().unwrap(),
+        "--runroot",
+        run_root.to_str().unwrap(),
+        "--storage-driver=vfs",
+    ];
+    for (name, output) in kinds {
+        let kind = if output.starts_with("type=oci") { "oci-archive" } else { "docker-archive" };
+        check_layout(&unpacked(&place, &format!("{name}.tar"), &format!("{name}.layout")));
+        let from = format!("{kind}:{}", place.path(&format!("{name}.tar")).display());
+        assert!(tool("skopeo", &["inspect", "--config", &from]).contains("/data/a"), "{name}");
+        let copied = format!("{}:1", place.path(&format!("{name}.copied")).display());
+        tool("skopeo", &["copy", "-q", &from, &format!("oci:{copied}")]);
+        // umoci knows no zstd.
+        if name != "zstd" {
+            assert_eq!(run_image(&place, &copied, name), "text of a\n", "{name}");
+        }
+        let programs: &[&str] = match name {
+            "gzip" | "docker" => &["podman", "buildah"],
+            _ => &["podman"],
+        };
+        for program in programs {
+            let id = tool(program, &[&options[..], &["pull", "-q", &from]].concat());
+            let id = id.trim();
+            let shown = tool(program, &[&options[..], &["inspect", "--type=image", id]].concat());
+            assert!(shown.contains("/data/a"), "{program}, {name}: {shown}");
+            if *program == "podman" {
+                let mount = tool("podman", &[&options[..], &["image", "mount", id]].concat());
+                let text = fs::read_to_string(format!("{}/data/same", mount.trim())).unwrap();
+                assert_eq!(text, "text of a\n", "{name}");
+                tool("podman", &[&options[..], &["image", "umount", id]].concat());
+            }
+            tool(program, &[&options[..], &["rmi", "-f", id]].concat());
+        }
+    }
+}
+
+#[test]
+fn a_layout_folder_and_its_index_are_read() {
+    if !can_run() || !has("skopeo") || !has("umoci") {
+        return;
+    }
+    let place = sample();
+    place.build(&["-t", "app:1", "-o", "type=oci,dest=layout,tar=false"]).ok();
+    place.build(&["-t", "app:2", "--provenance", "-o", "type=oci,dest=layout,tar=false"]).ok();
+    let found = check_layout(&place.path("layout"));
+    assert_eq!((found.images, found.attestations), (2, 1));
+    let layout = place.path("layout");
+    for tag in ["1", "2"] {
+        let from = format!("oci:{}:{tag}", layout.display());
+        assert!(tool("skopeo", &["inspect", "--config", &from]).contains("/data/a"));
+        let to = format!("{}:{tag}", place.path(&format!("copy{tag}")).display());
+        tool("skopeo", &["copy", "-q", &from, &format!("oci:{to}")]);
+        assert_eq!(run_image(&place, &to, tag), "text of a\n");
+    }
+}
