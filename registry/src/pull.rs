@@ -210,7 +210,9 @@ async fn short_body(
             Ok(body) => return Ok((body, response.headers().clone())),
             Err(problem) => problem.into_error(&host.name, request, ask.what, limit),
         };
-        let Some(pause) = shared.pause(&problem, attempt) else { return Err(problem) };
+        let Some(pause) = shared.pause(&problem, attempt).filter(|_| ask.retry) else {
+            return Err(problem);
+        };
         attempt += 1;
         tokio::time::sleep(pause).await;
     }

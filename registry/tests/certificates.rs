@@ -2,13 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
+mod registries;
 
 use std::path::Path;
 use std::time::Duration;
 
+use registries::{Certificates, Server, Setup, nobody, push_image, reference, start, text};
 use registry::{Client, ClientOptions, ConfigPaths, Error};
-use support::{Certificates, Server, Setup, nobody, push_image, reference, start, text};
 use tempfile::TempDir;
 
 fn client(config: ConfigPaths) -> Client {

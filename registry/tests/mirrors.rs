@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod support;
+mod registries;
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use llb::image::media_type;
 use llb::{Digest, Platform};
-use registry::{Client, ClientOptions, ConfigPaths};
-use support::{
+use registries::{
     CONFIG, Fake, Server, Setup, descriptor, nobody, push_image, reference, start, text,
 };
+use registry::{Client, ClientOptions, ConfigPaths};
 use tempfile::TempDir;
 
 fn options(config: ConfigPaths) -> ClientOptions {
@@ -44,7 +44,7 @@ fn direct() -> Client {
     Client::new(options(ConfigPaths::default()))
 }
 
-fn registries() -> Option<(Server, Server)> {
+fn two() -> Option<(Server, Server)> {
     Some((start(&Setup::default())?, start(&Setup::default())?))
 }
 
@@ -75,7 +75,7 @@ fn read_all(client: &Client, name: &str, layer: &[u8]) -> Vec<u8> {
 
 #[test]
 fn mirrors_are_asked_in_their_order_and_then_the_registry() {
-    let Some((origin, mirror)) = registries() else { return };
+    let Some((origin, mirror)) = two() else { return };
     let down = nobody();
     let real = push_image(&direct(), &reference(&format!("{}/real/app:1", origin.host)), b"real");
     let only = push_image(&direct(), &reference(&format!("{}/real/new:1", origin.host)), b"new");
@@ -97,7 +97,7 @@ fn mirrors_are_asked_in_their_order_and_then_the_registry() {
 
 #[test]
 fn an_error_names_every_place() {
-    let Some((origin, mirror)) = registries() else { return };
+    let Some((origin, mirror)) = two() else { return };
     let down = nobody();
     let (client, _folder) = by_registries(&table(&origin, &[(&down, ""), (&mirror.host, "")]));
     let error = client.resolve(&reference("images.example/app:1")).unwrap_err();
@@ -119,7 +119,7 @@ fn an_error_names_every_place() {
 
 #[test]
 fn a_mirror_that_lacks_a_blob_or_has_wrong_bytes_does_no_harm() {
-    let Some((origin, mirror)) = registries() else { return };
+    let Some((origin, mirror)) = two() else { return };
     let layer: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     for name in [format!("{}/real/app:1", origin.host), format!("{}/copy/app:1", mirror.host)] {
         push_image(&direct(), &reference(&name), &layer).unwrap();
@@ -163,7 +163,7 @@ fn a_mirror_that_lacks_a_blob_or_has_wrong_bytes_does_no_harm() {
 
 #[test]
 fn a_mirror_may_be_for_digests_or_for_tags_only() {
-    let Some((origin, mirror)) = registries() else { return };
+    let Some((origin, mirror)) = two() else { return };
     let real = push_image(&direct(), &reference(&format!("{}/real/app:1", origin.host)), b"real");
     let copy = push_image(&direct(), &reference(&format!("{}/copy/app:1", mirror.host)), b"copy");
     let (real, copy) = (real.unwrap().digest, copy.unwrap().digest);
@@ -257,7 +257,7 @@ fn names_are_sent_elsewhere_by_their_longest_prefix() {
 
 #[test]
 fn uploads_go_where_the_name_says() {
-    let Some((origin, other)) = registries() else { return };
+    let Some((origin, other)) = two() else { return };
     let (host, other) = (&origin.host, &other.host);
     let (client, _folder) = by_registries(&format!(
         "[[registry]]\nprefix = '{host}'\nlocation = '{other}'\n[[registry.mirror]]\nlocation = '{other}/m'\n"
@@ -304,7 +304,7 @@ fn credentials_are_those_of_the_host_that_is_asked() {
 
 #[test]
 fn hosts_toml_says_what_each_host_may_be_asked_for() {
-    let Some((origin, mirror)) = registries() else { return };
+    let Some((origin, mirror)) = two() else { return };
     let host = &origin.host;
     let real = push_image(&direct(), &reference(&format!("{host}/app:1")), b"real").unwrap();
     let copy = push_image(&direct(), &reference(&format!("{}/app:1", mirror.host)), b"copy");
@@ -440,11 +440,11 @@ fn a_folder_of_the_host_counts_more_than_the_one_for_all_and_registries_conf_mos
 
 #[test]
 fn mistakes_in_files_are_told_with_their_place() {
-    let registries = |text: &str| {
+    let tables = |text: &str| {
         let (client, folder) = by_registries(text);
         let error = client.resolve(&reference("a.example/b/app")).unwrap_err();
         assert!(matches!(error, registry::Error::Config { .. }), "{error}");
-        let text = support::text(&error).replace(&folder.path().display().to_string(), "");
+        let text = registries::text(&error).replace(&folder.path().display().to_string(), "");
         text.strip_prefix("cannot use `/registries.conf`").unwrap().to_owned()
     };
     for (text, expect) in [
@@ -498,14 +498,14 @@ fn mistakes_in_files_are_told_with_their_place() {
             ", line 1: makes `other.example` of `a.example/b/app`, which is no image name",
         ),
     ] {
-        let actual = registries(text);
+        let actual = tables(text);
         assert!(actual.starts_with(expect), "{text}: {actual}");
     }
     let hosts = |text: &str| {
         let (client, folder) = by_hosts("a.example", text);
         let error = client.resolve(&reference("a.example/b/app")).unwrap_err();
         assert!(matches!(error, registry::Error::Config { .. }), "{error}");
-        let text = support::text(&error).replace(&folder.path().display().to_string(), "");
+        let text = registries::text(&error).replace(&folder.path().display().to_string(), "");
         text.strip_prefix("cannot use `/a.example/hosts.toml`").unwrap().to_owned()
     };
     for (text, expect) in [

@@ -77,8 +77,9 @@ impl ConfigPaths {
     /// hosts are left out.
     ///
     /// # Errors
-    /// When a folder cannot be listed, or the file that counts alone does not exist.
+    /// [`Error::Config`] for one that cannot be read or understood.
     pub fn in_force(&self) -> Result<Vec<PathBuf>, Error> {
+        Registries::read(self)?;
         registries::files(self)
     }
 }
@@ -237,6 +238,41 @@ pub(crate) fn unusable(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn examples_of_the_documentation_are_understood() {
+        let text = include_str!("../../../docs/registries.md");
+        let folder = tempfile::tempdir().unwrap();
+        let mut seen = Vec::new();
+        for block in text.split("```toml\n# ").skip(1) {
+            let (name, rest) = block.split_once('\n').unwrap();
+            let text = rest.split("```").next().unwrap();
+            let path = folder.path().join(name.trim_start_matches("/etc/containerd/certs.d/"));
+            fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+            fs_err::write(path, text).unwrap();
+            seen.push(name);
+        }
+        assert_eq!(seen, ["registries.conf", "/etc/containerd/certs.d/docker.io/hosts.toml"]);
+        let reference = Reference::parse("debian").unwrap();
+        let shown = |paths: ConfigPaths| {
+            let endpoints = Config::read(&paths).unwrap().endpoints(&reference).unwrap();
+            endpoints.iter().map(|at| at.reference.name()).collect::<Vec<_>>().join(" ")
+        };
+        let folder = folder.path().to_owned();
+        let registries = ConfigPaths {
+            registries: Some(folder.join("registries.conf")),
+            ..ConfigPaths::default()
+        };
+        assert_eq!(
+            shown(registries),
+            "mirror.example.com/hub/library/debian 10.0.0.5:5000/library/debian docker.io/library/debian"
+        );
+        let hosts = ConfigPaths { hosts: vec![folder], ..ConfigPaths::default() };
+        assert_eq!(
+            shown(hosts),
+            "mirror.example.com/library/debian 10.0.0.5:5000/library/debian docker.io/library/debian"
+        );
+    }
 
     #[test]
     fn folders_follow_the_environment() {
