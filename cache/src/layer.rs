@@ -544,22 +544,25 @@ impl Layer {
         }
         let origin = blob.origin.as_deref().unwrap_or_default();
         let failed = |source| CacheError::Fetch { digest, origin: origin.to_owned(), source };
-        let mut reader = store.0.provider.open(origin, &blob.descriptor).map_err(failed)?;
-        let mut ingest = store.ingest()?;
         let mut buffer = vec![0; 128 << 10];
-        loop {
-            // Reading is the provider's failure, writing the disk's.
-            let length = match reader.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(failed(error.into())),
-            };
-            if ingest.size() + length as u64 > blob.descriptor.size {
-                return Err(failed(format!("more than {} bytes", blob.descriptor.size).into()));
+        let ingest = 'places: loop {
+            let mut reader = store.0.provider.open(origin, &blob.descriptor).map_err(failed)?;
+            let mut ingest = store.ingest()?;
+            loop {
+                // Reading is the provider's failure, writing the disk's.
+                let length = match reader.read(&mut buffer) {
+                    Ok(0) => break 'places ingest,
+                    Ok(length) => length,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) if store.0.provider.is_elsewhere(&error) => continue 'places,
+                    Err(error) => return Err(failed(error.into())),
+                };
+                if ingest.size() + length as u64 > blob.descriptor.size {
+                    return Err(failed(format!("more than {} bytes", blob.descriptor.size).into()));
+                }
+                ingest.write_all(&buffer[..length]).at(&store.0.blob_path(&digest))?;
             }
-            ingest.write_all(&buffer[..length]).at(&store.0.blob_path(&digest))?;
-        }
+        };
         ingest.commit(Some(digest))?;
         store.blob(&digest)?.ok_or_else(|| CacheError::LayerGone(self.0.id.to_string()))
     }

@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -41,6 +41,13 @@ pub trait BlobProvider: Send + Sync {
         origin: &str,
         descriptor: &Descriptor,
     ) -> Result<Box<dyn Read + Send>, Box<dyn std::error::Error + Send + Sync>>;
+
+    /// Whether a blob that could not be read to its end may be had when it is opened once more, from another place. An
+    /// answer `true` must not come for ever.
+    fn is_elsewhere(&self, error: &io::Error) -> bool {
+        let _ = error;
+        false
+    }
 }
 
 /// How a store is opened.
@@ -489,7 +496,7 @@ fn check_format(root: &Path, encoding: Encoding) -> Result<(), CacheError> {
             create(root, &path, &wanted)?
         }
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(root, &path, &wanted)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(root, &path, &wanted)?,
         Err(error) => return Err(CacheError::io(&path, error)),
     };
     if found == wanted {
@@ -508,7 +515,7 @@ fn check_format(root: &Path, encoding: Encoding) -> Result<(), CacheError> {
 ///
 /// Such a file system does not use the inodes again that were deleted in the last minutes, and looks through all of
 /// them whenever a file is made near them: where much is deleted, as by builds, that is most of what a step costs.
-fn spread(folder: &Path) -> std::io::Result<()> {
+fn spread(folder: &Path) -> io::Result<()> {
     const EXT4: u64 = 0xef53;
     let open = fs::File::open(folder)?;
     if rustix::fs::fstatfs(&open)?.f_type.cast_unsigned() != EXT4 {
@@ -551,7 +558,7 @@ fn make_private(folder: &Path) -> Result<(), CacheError> {
     use std::os::unix::fs::PermissionsExt;
     match fs::create_dir(folder) {
         Ok(()) => fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).at(folder),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(CacheError::io(folder, error)),
     }
 }
@@ -570,7 +577,7 @@ fn create(root: &Path, path: &Path, text: &str) -> Result<String, CacheError> {
     let linked = fs::hard_link(&aside, path);
     fs::remove_file(&aside).at(&aside)?;
     match linked {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             Err(CacheError::io(path, error))
         }
         _ => fs::read_to_string(path).at(path),

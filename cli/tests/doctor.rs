@@ -22,7 +22,7 @@ fn finding<'r>(report: &'r Value, name: &str) -> &'r Value {
     findings.iter().find(|finding| finding["name"] == name).unwrap_or_else(|| panic!("{name}"))
 }
 
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 18] = [
     "kernel",
     "capabilities",
     "user namespaces",
@@ -39,6 +39,7 @@ const NAMES: [&str; 17] = [
     "state folder",
     "space",
     "reflinks",
+    "registries",
     "step",
 ];
 

@@ -156,6 +156,23 @@ impl Reference {
         Self { digest: Some(digest), ..self.clone() }
     }
 
+    /// The same tag and digest in another repository. On the default host a name without a folder is in `library`.
+    ///
+    /// # Errors
+    /// When `host` or `repository` does not follow the grammar.
+    pub fn with_name(&self, host: &str, repository: &str) -> Result<Self, InvalidReference> {
+        let official = host == DEFAULT_HOST && !repository.contains('/');
+        let folder = if official { OFFICIAL_FOLDER } else { "" };
+        let repository = format!("{folder}{repository}");
+        if !is_host(host) || !repository.split('/').all(is_component) {
+            return Err(InvalidReference::Format);
+        }
+        if repository.len() > MAX_PATH {
+            return Err(InvalidReference::TooLong);
+        }
+        Ok(Self { host: host.to_owned(), repository, ..self.clone() })
+    }
+
     /// The name alone, without tag and digest.
     #[must_use]
     pub fn without_version(&self) -> Self {
@@ -275,6 +292,21 @@ mod tests {
     fn check_error(text: &str, expect: &str) {
         let error = Reference::parse(text).expect_err(text);
         assert_eq!(error.to_string(), expect, "input: {text:?}");
+    }
+
+    #[test]
+    fn a_version_is_found_in_another_repository() {
+        let from = Reference::parse(&format!("a.example/b:1@{DIGEST}")).unwrap();
+        let check = |host: &str, repository: &str, expect: &str| {
+            let moved = from.with_name(host, repository).map(|moved| moved.to_string());
+            assert_eq!(moved.unwrap_or_else(|error| error.to_string()), expect);
+        };
+        check("m:5000", "x/b", &format!("m:5000/x/b:1@{DIGEST}"));
+        check("mirror", "b", &format!("mirror/b:1@{DIGEST}"));
+        check("docker.io", "b", &format!("docker.io/library/b:1@{DIGEST}"));
+        check("m:5000", "", "invalid reference format");
+        check("m/x", "b", "invalid reference format");
+        check("m", &"a".repeat(256), "repository name must not be more than 255 characters");
     }
 
     #[test]

@@ -201,7 +201,7 @@ impl Shared {
             let answer = "is a token server without TLS: credentials are not sent to it".to_owned();
             return Err(bad_answer(&host.name, &request, answer));
         }
-        request.unverified = own && self.is_unverified(host);
+        self.trust(host, &mut request);
         let mut attempt = 0;
         loop {
             let error = match self.token_once(host, &request, scopes).await {
@@ -220,7 +220,8 @@ impl Shared {
         request: &Request,
         scopes: &Scopes,
     ) -> Result<Token, Error> {
-        let mut response = self.transport.send(&host.name, request.clone(), &self.options).await?;
+        let answer = self.transport.send(&host.name, request.clone(), &self.options).await;
+        let mut response = answer.map_err(|error| host.advise(error))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::TOO_MANY_REQUESTS => {

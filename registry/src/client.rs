@@ -14,6 +14,7 @@ use tokio::runtime::{self, Runtime};
 use crate::auth::Scopes;
 use crate::credential::Credential;
 use crate::manifest::{self, DEEPEST_INDEX, Document, LARGEST_DOCUMENT, Parsed, ResolvedImage};
+use crate::place::Wanted;
 use crate::pull::{self, BlobReader, Download};
 use crate::push::{self, Pushed};
 use crate::session::{Ask, Shared};
@@ -111,7 +112,7 @@ impl Client {
     pub(crate) fn ping(&self, host: &str) -> Result<(), Error> {
         self.run(async {
             let shared = &self.core.shared;
-            let (host, scopes) = (shared.host_named(host), Scopes::none());
+            let (host, scopes) = (shared.registry(host)?, Scopes::none());
             let ask = Ask::new(Method::GET, String::new(), &scopes, &host.name);
             let response = shared.send(&host, &ask).await?;
             if response.status() == StatusCode::NOT_FOUND {
@@ -150,12 +151,13 @@ impl Client {
     /// # Errors
     /// [`Error::NotFound`] and the errors of every request.
     pub fn head(&self, reference: &Reference) -> Result<Descriptor, Error> {
-        self.run(async {
-            match pull::head(&self.core.shared, reference).await? {
+        let shared = &self.core.shared;
+        self.run(shared.first(reference, Wanted::Named, async |place| {
+            match pull::head(shared, place).await? {
                 Some(descriptor) => Ok(descriptor),
-                None => Ok(pull::document(&self.core.shared, reference).await?.descriptor),
+                None => Ok(pull::document(shared, place).await?.descriptor),
             }
-        })
+        }))
     }
 
     /// Returns the manifest or index that `reference` names; verified when it has a digest.
@@ -164,7 +166,12 @@ impl Client {
     /// [`Error::NotFound`], [`Error::TooLarge`] above 4 MiB, [`Error::BadDigest`], [`Error::BadAnswer`] for
     /// what is no manifest, and the errors of every request.
     pub fn resolve(&self, reference: &Reference) -> Result<Document, Error> {
-        self.run(pull::document(&self.core.shared, reference))
+        self.run(self.document(reference, Wanted::Named))
+    }
+
+    async fn document(&self, reference: &Reference, wanted: Wanted) -> Result<Document, Error> {
+        let shared = &self.core.shared;
+        shared.first(reference, wanted, async |place| pull::document(shared, place).await).await
     }
 
     /// Returns the manifest or index with this digest in the repository of `repository`.
@@ -190,7 +197,7 @@ impl Client {
         platform: &Platform,
     ) -> Result<ResolvedImage, Error> {
         self.run(async {
-            let top = pull::document(&self.core.shared, reference).await?;
+            let top = self.document(reference, Wanted::Named).await?;
             let mut document = top.clone();
             for _ in 0..=DEEPEST_INDEX {
                 let parsed = document.parse().map_err(|answer| Error::BadAnswer {
@@ -210,8 +217,7 @@ impl Client {
                 if entry.size > LARGEST_DOCUMENT {
                     return Err(Error::TooLarge { what, limit: LARGEST_DOCUMENT });
                 }
-                document =
-                    pull::document(&self.core.shared, &reference.with_digest(entry.digest)).await?;
+                document = self.document(reference, Wanted::Manifest(entry.digest)).await?;
             }
             let problem = format!("more than {DEEPEST_INDEX} indexes are nested in one another");
             Err(Error::Unusable { what: reference.to_string(), problem })
@@ -229,18 +235,26 @@ impl Client {
         blob: &Descriptor,
         limit: u64,
     ) -> Result<Vec<u8>, Error> {
-        self.run(pull::small_blob(&self.core.shared, repository, blob, limit))
+        let shared = &self.core.shared;
+        self.run(shared.first(repository, Wanted::Blob, async |place| {
+            pull::small_blob(shared, place, blob, limit).await
+        }))
     }
 
     /// Opens a blob for reading; the reader verifies it. Returns as soon as the registry has answered.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::BadDigest`] when its size is not the descriptor's, and the errors of
-    /// every request. Later ones come from the reader, as [`io::Error`]s that hold an [`Error`].
+    /// every request. Later ones come from the reader, as [`io::Error`]s that hold an [`Error`]: when that
+    /// [is elsewhere](Error::is_elsewhere), a second call asks another place.
     pub fn blob(&self, repository: &Reference, blob: &Descriptor) -> Result<BlobReader, Error> {
-        let download =
-            self.run(Download::start(Arc::clone(&self.core.shared), repository, blob))?;
-        let (reader, sender) = BlobReader::new(Arc::clone(&self.core), repository, blob);
+        let shared = &self.core.shared;
+        let (download, giver) =
+            self.run(shared.first_blob(repository, blob.digest, async |place| {
+                Download::start(Arc::clone(shared), place, blob).await
+            }))?;
+        let giver = Arc::new(giver);
+        let (reader, sender) = BlobReader::new(Arc::clone(&self.core), blob, Arc::clone(&giver));
         let (cancel, deadline) = (self.cancel.clone(), self.deadline);
         self.core.runtime()?.spawn(async move {
             let result = tokio::select! {
@@ -249,7 +263,7 @@ impl Client {
             };
             if let Err(error) = result {
                 // The reader may be gone, and then nobody needs to know.
-                let _ = sender.send(Err(error)).await;
+                let _ = sender.send(Err(giver.judge(error))).await;
             }
         });
         Ok(reader)

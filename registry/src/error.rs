@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use llb::Digest;
@@ -57,17 +58,67 @@ pub enum Error {
     },
     /// The registry's certificate is not trusted, or it does not speak TLS.
     #[error(
-        "no trusted TLS connection to registry `{host}` at {address}: add its certificate authority to the system, or mark the registry insecure if it is"
+        "no trusted TLS connection to registry `{host}` at {address}: add its certificate authority to the system{}, or mark the registry insecure if it is", InFolder(.folder, "ca.crt")
     )]
     Tls {
         /// The registry, as in the reference.
         host: String,
         /// Host and port that were tried.
         address: String,
+        /// Where a certificate authority for this registry alone may be put.
+        folder: Option<PathBuf>,
         /// What is wrong.
         #[source]
         source: Cause,
     },
+    /// The registry wants to see a certificate, or another than it saw.
+    #[error("registry `{host}` at {address} {}", Shown(.shown, .folder))]
+    ClientCertificate {
+        /// The registry, as in the reference.
+        host: String,
+        /// Host and port that were tried.
+        address: String,
+        /// The file with the certificate that it saw.
+        shown: Option<PathBuf>,
+        /// Where one may be put.
+        folder: Option<PathBuf>,
+        /// What the registry said.
+        #[source]
+        source: Cause,
+    },
+    /// A file says that the registry must not be used.
+    #[error("{what}: blocked by `{}`, line {line}", .path.display())]
+    Blocked {
+        /// The reference, or the registry.
+        what: String,
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+    },
+    /// A file that says how registries are reached cannot be used.
+    #[error("cannot use `{}`{}: {problem}", .path.display(), Line(.line))]
+    Config {
+        /// The file, or folder.
+        path: PathBuf,
+        /// From 1, if it is about one.
+        line: Option<usize>,
+        /// What is wrong.
+        problem: String,
+    },
+    /// None of the places where it may be gave it.
+    #[error("{what}: none of {} places gave it{}", .tried.len(), Tried(.tried))]
+    Everywhere {
+        /// The reference.
+        what: String,
+        /// What went wrong at each, in the order in which they were asked.
+        tried: Vec<String>,
+        /// What went wrong at the last one.
+        last: Box<Error>,
+    },
+    /// A stream ended wrong, and there is another place that may give it: it is worth asking again.
+    #[error("{0}: another place is to be asked")]
+    Elsewhere(Box<Error>),
     /// The bytes are not those that were asked for.
     #[error("{what}: registry sent wrong bytes: {problem}")]
     BadDigest {
@@ -143,9 +194,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// What counts of several: the error of the place that was asked last.
+    pub fn decisive(&self) -> &Self {
+        match self {
+            Self::Everywhere { last, .. } => last.decisive(),
+            Self::Elsewhere(error) => error.decisive(),
+            other => other,
+        }
+    }
+
+    /// Whether what was asked for may be had of another place, when it is asked for again.
+    pub fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Elsewhere(_))
+    }
+
     /// Whether the cause is passing, so that the same request may succeed later.
     pub fn is_transient(&self) -> bool {
-        match self {
+        match self.decisive() {
             Self::Unreachable { .. } | Self::RateLimited { .. } => true,
             Self::BadAnswer { status: Some(status), .. } => *status == 408 || *status >= 500,
             _ => false,
@@ -154,7 +219,7 @@ impl Error {
 
     /// As an error of a reader, which keeps `self` inside.
     pub(crate) fn into_io(self) -> io::Error {
-        let kind = match self {
+        let kind = match self.decisive() {
             Self::BadDigest { .. } | Self::TooLarge { .. } | Self::BadAnswer { .. } => {
                 io::ErrorKind::InvalidData
             }
@@ -173,6 +238,57 @@ struct Said<'a>(&'a str);
 impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, ": server message: {}", self.0) }
+    }
+}
+
+/// The file that a certificate may be put into.
+struct InFolder<'a>(&'a Option<PathBuf>, &'a str);
+
+impl fmt::Display for InFolder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(folder) => write!(f, " or as `{}`", folder.join(self.1).display()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a registry did with a certificate, or without.
+struct Shown<'a>(&'a Option<PathBuf>, &'a Option<PathBuf>);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self(Some(shown), _) => write!(f, "refused the certificate `{}`", shown.display()),
+            Self(None, Some(folder)) => {
+                let folder = folder.display();
+                write!(f, "wants a certificate: put `client.cert` and `client.key` into `{folder}`")
+            }
+            Self(None, None) => f.write_str("wants a certificate"),
+        }
+    }
+}
+
+/// A line of a file, if it is known.
+struct Line<'a>(&'a Option<usize>);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |line| write!(f, ", line {line}"))
+    }
+}
+
+/// What went wrong at each place.
+struct Tried<'a>(&'a [String]);
+
+impl fmt::Display for Tried<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = ": ";
+        for (number, text) in self.0.iter().enumerate() {
+            write!(f, "{separator}({}) {text}", number + 1)?;
+            separator = "; ";
+        }
+        Ok(())
     }
 }
 

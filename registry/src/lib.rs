@@ -7,6 +7,7 @@
 //! ```text
 //! client   names, options, the blocking facade        pull, push   blobs and manifests
 //! session  one request: retries, auth, redirects      auth         challenges, tokens, credentials
+//! config   files about mirrors and certificates       place        mirrors, then the registry itself
 //! fetch    files behind URLs
 //! transport  TLS, proxies, one hop, what went wrong   manifest     documents and platform choice
 //! ```
@@ -26,12 +27,14 @@ mod auth;
 mod cancel;
 mod challenge;
 mod client;
+mod config;
 mod credential;
 mod error;
 mod fetch;
 mod login;
 mod manifest;
 mod options;
+mod place;
 mod pull;
 mod push;
 mod session;
@@ -40,6 +43,7 @@ mod transport;
 pub use auth::basic_authorization;
 pub use cancel::Cancel;
 pub use client::Client;
+pub use config::{ConfigPaths, config_paths};
 pub use credential::{auth_files, docker_config_path, login_file};
 pub use error::Error;
 pub use fetch::{FetchError, FileReader, Validators};

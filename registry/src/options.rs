@@ -5,13 +5,18 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::ConfigPaths;
+
 /// Settings of a [`Client`](crate::Client).
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// Files with credentials; the first that knows a registry counts. None need exist. See
     /// [`auth_files`](crate::auth_files).
     pub auth_files: Vec<PathBuf>,
-    /// Settings per registry, by host and port as in a reference (`registry.example:5000`).
+    /// Files about mirrors, certificates and the like. See [`config_paths`](crate::config_paths).
+    pub config: ConfigPaths,
+    /// Settings per registry, by host and port as in a reference (`registry.example:5000`). They count more than what
+    /// files say.
     pub hosts: BTreeMap<String, HostOptions>,
     /// Further certificate authorities, PEM text, trusted beside those of the system.
     pub certificate_authorities: Vec<Vec<u8>>,
@@ -33,6 +38,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             auth_files: Vec::new(),
+            config: ConfigPaths::default(),
             hosts: BTreeMap::new(),
             certificate_authorities: Vec::new(),
             user_agent: concat!("bricklayer/", env!("CARGO_PKG_VERSION")).to_owned(),

@@ -21,6 +21,7 @@ use crate::Error;
 use crate::auth::Scopes;
 use crate::client::Core;
 use crate::manifest::{self, Document, LARGEST_DOCUMENT};
+use crate::place::{Giver, Place};
 use crate::session::{Ask, Host, Shared};
 use crate::transport::{Request, bad_answer, broken, silent};
 
@@ -115,14 +116,12 @@ fn manifest_ask<'a>(
 }
 
 /// The descriptor of what `reference` names, by HEAD; `None` when the registry does not tell enough.
-pub(crate) async fn head(
-    shared: &Shared,
-    reference: &Reference,
-) -> Result<Option<Descriptor>, Error> {
-    let (host, scopes, what) =
-        (shared.host(reference), Scopes::pull(reference), reference.to_string());
-    let ask = manifest_ask(Method::HEAD, reference, &scopes, &what);
-    let response = match shared.send(&host, &ask).await {
+pub(crate) async fn head(shared: &Shared, place: &Place) -> Result<Option<Descriptor>, Error> {
+    let Place { host, reference, is_last } = place;
+    let (scopes, what) = (Scopes::pull(reference), reference.to_string());
+    let mut ask = manifest_ask(Method::HEAD, reference, &scopes, &what);
+    ask.retry = *is_last;
+    let response = match shared.send(host, &ask).await {
         Ok(response) if response.status() == StatusCode::NOT_FOUND => {
             return Err(Error::NotFound { what });
         }
@@ -150,14 +149,15 @@ pub(crate) async fn head(
     Ok(Some(manifest::descriptor(media_type.to_owned(), digest, size)))
 }
 
-/// The manifest or index that `reference` names, verified if it names a digest.
-pub(crate) async fn document(shared: &Shared, reference: &Reference) -> Result<Document, Error> {
-    let (host, scopes, what) =
-        (shared.host(reference), Scopes::pull(reference), reference.to_string());
-    let ask = manifest_ask(Method::GET, reference, &scopes, &what);
-    let request = shared.request(&host, &ask).await?;
+/// The manifest or index that the reference names, verified if it names a digest.
+pub(crate) async fn document(shared: &Shared, place: &Place) -> Result<Document, Error> {
+    let Place { host, reference, is_last } = place;
+    let (scopes, what) = (Scopes::pull(reference), reference.to_string());
+    let mut ask = manifest_ask(Method::GET, reference, &scopes, &what);
+    ask.retry = *is_last;
+    let request = shared.request(host, &ask).await?;
     let (bytes, headers) =
-        short_body(shared, &host, &ask, &request, LARGEST_DOCUMENT as usize).await?;
+        short_body(shared, host, &ask, &request, LARGEST_DOCUMENT as usize).await?;
     let digest = Digest::from_bytes(Sha256::digest(&bytes));
     let wanted = reference.digest().or_else(|| claimed_digest(&headers));
     if let Some(wanted) = wanted.filter(|wanted| *wanted != digest) {
@@ -171,19 +171,20 @@ pub(crate) async fn document(shared: &Shared, reference: &Reference) -> Result<D
 /// A whole blob of at most `limit` bytes, verified.
 pub(crate) async fn small_blob(
     shared: &Shared,
-    repository: &Reference,
+    place: &Place,
     blob: &Descriptor,
     limit: u64,
 ) -> Result<Vec<u8>, Error> {
-    let (host, scopes, what) =
-        (shared.host(repository), Scopes::pull(repository), blob_name(repository, blob.digest));
+    let Place { host, reference: repository, is_last } = place;
+    let (scopes, what) = (Scopes::pull(repository), blob_name(repository, blob.digest));
     if blob.size > limit {
         return Err(Error::TooLarge { what, limit });
     }
-    let ask = Ask::new(Method::GET, blob_path(repository, blob.digest), &scopes, &what);
-    let request = shared.request(&host, &ask).await?;
+    let mut ask = Ask::new(Method::GET, blob_path(repository, blob.digest), &scopes, &what);
+    ask.retry = *is_last;
+    let request = shared.request(host, &ask).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let (bytes, _) = short_body(shared, &host, &ask, &request, limit).await?;
+    let (bytes, _) = short_body(shared, host, &ask, &request, limit).await?;
     let digest = Digest::from_bytes(Sha256::digest(&bytes));
     if digest != blob.digest {
         return Err(wrong_digest(what, blob.digest, digest));
@@ -209,7 +210,9 @@ async fn short_body(
             Ok(body) => return Ok((body, response.headers().clone())),
             Err(problem) => problem.into_error(&host.name, request, ask.what, limit),
         };
-        let Some(pause) = shared.pause(&problem, attempt) else { return Err(problem) };
+        let Some(pause) = shared.pause(&problem, attempt).filter(|_| ask.retry) else {
+            return Err(problem);
+        };
         attempt += 1;
         tokio::time::sleep(pause).await;
     }
@@ -222,7 +225,7 @@ pub(crate) async fn blob_exists(
     digest: Digest,
     scopes: &Scopes,
 ) -> Result<bool, Error> {
-    let (host, what) = (shared.host(repository), blob_name(repository, digest));
+    let (host, what) = (shared.push_host(repository)?, blob_name(repository, digest));
     let ask = Ask::new(Method::HEAD, blob_path(repository, digest), scopes, &what);
     Ok(shared.send(&host, &ask).await?.status().is_success())
 }
@@ -259,12 +262,14 @@ impl Download {
     /// Asks for the blob; the answer's body is read by [`run`](Self::run).
     pub(crate) async fn start(
         shared: Arc<Shared>,
-        repository: &Reference,
+        place: &Place,
         blob: &Descriptor,
     ) -> Result<Self, Error> {
-        let (host, what) = (shared.host(repository), blob_name(repository, blob.digest));
+        let (host, repository) = (Arc::clone(&place.host), &place.reference);
+        let what = blob_name(repository, blob.digest);
         let scopes = Scopes::pull(repository);
-        let ask = Ask::new(Method::GET, blob_path(repository, blob.digest), &scopes, &what);
+        let mut ask = Ask::new(Method::GET, blob_path(repository, blob.digest), &scopes, &what);
+        ask.retry = place.is_last;
         let response = shared.send(&host, &ask).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Err(Error::NotFound { what });
@@ -377,6 +382,7 @@ pub struct BlobReader {
     hash: Hash,
     wanted: Digest,
     what: String,
+    giver: Arc<Giver>,
     /// Keeps the runtime, on which the sender runs.
     _core: Arc<Core>,
 }
@@ -400,14 +406,22 @@ impl std::fmt::Debug for Hash {
 impl BlobReader {
     pub(crate) fn new(
         core: Arc<Core>,
-        repository: &Reference,
         blob: &Descriptor,
+        giver: Arc<Giver>,
     ) -> (Self, mpsc::Sender<Result<Bytes, Error>>) {
         let (sender, chunks) = mpsc::channel(CHUNKS);
-        let what = blob_name(repository, blob.digest);
+        let what = blob_name(giver.repository(), blob.digest);
         let hash = Hash::Running(Sha256::new());
         (
-            Self { chunks, current: Bytes::new(), hash, wanted: blob.digest, what, _core: core },
+            Self {
+                chunks,
+                current: Bytes::new(),
+                hash,
+                wanted: blob.digest,
+                what,
+                giver,
+                _core: core,
+            },
             sender,
         )
     }
@@ -417,7 +431,8 @@ impl BlobReader {
             Hash::Running(hash) => {
                 let digest = Digest::from_bytes(hash.finish());
                 if digest != self.wanted {
-                    return Err(wrong_digest(self.what.clone(), self.wanted, digest).into_io());
+                    let error = wrong_digest(self.what.clone(), self.wanted, digest);
+                    return Err(self.giver.judge(error).into_io());
                 }
                 self.hash = Hash::Verified;
                 Ok(())

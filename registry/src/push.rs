@@ -119,7 +119,7 @@ async fn begin(
     scopes: &Scopes,
     mount_from: Option<&Reference>,
 ) -> Result<Begun, Error> {
-    let (host, what) = (shared.host(repository), blob_name(repository, digest));
+    let (host, what) = (shared.push_host(repository)?, blob_name(repository, digest));
     let mut path = format!("{}/blobs/uploads/", repository.repository());
     if let Some(from) = mount_from {
         path.push_str(&format!("?mount={digest}&from={}", from.repository()));
@@ -149,7 +149,7 @@ async fn put(
     scopes: &Scopes,
     url: Url,
 ) -> Result<(), Error> {
-    let (host, what) = (shared.host(repository), blob_name(repository, blob.digest));
+    let (host, what) = (shared.push_host(repository)?, blob_name(repository, blob.digest));
     let mut ask = Ask::new(Method::PUT, url.to_string(), scopes, &what);
     ask.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     ask.headers.insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
@@ -191,14 +191,16 @@ async fn send_body(
     body: Body,
     progress: &AtomicU64,
 ) -> Result<Response, Error> {
-    let client = shared.transport.client(&request.url, request.unverified, &shared.options)?;
+    let client = shared.transport.client(request, &shared.options)?;
     let answer = client.request(request.method.clone(), request.url.clone());
-    let answer = answer.headers(request.headers.clone()).body(body).send();
+    let answer = answer.headers(request.all_headers()).body(body).send();
     tokio::pin!(answer);
     let mut seen = 0;
     loop {
         tokio::select! {
-            answer = &mut answer => return answer.map_err(|error| broken(&host.name, request, error)),
+            answer = &mut answer => {
+                return answer.map_err(|error| host.advise(broken(&host.name, request, error)));
+            }
             () = tokio::time::sleep(shared.options.read_timeout) => {
                 let now = progress.load(Ordering::Relaxed);
                 if now == seen {
@@ -287,7 +289,7 @@ pub(crate) async fn push_manifest(
     bytes: &[u8],
 ) -> Result<Descriptor, Error> {
     let (host, scopes, what) =
-        (shared.host(reference), Scopes::push(reference, None), reference.to_string());
+        (shared.push_host(reference)?, Scopes::push(reference, None), reference.to_string());
     let unusable = |problem: String| Error::Unusable { what: what.clone(), problem };
     let digest = Digest::from_bytes(Sha256::digest(bytes));
     if let Some(named) = reference.digest().filter(|named| *named != digest) {

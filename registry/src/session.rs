@@ -1,20 +1,23 @@
 //! One request to a registry: the way to reach it, authorization, retries.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use llb::Reference;
+use llb::Digest;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::auth::{Auth, Scopes};
+use crate::config::{Config, Way};
 use crate::credential::Credential;
 use crate::options::{Scheme, schemes};
-use crate::transport::{self, LONGEST_MESSAGE, Request, Transport, bad_status};
-use crate::{ClientOptions, Error};
+use crate::transport::{self, HostTls, LONGEST_MESSAGE, Request, Transport, bad_status};
+use crate::{ClientOptions, Error, HostOptions};
 
 /// State that all clones of a client share.
 #[derive(Debug)]
@@ -23,8 +26,13 @@ pub(crate) struct Shared {
     pub(crate) transport: Transport,
     /// Who to be everywhere, whatever the files say.
     pub(crate) given: Option<Credential>,
-    hosts: Mutex<HashMap<String, Arc<Host>>>,
+    /// What files say, once something was asked.
+    pub(crate) config: OnceLock<Config>,
+    hosts: Mutex<HashMap<HostKey, Arc<Host>>>,
 }
+
+/// What tells hosts apart: the name, and how it is reached.
+type HostKey = (String, Option<bool>, Option<usize>);
 
 /// What is known of one registry.
 #[derive(Debug)]
@@ -33,6 +41,15 @@ pub(crate) struct Host {
     pub(crate) name: String,
     scheme: OnceCell<Scheme>,
     pub(crate) auth: Auth,
+    way: Way,
+    /// Certificates, if there are any for it.
+    pub(crate) tls: Option<Arc<HostTls>>,
+    /// Where certificates for it may be put.
+    pub(crate) folder: Option<PathBuf>,
+    /// Why it is not asked while there is another place.
+    pub(crate) down: OnceLock<String>,
+    /// Blobs that came damaged from it, and how.
+    pub(crate) spoilt: Mutex<HashMap<Digest, String>>,
 }
 
 /// A request to a registry, as `pull` and `push` make it.
@@ -58,21 +75,37 @@ impl<'a> Ask<'a> {
 
 impl Shared {
     pub(crate) fn new(options: ClientOptions, given: Option<Credential>) -> Self {
-        Self { options, transport: Transport::default(), given, hosts: Mutex::default() }
-    }
-
-    /// What is known of the registry of `reference`.
-    pub(crate) fn host(&self, reference: &Reference) -> Arc<Host> {
-        self.host_named(reference.host())
+        let (transport, config) = (Transport::default(), OnceLock::new());
+        Self { options, transport, given, config, hosts: Mutex::default() }
     }
 
     /// What is known of the registry with this name.
-    pub(crate) fn host_named(&self, name: &str) -> Arc<Host> {
+    pub(crate) fn registry(&self, name: &str) -> Result<Arc<Host>, Error> {
+        self.host_by(name, self.config()?.way_to(name)?)
+    }
+
+    /// What is known of the host with this name that is reached in this way.
+    pub(crate) fn host_by(&self, name: &str, way: Way) -> Result<Arc<Host>, Error> {
+        let route = way.route.as_ref().map(|route| Arc::as_ptr(route).addr());
+        let key = (name.to_owned(), way.insecure, route);
         let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-        let host = || {
-            Arc::new(Host { name: name.to_owned(), scheme: OnceCell::new(), auth: Auth::default() })
-        };
-        Arc::clone(hosts.entry(name.to_owned()).or_insert_with(host))
+        if let Some(host) = hosts.get(&key) {
+            return Ok(Arc::clone(host));
+        }
+        let config = self.config()?;
+        let tls = HostTls::read(way.route.as_deref(), config.certificates(name)?.as_deref())?;
+        let host = Arc::new(Host {
+            name: name.to_owned(),
+            scheme: OnceCell::new(),
+            auth: Auth::default(),
+            way,
+            tls: tls.map(Arc::new),
+            folder: config.folder_for(name),
+            down: OnceLock::new(),
+            spoilt: Mutex::default(),
+        });
+        hosts.insert(key, Arc::clone(&host));
+        Ok(host)
     }
 
     /// Pause before try number `attempt` + 1, doubled each time, with jitter of a half.
@@ -90,28 +123,41 @@ impl Shared {
     /// The request for `ask`, not yet authorized.
     pub(crate) async fn request(&self, host: &Host, ask: &Ask<'_>) -> Result<Request, Error> {
         let scheme = *host.scheme.get_or_try_init(|| self.find_scheme(host)).await?;
-        let url = if ask.path.starts_with("http://") || ask.path.starts_with("https://") {
+        let absolute = ask.path.starts_with("http://") || ask.path.starts_with("https://");
+        let url = if absolute {
             Url::parse(&ask.path)
         } else {
-            Url::parse(&format!("{}{}", base(scheme, &host.name), ask.path))
+            Url::parse(&format!("{}{}", host.base(scheme), ask.path))
         };
-        let url = url.map_err(|_| Error::Unusable {
+        let mut url = url.map_err(|_| Error::Unusable {
             what: ask.what.to_owned(),
             problem: format!("`{}` is no address of a registry", host.name),
         })?;
-        let unverified = self.is_unverified(host) && self.is_own(host, &url);
-        Ok(Request {
+        if let Some(namespace) = host.namespace().filter(|_| !absolute) {
+            url.query_pairs_mut().append_pair("ns", namespace);
+        }
+        let mut request = Request {
             headers: ask.headers.clone(),
             body: ask.body.clone(),
-            unverified,
             ..Request::new(ask.method.clone(), url)
-        })
+        };
+        self.trust(host, &mut request);
+        Ok(request)
+    }
+
+    /// Has a request made with the certificates for `host`, and with what only the host itself may see.
+    pub(crate) fn trust(&self, host: &Host, request: &mut Request) {
+        let own = self.is_own(host, &request.url);
+        request.unverified = own && self.is_unverified(host);
+        request.tls.clone_from(&host.tls);
+        request.own = host.headers().filter(|_| own);
+        request.shows_certificate = own;
     }
 
     /// Whether `url` is at the registry itself, so that it may see its credentials.
     pub(crate) fn is_own(&self, host: &Host, url: &Url) -> bool {
         let scheme = host.scheme.get().copied().unwrap_or(Scheme::Https);
-        Url::parse(&base(scheme, &host.name)).is_ok_and(|own| transport::same_origin(&own, url))
+        Url::parse(&host.base(scheme)).is_ok_and(|own| transport::same_origin(&own, url))
     }
 
     /// Sends `ask` until there is an answer that is not a passing error, authorized as the registry wants.
@@ -160,15 +206,20 @@ impl Shared {
         let own = self.is_own(host, &request.url);
         let shown = if own { self.authorization(host, ask.scopes).await? } else { None };
         request.headers.extend(shown.clone().map(|value| (AUTHORIZATION, value)));
-        let mut response = self.transport.send(&host.name, request.clone(), &self.options).await?;
+        let mut response = self.answer(host, &request).await?;
         if response.status() == StatusCode::UNAUTHORIZED && own {
             let header = self.answer_challenge(host, ask.scopes, &response, shown.as_ref()).await?;
             if let Some(header) = header {
                 request.headers.insert(AUTHORIZATION, header);
-                response = self.transport.send(&host.name, request.clone(), &self.options).await?;
+                response = self.answer(host, &request).await?;
             }
         }
         check_status(host, &request, response, ask).await
+    }
+
+    async fn answer(&self, host: &Host, request: &Request) -> Result<Response, Error> {
+        let answer = self.transport.send(&host.name, request.clone(), &self.options).await;
+        answer.map_err(|error| host.advise(error))
     }
 
     /// Whether certificates of `host` are not checked.
@@ -178,13 +229,14 @@ impl Shared {
 
     /// Asks the ways to speak to `host` in turn; the first that answers is kept.
     async fn find_scheme(&self, host: &Host) -> Result<Scheme, Error> {
-        let options = self.options.hosts.get(&host.name).cloned().unwrap_or_default();
-        let candidates = schemes(&host.name, &options);
-        let [others @ .., last] = candidates else { return Ok(Scheme::Https) };
+        let candidates = host.schemes(&self.options);
+        let [others @ .., last] = &*candidates else { return Ok(Scheme::Https) };
         for scheme in others {
-            let Ok(url) = Url::parse(&base(*scheme, &host.name)) else { continue };
+            let Ok(url) = Url::parse(&host.base(*scheme)) else { continue };
             let mut request = Request::new(Method::GET, url);
+            self.trust(host, &mut request);
             request.unverified = *scheme == Scheme::HttpsUnverified;
+            request.shows_certificate = true;
             let answer = self.transport.send(&host.name, request, &self.options).await;
             // A TLS server that is spoken to in plain text answers 400.
             if answer.is_ok_and(|response| response.status() != StatusCode::BAD_REQUEST) {
@@ -195,10 +247,56 @@ impl Shared {
     }
 }
 
-/// `https://host/v2/`; Docker Hub's registry has another name than its images.
-fn base(scheme: Scheme, host: &str) -> String {
-    let host = if host == "docker.io" { "registry-1.docker.io" } else { host };
-    format!("{}://{host}/v2/", scheme.name())
+impl Host {
+    /// `https://host/v2/`; Docker Hub's registry has another name than its images.
+    fn base(&self, scheme: Scheme) -> String {
+        let scheme = scheme.name();
+        match &self.way.route {
+            Some(route) => format!("{scheme}://{}{}", route.authority, route.path),
+            None if self.name == "docker.io" => format!("{scheme}://registry-1.docker.io/v2/"),
+            None => format!("{scheme}://{}/v2/", self.name),
+        }
+    }
+
+    /// Ways to speak to it, in the order to try.
+    fn schemes(&self, options: &ClientOptions) -> Cow<'_, [Scheme]> {
+        let given = options.hosts.get(&self.name).filter(|given| given.insecure.is_some());
+        match (given, &self.way.route) {
+            (None, Some(route)) => Cow::Borrowed(&route.schemes),
+            // Whoever puts certificates of a host on this machine into a folder wants them used.
+            (None, None) if self.tls.is_some() && self.way.insecure != Some(true) => {
+                Cow::Borrowed(&[Scheme::Https])
+            }
+            (Some(given), _) => Cow::Borrowed(schemes(&self.name, given)),
+            (None, None) => {
+                let insecure = self.way.insecure;
+                Cow::Borrowed(schemes(&self.name, &HostOptions { insecure }))
+            }
+        }
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        self.way.route.as_ref()?.namespace.as_deref()
+    }
+
+    fn headers(&self) -> Option<HeaderMap> {
+        Some(self.way.route.as_ref()?.headers.clone()).filter(|headers| !headers.is_empty())
+    }
+
+    /// Tells what may be done about a certificate.
+    pub(crate) fn advise(&self, error: Error) -> Error {
+        match error {
+            Error::Tls { host, address, source, .. } => {
+                Error::Tls { host, address, folder: self.folder.clone(), source }
+            }
+            Error::ClientCertificate { host, address, source, .. } => {
+                let shown = self.tls.as_ref().and_then(|tls| tls.shown.clone());
+                let folder = self.folder.clone();
+                Error::ClientCertificate { host, address, shown, folder, source }
+            }
+            other => other,
+        }
+    }
 }
 
 /// Passes on success and 404; other answers become errors.

@@ -3,14 +3,18 @@
 //! A client of the HTTP library is made for each kind of connection when the first URL needs it: reading
 //! the system's certificates takes longer than a request on loopback.
 
+use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::io;
-use std::sync::OnceLock;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
-use reqwest::{Body, Certificate, Method, Response, StatusCode, Url, redirect};
+use reqwest::{Body, Certificate, Identity, Method, Response, StatusCode, Url, redirect};
 
+use crate::config::Route;
+use crate::config::certificates::Certificates;
 use crate::options::is_loopback;
 use crate::session::clean;
 use crate::{ClientOptions, Error};
@@ -24,17 +28,65 @@ pub(crate) const LONGEST_MESSAGE: usize = 16 << 10;
 /// The connections of a client.
 #[derive(Debug, Default)]
 pub(crate) struct Transport {
-    /// Through the proxies of the environment, where it names any.
-    remote: Connections,
-    /// To this machine: never through a proxy, to which it would mean another one.
-    local: Connections,
+    /// To whoever has no certificates of their own.
+    common: Connections,
 }
 
+/// One client for each kind of connection.
 #[derive(Debug, Default)]
-struct Connections {
-    plain: OnceLock<reqwest::Client>,
-    verified: OnceLock<reqwest::Client>,
-    unverified: OnceLock<reqwest::Client>,
+struct Connections(Mutex<HashMap<Kind, reqwest::Client>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Kind {
+    security: Security,
+    /// To this machine: never through a proxy, to which it would mean another one. Others go through the proxies of
+    /// the environment, where it names any.
+    is_local: bool,
+    /// Whether the certificate of this machine is shown.
+    shows_certificate: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Security {
+    Plain,
+    Verified,
+    Unverified,
+}
+
+/// What connections to one host have of their own.
+///
+/// Authorities are trusted also of those the host leads to, such as its token server and its storage; the certificate is
+/// shown to the host alone.
+#[derive(Debug)]
+pub(crate) struct HostTls {
+    authorities: Vec<Certificate>,
+    identity: Option<Identity>,
+    /// The file with the certificate that is shown.
+    pub(crate) shown: Option<PathBuf>,
+    connect_timeout: Option<Duration>,
+    connections: Connections,
+}
+
+impl HostTls {
+    /// Reads the certificates that a file names for a host, and those in the folder of its name.
+    pub(crate) fn read(
+        route: Option<&Route>,
+        folder: Option<&Certificates>,
+    ) -> Result<Option<Self>, Error> {
+        let named = route.map(|route| route.certificates.clone()).unwrap_or_default();
+        let certificates = named.or(folder);
+        let connect_timeout = route.and_then(|route| route.connect_timeout);
+        if certificates.is_empty() && connect_timeout.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            authorities: certificates.read_authorities()?,
+            identity: certificates.read_client()?,
+            shown: certificates.client.map(|client| client.certificate),
+            connect_timeout,
+            connections: Connections::default(),
+        }))
+    }
 }
 
 /// One request, before it is authorized.
@@ -47,11 +99,44 @@ pub(crate) struct Request {
     pub(crate) body: Option<Vec<u8>>,
     /// Whether a certificate that is not trusted is accepted.
     pub(crate) unverified: bool,
+    /// Certificates for the host.
+    pub(crate) tls: Option<Arc<HostTls>>,
+    /// Whether the host may see the certificate in `tls`.
+    pub(crate) shows_certificate: bool,
+    /// Headers that only the host itself may see.
+    pub(crate) own: Option<HeaderMap>,
 }
 
 impl Request {
     pub(crate) fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: None, unverified: false }
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: None,
+            unverified: false,
+            tls: None,
+            shows_certificate: false,
+            own: None,
+        }
+    }
+
+    /// What is sent before the body. What the protocol needs counts more than what a file wants sent.
+    pub(crate) fn all_headers(&self) -> HeaderMap {
+        let mut all = self.own.clone().unwrap_or_default();
+        for name in self.headers.keys() {
+            all.remove(name);
+        }
+        for (name, value) in &self.headers {
+            all.append(name, value.clone());
+        }
+        all
+    }
+
+    /// Leaves out what only the host itself may see.
+    fn leave(&mut self) {
+        self.headers.remove(AUTHORIZATION);
+        (self.unverified, self.shows_certificate, self.own) = (false, false, None);
     }
 
     /// Method and URL for messages, without what may be secret in the URL.
@@ -79,25 +164,35 @@ pub(crate) fn address(url: &Url) -> String {
 }
 
 impl Transport {
-    /// The client for connections to `url`.
+    /// The client for connections that `request` needs.
     pub(crate) fn client(
         &self,
-        url: &Url,
-        unverified: bool,
+        request: &Request,
         options: &ClientOptions,
-    ) -> Result<&reqwest::Client, Error> {
-        let local = url.host_str().is_some_and(is_loopback);
-        let connections = if local { &self.local } else { &self.remote };
-        let (place, build): (_, fn(_, &ClientOptions) -> _) = match (url.scheme(), unverified) {
-            ("http", _) => (&connections.plain, build_plain),
-            (_, false) => (&connections.verified, build_verified),
-            (_, true) => (&connections.unverified, build_unverified),
+    ) -> Result<reqwest::Client, Error> {
+        let tls = request.tls.as_deref();
+        let kind = Kind {
+            security: match (request.url.scheme(), request.unverified) {
+                ("http", _) => Security::Plain,
+                (_, false) => Security::Verified,
+                (_, true) => Security::Unverified,
+            },
+            is_local: request.url.host_str().is_some_and(is_loopback),
+            shows_certificate: request.shows_certificate,
         };
-        if let Some(client) = place.get() {
-            return Ok(client);
+        let connections = tls.map_or(&self.common, |tls| &tls.connections);
+        let mut made = connections.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = made.get(&kind) {
+            return Ok(client.clone());
         }
-        let client = build(&|| builder(local, options), options)?;
-        Ok(place.get_or_init(|| client))
+        let make = || builder(kind, tls, options);
+        let client = match kind.security {
+            Security::Plain => build_plain(&make),
+            Security::Verified => build_verified(&make, tls, options),
+            Security::Unverified => build_unverified(&make),
+        }?;
+        made.insert(kind, client.clone());
+        Ok(client)
     }
 
     /// Sends `request`, following redirects of GET, HEAD and requests without a body.
@@ -110,10 +205,10 @@ impl Transport {
         options: &ClientOptions,
     ) -> Result<Response, Error> {
         for _ in 0..=MOST_REDIRECTS {
-            let client = self.client(&request.url, request.unverified, options)?;
+            let client = self.client(&request, options)?;
             let mut builder = client
                 .request(request.method.clone(), request.url.clone())
-                .headers(request.headers.clone());
+                .headers(request.all_headers());
             if let Some(body) = &request.body {
                 builder = builder.body(Body::from(body.clone()));
             }
@@ -128,8 +223,7 @@ impl Transport {
                 return Ok(response);
             };
             if !same_origin(&request.url, &target) {
-                request.headers.remove(AUTHORIZATION);
-                request.unverified = false;
+                request.leave();
             }
             request.url = target;
         }
@@ -196,12 +290,21 @@ pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
         && a.port_or_known_default() == b.port_or_known_default()
 }
 
-fn builder(local: bool, options: &ClientOptions) -> reqwest::ClientBuilder {
-    let builder = reqwest::Client::builder();
-    let builder = if local { builder.no_proxy() } else { builder };
+fn builder(kind: Kind, tls: Option<&HostTls>, options: &ClientOptions) -> reqwest::ClientBuilder {
+    let mut builder = reqwest::Client::builder();
+    if kind.is_local {
+        builder = builder.no_proxy();
+    }
+    if let Some(identity) = tls.and_then(|tls| tls.identity.clone())
+        && kind.shows_certificate
+        && kind.security != Security::Plain
+    {
+        builder = builder.identity(identity);
+    }
+    let connect_timeout = tls.and_then(|tls| tls.connect_timeout);
     builder
         .user_agent(options.user_agent.as_str())
-        .connect_timeout(options.connect_timeout)
+        .connect_timeout(connect_timeout.unwrap_or(options.connect_timeout))
         .redirect(redirect::Policy::none())
         .retry(reqwest::retry::never())
         .referer(false)
@@ -216,17 +319,21 @@ fn setup(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
     Error::Setup(error.into())
 }
 
-fn build_plain(builder: Builder<'_>, _: &ClientOptions) -> Result<reqwest::Client, Error> {
+fn build_plain(builder: Builder<'_>) -> Result<reqwest::Client, Error> {
     builder().tls_certs_only([]).build().map_err(setup)
 }
 
-fn build_unverified(builder: Builder<'_>, _: &ClientOptions) -> Result<reqwest::Client, Error> {
+fn build_unverified(builder: Builder<'_>) -> Result<reqwest::Client, Error> {
     builder().tls_certs_only([]).tls_danger_accept_invalid_certs(true).build().map_err(setup)
 }
 
-/// Trusts the system's authorities, or Mozilla's where the system has none, and those of the options.
-fn build_verified(builder: Builder<'_>, options: &ClientOptions) -> Result<reqwest::Client, Error> {
-    let mut more = Vec::new();
+/// Trusts the system's authorities, or Mozilla's where the system has none, and those of the host and of the options.
+fn build_verified(
+    builder: Builder<'_>,
+    tls: Option<&HostTls>,
+    options: &ClientOptions,
+) -> Result<reqwest::Client, Error> {
+    let mut more = tls.map(|tls| tls.authorities.clone()).unwrap_or_default();
     for pem in &options.certificate_authorities {
         more.extend(Certificate::from_pem_bundle(pem).map_err(setup)?);
     }
@@ -285,7 +392,11 @@ pub(crate) fn broken(host: &str, request: &Request, error: reqwest::Error) -> Er
         Trouble::Request => {
             return bad_answer(&host, request, "cannot be asked: the address is malformed".into());
         }
-        Trouble::Tls => return Error::Tls { host, address, source: error.into() },
+        Trouble::Tls => return Error::Tls { host, address, folder: None, source: error.into() },
+        Trouble::Certificate => {
+            let (shown, folder, source) = (None, None, error.into());
+            return Error::ClientCertificate { host, address, shown, folder, source };
+        }
         Trouble::Refused if local => (REFUSED, "check that the registry is running"),
         Trouble::Refused => {
             (REFUSED, "check that the registry is running, and that the port is right")
@@ -315,6 +426,8 @@ pub(crate) enum Trouble {
     Request,
     /// No trusted TLS connection.
     Tls,
+    /// The server wants to see a certificate, or another than it saw.
+    Certificate,
     /// Nobody listens.
     Refused,
     /// The name is not known.
@@ -330,9 +443,12 @@ pub(crate) enum Trouble {
 impl Trouble {
     /// What an error of the HTTP library is about.
     pub(crate) fn of(error: &reqwest::Error) -> Self {
-        let cause = io_cause(error).map(io::Error::kind);
+        let io = io_cause(error);
+        let cause = io.map(io::Error::kind);
         if error.is_builder() {
             Self::Request
+        } else if cause == Some(io::ErrorKind::InvalidData) && io.is_some_and(is_about_ours) {
+            Self::Certificate
         } else if error.is_connect() && cause == Some(io::ErrorKind::InvalidData) {
             Self::Tls
         } else if cause == Some(io::ErrorKind::ConnectionRefused) {
@@ -347,6 +463,24 @@ impl Trouble {
             Self::Broken
         }
     }
+}
+
+/// Whether a server ended the connection for want of a certificate (RFC 8446 §6.2). That comes with what it sends
+/// first, when the connection is made already.
+fn is_about_ours(error: &io::Error) -> bool {
+    let text = error.to_string();
+    let alert = text.split_once("received fatal alert: ").map(|(_, alert)| alert);
+    let about = [
+        "CertificateRequired",
+        "BadCertificate",
+        "UnsupportedCertificate",
+        "CertificateRevoked",
+        "CertificateExpired",
+        "CertificateUnknown",
+        "UnknownCA",
+        "AccessDenied",
+    ];
+    alert.is_some_and(|alert| about.iter().any(|name| alert.starts_with(name)))
 }
 
 /// What to do when there is a server but no conversation.

@@ -67,6 +67,11 @@ impl BlobProvider for Providers {
         let reference = Reference::parse(name)?;
         Ok(Box::new(self.registry.blob(&reference, descriptor)?))
     }
+
+    fn is_elsewhere(&self, error: &std::io::Error) -> bool {
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<registry::Error>());
+        inner.is_some_and(registry::Error::is_elsewhere)
+    }
 }
 
 impl Job {

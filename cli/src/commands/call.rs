@@ -310,7 +310,7 @@ fn open(root: EngineOptions, given: Arc<Given>) -> Result<Job, Failure> {
 fn is_unreachable(error: &solver::OpError) -> bool {
     matches!(
         error,
-        solver::OpError::Registry { source, .. } if matches!(**source, registry::Error::Unreachable { .. })
+        solver::OpError::Registry { source, .. } if matches!(source.decisive(), registry::Error::Unreachable { .. })
     )
 }
 

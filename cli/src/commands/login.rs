@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use registry::{Client, ClientOptions, Error, HostOptions, LoginError, registry_of};
 
+use crate::commands::{client_options, registry_failure};
 use crate::report::{Exit, Failure, chain, print, tell};
 
 /// Longest password that is read, in bytes.
@@ -67,7 +68,7 @@ pub(crate) fn login(args: LoginArgs) -> Result<Exit, Failure> {
         let empty = if user.is_empty() { "user name" } else { "password" };
         return Err(Failure::new(Exit::Usage, format!("the {empty} is empty")));
     }
-    let mut options = ClientOptions::default();
+    let mut options = ClientOptions { auth_files: Vec::new(), ..client_options() };
     if args.insecure {
         options.hosts.insert(host.clone(), HostOptions { insecure: Some(true) });
     }
@@ -107,7 +108,7 @@ fn refused(host: &str, error: &Error) -> Failure {
             Failure::new(Exit::Network, message)
                 .hint("check both; some registries want an access token in place of the password")
         }
-        other => Failure::new(Exit::Network, chain(other)),
+        other => registry_failure(other, chain(other)),
     }
 }
 

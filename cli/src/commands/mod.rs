@@ -83,16 +83,26 @@ pub(crate) fn engine_options(
     isolation: Option<&str>,
 ) -> Result<EngineOptions, Failure> {
     // Whose folders they are must be known before the user is root of a namespace.
-    let auth_files = registry::auth_files(|name| std::env::var_os(name));
+    let registry = client_options();
     let root = root.map_or_else(default_root, Path::to_owned);
     Ok(EngineOptions {
         root,
         isolation: crate::isolation::enter(isolation)?,
         jobs,
-        registry: registry::ClientOptions { auth_files, ..registry::ClientOptions::default() },
+        registry,
         git: crate::git::options(),
         resources: sandbox::Resources::default(),
     })
+}
+
+/// Settings of a registry client for the user: where credentials, mirrors and certificates are looked for.
+pub(crate) fn client_options() -> registry::ClientOptions {
+    let variable = |name: &str| std::env::var_os(name);
+    registry::ClientOptions {
+        auth_files: registry::auth_files(variable),
+        config: registry::config_paths(variable),
+        ..registry::ClientOptions::default()
+    }
 }
 
 /// `/var/lib/bricklayer` for root, else below the user's data folder.
@@ -111,6 +121,9 @@ fn default_root() -> PathBuf {
 /// What to do about an image that is not there for the platform.
 const OTHER_PLATFORM: &str =
     "choose one that there is with --platform, or with FROM --platform=... for one stage";
+
+/// What to do about a file that says how registries are reached.
+const CONFIG: &str = "mend the file, or move it away; docs/registries.md says which files are read, and what may be in them";
 
 /// Wording and exit code of an error of the engine.
 pub(crate) fn op_failure(error: &OpError) -> Failure {
@@ -282,7 +295,10 @@ pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
 /// Wording and exit code of an error of the registry.
 pub(crate) fn registry_failure(error: &registry::Error, message: String) -> Failure {
     let failure = Failure::new(Exit::Network, message);
-    match error {
+    match error.decisive() {
+        registry::Error::Config { .. } => Failure { exit: Exit::Usage, ..failure }.hint(CONFIG),
+        registry::Error::Blocked { .. } => Failure { exit: Exit::Usage, ..failure }
+            .hint("use an image of another registry, or take `blocked` out of the table in that file"),
         registry::Error::NotFound { .. } => failure.hint("check the name and tag; a registry's host comes first, as in `registry.example.com/team/app:1.0`"),
         registry::Error::Unauthorized { .. } => {
             failure.hint("check the name, and log in with `docker login` or put credentials into $DOCKER_CONFIG/config.json")

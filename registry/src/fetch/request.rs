@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use super::error::FetchError;
 use crate::options::is_loopback;
 use crate::session::{Shared, retry_after};
-use crate::transport::{self, MOST_REDIRECTS, Trouble};
+use crate::transport::{self, MOST_REDIRECTS, Request, Trouble};
 
 /// Tries of a server that says nothing: each takes the whole read timeout.
 const TRIES_OF_SILENCE: u32 = 1;
@@ -87,7 +87,7 @@ impl Target {
 
     async fn send_once(&self, url: &Url, headers: &HeaderMap) -> Result<Response, FetchError> {
         let options = &self.shared.options;
-        let client = self.shared.transport.client(url, false, options);
+        let client = self.shared.transport.client(&Request::new(Method::GET, url.clone()), options);
         let client = client.map_err(|error| FetchError::Setup(Arc::new(error)))?;
         let request = client
             .get(url.clone())
@@ -152,7 +152,9 @@ pub(super) fn trouble(url: &Url, error: reqwest::Error) -> FetchError {
         Trouble::Request => {
             return FetchError::Url { problem: "it cannot be asked for".to_owned() };
         }
-        Trouble::Tls => return FetchError::Tls { address, source: Arc::new(error) },
+        Trouble::Tls | Trouble::Certificate => {
+            return FetchError::Tls { address, source: Arc::new(error) };
+        }
         Trouble::Refused if local => (transport::REFUSED, "check that the server is running"),
         Trouble::Refused => {
             (transport::REFUSED, "check that the server is running, and that the port is right")

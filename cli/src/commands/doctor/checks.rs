@@ -57,6 +57,19 @@ pub(super) fn of_process(probe: &Probe) -> Vec<Finding> {
     vec![kernel(), capabilities(probe), namespaces, ranges, programs, proc]
 }
 
+/// The files that say where images are asked for.
+pub(super) fn registries(paths: &registry::ConfigPaths) -> Finding {
+    match paths.in_force() {
+        Ok(files) if files.is_empty() => Finding::ok("registries", "no registries.conf"),
+        Ok(files) => {
+            let files: Vec<_> = files.iter().map(|file| file.display().to_string()).collect();
+            Finding::ok("registries", files.join(", "))
+        }
+        Err(error) => Finding::limited("registries", chain(&error), "images cannot be pulled")
+            .lift("mend the file, or move it away"),
+    }
+}
+
 fn kernel() -> Finding {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let found = format!("Linux {release}");

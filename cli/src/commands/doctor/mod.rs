@@ -132,6 +132,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     // Whose folder it is must be known before the user is root of a namespace.
     let root = args.root.clone().unwrap_or_else(super::default_root);
     let probe = Probe::new().map_err(|error| machine(&error))?;
+    let registries = checks::registries(&super::client_options().config);
     let mut findings = checks::of_process(&probe);
     let (chosen, tier) = match choose(asked, &probe) {
         Ok(mut choice) => {
@@ -149,6 +150,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
     };
     findings.extend(checks::of_machine());
     findings.extend(checks::of_store(&root));
+    findings.push(registries);
     let (trial, steps) = trial::step(tier, &root);
     findings.push(trial);
     let report = Report { steps, isolation: chosen, findings };

@@ -1,0 +1,252 @@
+//! Real registries on loopback, images for them, and certificates.
+
+#![allow(dead_code, reason = "not every test needs all of it")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use llb::image::{Descriptor, Manifest, media_type};
+use llb::{Digest, Reference};
+use registry::Client;
+use tempfile::TempDir;
+
+/// `user` with the password `secret`.
+const HTPASSWD: &str = r"user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a
+";
+
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) host: String,
+    pub(crate) folder: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How a registry is started.
+#[derive(Default)]
+pub(crate) struct Setup<'a> {
+    pub(crate) password: bool,
+    /// Has `server.pem` and `server.key`.
+    pub(crate) tls: Option<&'a Path>,
+    /// The authority of certificates that it wants to see.
+    pub(crate) clients: Option<&'a Path>,
+}
+
+/// Starts `docker-registry`; `None`, with a word on it, where it is not installed.
+pub(crate) fn start(setup: &Setup<'_>) -> Option<Server> {
+    let folder = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let host = format!("127.0.0.1:{port}");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let clients = setup
+        .clients
+        .map_or_else(String::new, |path| format!(", clientcas: ['{}']", path.display()));
+    let tls = setup.tls.map_or_else(String::new, |path| {
+        let path = path.display();
+        format!(", tls: {{certificate: '{path}/server.pem', key: '{path}/server.key'{clients}}}")
+    });
+    let mut config = format!(
+        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'{tls}}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n",
+        at("data")
+    );
+    if setup.password {
+        fs_err::write(at("htpasswd"), HTPASSWD).unwrap();
+        config += &format!("auth: {{htpasswd: {{realm: test, path: '{}'}}}}\n", at("htpasswd"));
+    }
+    fs_err::write(at("config.yml"), config).unwrap();
+    let started = Command::new("docker-registry")
+        .args(["serve", &at("config.yml")])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    let Ok(child) = started else {
+        println!("SKIP: docker-registry is not installed");
+        return None;
+    };
+    let server = Server { child, host, folder };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(&server.host).is_err() {
+        assert!(Instant::now() < deadline, "docker-registry does not listen");
+        std::thread::yield_now();
+    }
+    Some(server)
+}
+
+impl Server {
+    /// The file that the registry keeps a blob in.
+    pub(crate) fn blob_file(&self, digest: Digest) -> PathBuf {
+        let hex = digest.hex();
+        let path = format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
+        self.folder.path().join(path)
+    }
+}
+
+pub(crate) fn reference(name: &str) -> Reference {
+    Reference::parse(name).unwrap()
+}
+
+pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
+    Descriptor {
+        media_type: media_type.to_owned(),
+        digest: Digest::of(bytes),
+        size: bytes.len() as u64,
+        urls: None,
+        annotations: None,
+        data: None,
+        platform: None,
+        artifact_type: None,
+    }
+}
+
+pub(crate) const CONFIG: &[u8] =
+    br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+
+/// Pushes an image with one layer.
+pub(crate) fn push_image(
+    client: &Client,
+    reference: &Reference,
+    layer: &[u8],
+) -> Result<Descriptor, registry::Error> {
+    for (kind, bytes) in [(media_type::OCI_LAYER, layer), (media_type::OCI_CONFIG, CONFIG)] {
+        let owned = bytes.to_vec();
+        let source =
+            move || Ok(Box::new(std::io::Cursor::new(owned.clone())) as Box<dyn Read + Send>);
+        client.push_blob(reference, &descriptor(kind, bytes), source, None)?;
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: media_type::OCI_MANIFEST.into(),
+        artifact_type: None,
+        config: descriptor(media_type::OCI_CONFIG, CONFIG),
+        layers: Some(vec![descriptor(media_type::OCI_LAYER, layer)]),
+        subject: None,
+        annotations: None,
+    };
+    let bytes = serde_json::to_vec(&manifest).unwrap();
+    client.push_manifest(reference, media_type::OCI_MANIFEST, &bytes)
+}
+
+/// An authority, and what it vouches for: `ca.pem`, `server.pem` and `server.key` for 127.0.0.1, `client.pem` and
+/// `client.key`.
+pub(crate) struct Certificates(TempDir);
+
+impl Certificates {
+    /// `None`, with a word on it, where `openssl` is not installed.
+    pub(crate) fn make() -> Option<Self> {
+        let made = Self(tempfile::tempdir().unwrap());
+        let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+        let own = ["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Test authority"];
+        if !made.openssl(&[&["req", "-x509"], &new[..], &own].concat()) {
+            println!("SKIP: openssl is not installed");
+            return None;
+        }
+        for (name, more) in [("server", "subjectAltName=IP:127.0.0.1"), ("client", "")] {
+            let file = |end: &str| format!("{name}.{end}");
+            let subject = format!("/CN={name}");
+            let out = ["-keyout", &file("key"), "-out", &file("pem"), "-subj", &subject];
+            let more = [
+                "-CA",
+                "ca.pem",
+                "-CAkey",
+                "ca.key",
+                "-addext",
+                "basicConstraints=critical,CA:FALSE",
+                "-addext",
+                if more.is_empty() { "extendedKeyUsage=clientAuth" } else { more },
+            ];
+            assert!(made.openssl(&[&["req", "-x509"], &new[..], &out, &more].concat()));
+        }
+        Some(made)
+    }
+
+    fn openssl(&self, arguments: &[&str]) -> bool {
+        let ran = Command::new("openssl").current_dir(self.path()).args(arguments).output();
+        ran.is_ok_and(|output| output.status.success())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Copies a file there, making its folder.
+    pub(crate) fn copy(&self, name: &str, to: &Path) {
+        fs_err::create_dir_all(to.parent().unwrap()).unwrap();
+        fs_err::copy(self.path().join(name), to).unwrap();
+    }
+}
+
+/// A request as a server saw it.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    pub(crate) line: String,
+    pub(crate) headers: HashMap<String, String>,
+}
+
+/// A server on loopback that answers what it is told to and notes what it is asked.
+pub(crate) struct Fake {
+    pub(crate) host: String,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl Fake {
+    /// One that answers the same to everything: what comes after `HTTP/1.1 `.
+    pub(crate) fn always(answer: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = Arc::clone(&seen);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let mut reader = BufReader::new(stream);
+                let mut lines = reader.by_ref().lines().map_while(Result::ok);
+                let Some(line) = lines.next() else { continue };
+                let headers = lines
+                    .take_while(|line| !line.is_empty())
+                    .filter_map(|line| {
+                        let (name, value) = line.split_once(": ")?;
+                        Some((name.to_lowercase(), value.to_owned()))
+                    })
+                    .collect();
+                let line = line.trim_end_matches(" HTTP/1.1").to_owned();
+                log.lock().unwrap().push(Seen { line, headers });
+                let head = "connection: close\r\ncontent-length: 0\r\n\r\n";
+                let _ = write!(reader.get_mut(), "HTTP/1.1 {answer}\r\n{head}");
+            }
+        });
+        Self { host, seen }
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| seen.line).collect()
+    }
+}
+
+/// A host on loopback that nobody listens on.
+pub(crate) fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// An error and its causes.
+pub(crate) fn text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
+}
