@@ -79,7 +79,7 @@ pub fn load(
     let [platform] = result.platforms.as_slice() else {
         return Err(ExportError::SeveralPlatforms);
     };
-    if result.index {
+    if result.index || !result.attestations.is_empty() {
         return Err(ExportError::SeveralPlatforms);
     }
     let mut layers = Vec::new();
