@@ -194,15 +194,7 @@ impl Ingest {
                 actual: digest,
             });
         }
-        let inner = &self.store.0;
-        let (boot, generation) = (inner.boot()?, inner.generation()?);
-        let target = inner.blob_path(&digest);
-        inner.write_files(|transaction, database| {
-            fs::rename(&self.path, &target).at(&target)?;
-            insert_blob(transaction, &digest, self.size, generation, boot).at(database)?;
-            more(transaction, database, &digest, self.size)
-        })?;
-        inner.add_written(self.size);
+        place(&self.store, &self.path, &digest, self.size, more)?;
         self.finished = true;
         Ok((digest, self.size))
     }
@@ -242,6 +234,14 @@ impl Spool {
     /// Their digest.
     pub fn digest(&self) -> &Digest {
         &self.digest
+    }
+
+    /// Makes a blob of `store` of them, in which they were written.
+    ///
+    /// # Errors
+    /// When the file system or database fails.
+    pub fn commit(self, store: &Store) -> Result<(), CacheError> {
+        place(store, &self.path, &self.digest, self.size, |_, _, _, _| Ok(()))
     }
 
     /// Bytes.
@@ -382,6 +382,26 @@ impl Inner {
     pub(crate) fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.root.join("blobs/sha256").join(digest.hex())
     }
+}
+
+/// Gives a written file its name as a blob, and does more in the same transaction.
+fn place(
+    store: &Store,
+    path: &Path,
+    digest: &Digest,
+    size: u64,
+    more: impl FnOnce(&Transaction<'_>, &Path, &Digest, u64) -> Result<(), CacheError>,
+) -> Result<(), CacheError> {
+    let inner = &store.0;
+    let (boot, generation) = (inner.boot()?, inner.generation()?);
+    let target = inner.blob_path(digest);
+    inner.write_files(|transaction, database| {
+        fs::rename(path, &target).at(&target)?;
+        insert_blob(transaction, digest, size, generation, boot).at(database)?;
+        more(transaction, database, digest, size)
+    })?;
+    inner.add_written(size);
+    Ok(())
 }
 
 fn insert_blob(

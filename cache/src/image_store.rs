@@ -70,6 +70,28 @@ pub struct Image {
     pub index: Option<Vec<u8>>,
 }
 
+impl Image {
+    /// Digest of what it was pushed or pulled as: its index, else its only manifest.
+    pub fn digest(&self) -> Option<Digest> {
+        let of = |bytes: &[u8]| Digest::from_bytes(tree::codec::Sha256::digest(bytes));
+        match (&self.index, self.variants.as_slice()) {
+            (Some(index), _) => Some(of(index)),
+            (None, [only]) => only.manifest.as_deref().map(of),
+            (None, _) => None,
+        }
+    }
+
+    /// Whether something of it has this digest: itself, its index, a manifest or a config.
+    fn has_digest(&self, digest: &Digest) -> bool {
+        let of = |bytes: &[u8]| Digest::from_bytes(tree::codec::Sha256::digest(bytes)) == *digest;
+        self.id == *digest
+            || self.index.as_deref().is_some_and(of)
+            || self.variants.iter().any(|variant| {
+                variant.config == *digest || variant.manifest.as_deref().is_some_and(of)
+            })
+    }
+}
+
 /// What [`Images::remove`] took away.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
@@ -205,21 +227,34 @@ impl Images {
         })
     }
 
-    /// Notes how a variant was pushed or pulled.
+    /// Frees what an image that was removed alone kept: layers and blobs that no image, result of a build or process
+    /// leads to. Returns how many bytes that were, in real blocks.
+    ///
+    /// # Errors
+    /// When the file system or database fails.
+    pub fn free_unused(&self) -> Result<u64, CacheError> {
+        self.0.relieve(0)
+    }
+
+    /// Notes how an image was pushed: its index, if there is one, and the manifests of configs.
     ///
     /// # Errors
     /// When the database fails.
-    pub fn set_manifest(
+    pub fn set_documents<'d>(
         &self,
         image: &Digest,
-        config: &Digest,
-        manifest: &[u8],
+        index: Option<&[u8]>,
+        manifests: impl Iterator<Item = (Digest, &'d [u8])>,
     ) -> Result<(), CacheError> {
+        let manifests: Vec<_> = manifests.collect();
         self.0.0.write(|transaction| {
+            let sql = "UPDATE image SET index_bytes = ?2 WHERE id = ?1";
+            transaction.execute(sql, params![image.as_bytes(), index])?;
             let sql = "UPDATE variant SET manifest = ?3 WHERE image = ?1 AND config = ?2";
-            transaction
-                .execute(sql, params![image.as_bytes(), config.as_bytes(), manifest])
-                .map(drop)
+            manifests.iter().try_for_each(|(config, manifest)| {
+                let values = params![image.as_bytes(), config.as_bytes(), manifest];
+                transaction.execute(sql, values).map(drop)
+            })
         })
     }
 
@@ -248,6 +283,12 @@ impl Images {
         {
             return Ok(id);
         }
+        if let Ok(reference) = Reference::parse_as_is(name)
+            && let Some(digest) = reference.digest()
+            && let Some(id) = self.with_digest(&reference, &digest)?
+        {
+            return Ok(id);
+        }
         let unknown = || CacheError::UnknownImage(name.to_owned());
         let prefix = name.strip_prefix("sha256:").unwrap_or(name);
         if prefix.is_empty()
@@ -266,6 +307,26 @@ impl Images {
             [id] => Ok(Digest::from_bytes(*id)),
             more => Err(CacheError::AmbiguousImage { prefix: name.to_owned(), count: more.len() }),
         }
+    }
+}
+
+impl Images {
+    /// The image that has a name in the repository of `reference`, and something with this digest.
+    fn with_digest(
+        &self,
+        reference: &Reference,
+        digest: &Digest,
+    ) -> Result<Option<Digest>, CacheError> {
+        let repository = reference.name();
+        let is_named = |image: &Image| {
+            let names = image.names.iter().filter_map(|name| Reference::parse_as_is(name).ok());
+            names.map(|name| name.name()).any(|name| name == repository)
+        };
+        let found = self.list()?.into_iter();
+        Ok(found
+            .filter(|image| image.has_digest(digest) && is_named(image))
+            .map(|image| image.id)
+            .next())
     }
 }
 

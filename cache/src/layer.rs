@@ -318,6 +318,52 @@ impl Layer {
             .map(|size| size.map(i64::unsigned_abs))
     }
 
+    /// Reads the whole of its tar, fetched if need be, and returns its size in bytes. Of a layer that was measured
+    /// before nothing is read, unless it lost its files.
+    ///
+    /// # Errors
+    /// When it cannot be fetched or read, or is not what its diff id says.
+    pub fn measure(&self) -> Result<u64, CacheError> {
+        if let Some(size) = self.size()?
+            && (self.is_readable() || self.has_blob()?)
+        {
+            return Ok(size);
+        }
+        self.write_plain(&mut io::sink())
+    }
+
+    /// Writes its uncompressed tar, making no other form, and returns how many bytes that were. What was written is
+    /// to be thrown away when this fails: that the bytes are not those of the diff id shows at their end.
+    ///
+    /// # Errors
+    /// When the tar cannot be read or written, or is not what its diff id says.
+    pub fn write_plain(&self, out: &mut dyn Write) -> Result<u64, CacheError> {
+        let mut out = HashWriter::new(out);
+        self.write_tar(&mut out)?;
+        let (_, hash, size) = out.finish();
+        let diff_id = DiffId(Digest::from_bytes(hash));
+        self.check_diff_id(diff_id)?;
+        self.save_diff_id(diff_id, size);
+        Ok(size)
+    }
+
+    /// Notes how many bytes its uncompressed tar has, for a layer whose diff id was checked already.
+    pub fn note_size(&self, size: u64) {
+        if let Some(diff_id) = self.known_diff_id() {
+            self.save_diff_id(diff_id, size);
+        }
+    }
+
+    /// Whether a blob of it is in the store.
+    fn has_blob(&self) -> Result<bool, CacheError> {
+        for blob in self.blobs()? {
+            if self.0.store.blob(&blob.descriptor.digest)?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// A blob of it in any compression: one in the store, else one that can be fetched, else a new one
     /// made with `codec`.
     ///

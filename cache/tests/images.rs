@@ -121,7 +121,8 @@ fn an_image_of_several_platforms_keeps_their_order() {
     let platforms: Vec<&str> =
         found.variants.iter().map(|variant| variant.platform.as_str()).collect();
     assert_eq!((found.id, platforms), (id, vec!["linux/arm64", "linux/amd64"]));
-    store.images().set_manifest(&id, &Digest::of(b"b"), b"manifest").unwrap();
+    let manifests = [(Digest::of(b"b"), &b"manifest"[..])];
+    store.images().set_documents(&id, Some(b"index"), manifests.into_iter()).unwrap();
     assert_eq!(
         store.images().get("multi").unwrap().variants[1].manifest.as_deref(),
         Some(&b"manifest"[..])

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser};
 
 /// Names that are commands when they come first; a context folder of such a name is written `./images`.
-pub(crate) const COMMANDS: [&str; 10] =
-    ["images", "inspect", "rmi", "du", "prune", "push", "save", "login", "logout", "doctor"];
+pub(crate) const COMMANDS: [&str; 15] = [
+    "images", "inspect", "history", "diff", "tag", "rmi", "save", "load", "push", "pull", "du",
+    "prune", "login", "logout", "doctor",
+];
 
 /// Names kept for commands to come.
-pub(crate) const RESERVED: [&str; 12] = [
-    "bake", "run", "shell", "history", "pull", "load", "tag", "diff", "cache", "index", "graph",
-    "analyze",
-];
+pub(crate) const RESERVED: [&str; 7] =
+    ["bake", "run", "shell", "cache", "index", "graph", "analyze"];
 
 /// Build an image from a Dockerfile
 #[derive(Debug, Parser, Default)]
@@ -23,7 +23,7 @@ pub(crate) const RESERVED: [&str; 12] = [
     name = "build",
     version,
     override_usage = "build [OPTIONS] CONTEXT\n       build COMMAND [OPTIONS]",
-    after_help = "Commands: images, inspect, rmi, du, prune, push, save, login, logout, doctor (see `build COMMAND --help`).\n\n\
+    after_help = "Commands: images, inspect, history, diff, tag, rmi, save, load, push, pull, du, prune, login, logout, doctor (see `build COMMAND --help`).\n\n\
                   Example: build -t app:1.0 --target runtime .",
     max_term_width = 100
 )]
@@ -63,6 +63,9 @@ pub(crate) struct BuildArgs {
     /// Push the image under its names
     #[arg(long)]
     pub(crate) push: bool,
+    /// Load the image into the Docker or Podman that runs here, as --output type=docker
+    #[arg(long)]
+    pub(crate) load: bool,
     /// Run every step again
     #[arg(long)]
     pub(crate) no_cache: bool,
@@ -195,8 +198,6 @@ pub(crate) struct LaterArgs {
     cache_from: Vec<String>,
     #[arg(long = "cache-to", hide = true, action = ArgAction::Append)]
     cache_to: Vec<String>,
-    #[arg(long = "load", hide = true)]
-    load: bool,
     #[arg(long = "policy", hide = true, action = ArgAction::Append)]
     policy: Vec<String>,
 }
@@ -227,7 +228,6 @@ impl BuildArgs {
         let table = [
             ("--cache-from", list(&later.cache_from)),
             ("--cache-to", list(&later.cache_to)),
-            ("--load", later.load),
             ("--policy", list(&later.policy)),
         ];
         table.iter().find(|(_, given)| *given).map(|(flag, _)| (*flag).to_owned())

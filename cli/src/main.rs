@@ -19,6 +19,7 @@ mod provenance;
 mod report;
 mod signals;
 mod syntax;
+mod template;
 mod trace;
 
 use std::process::ExitCode;

@@ -623,8 +623,7 @@ fn full_disk_is_reported_and_the_store_survives() {
 #[test]
 fn flags_to_come_are_refused_by_name() {
     let place = Place::new(&[("Dockerfile", "FROM scratch\n")]);
-    for words in ["--cache-from=type=local,src=x", "--cache-to=type=inline", "--load", "--policy=x"]
-    {
+    for words in ["--cache-from=type=local,src=x", "--cache-to=type=inline", "--policy=x"] {
         let ran = place.run(&[words, "ctx"]);
         let flag = words.split('=').next().unwrap();
         assert_eq!(

@@ -137,6 +137,9 @@ pub enum ExportError {
         #[source]
         source: io::Error,
     },
+    /// A container engine does not have the image now.
+    #[error("cannot load the image")]
+    Engine(#[source] crate::engine::EngineError),
     /// An archive cannot be written: its destination failed, or a blob or file that goes into it.
     #[error("cannot write the archive")]
     Archive(#[source] io::Error),

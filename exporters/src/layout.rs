@@ -54,18 +54,35 @@ pub fn write_tar(
     flavor: Flavor,
     destination: Destination,
 ) -> Result<Exported, ExportError> {
+    write_tar_of(store, &[(image, names)], flavor, destination)?;
+    Ok(Exported::new(image, image.dated_descriptor(), names))
+}
+
+/// Writes several images with their names as one tar; what they share is there once.
+///
+/// # Errors
+/// As [`write_tar`].
+pub fn write_tar_of(
+    store: &cache::Store,
+    images: &[(&Image, &[Reference])],
+    flavor: Flavor,
+    destination: Destination,
+) -> Result<(), ExportError> {
     let _span = tree::trace::span("write", || "archive".to_owned());
-    let documents = Documents::of(image, names, flavor)?;
-    let layers = image.layers();
-    destination.write(&image.stop, |out| {
+    let documents = Documents::of(images, flavor)?;
+    let stop = images.first().map(|(image, _)| image.stop.clone()).unwrap_or_default();
+    let layers: BTreeMap<Digest, &LayerBlob> =
+        images.iter().flat_map(|(image, _)| image.layers()).collect();
+    destination.write(&stop, |out| {
         let mut tar = Tar(Writer::new(out));
         tar.folder("blobs")?;
         tar.folder("blobs/sha256")?;
         let mut blobs: BTreeMap<Digest, Blob<'_>> = BTreeMap::new();
         blobs.extend(layers.iter().map(|(digest, layer)| (*digest, Blob::Layer(layer))));
         blobs.extend(
-            image
-                .documents()
+            images
+                .iter()
+                .flat_map(|(image, _)| image.documents())
                 .map(|document| (document.descriptor.digest, Blob::Document(&document.bytes))),
         );
         for (digest, blob) in blobs {
@@ -84,8 +101,7 @@ pub fn write_tar(
         }
         tar.bytes("oci-layout", 0o444, LAYOUT)?;
         tar.0.finish().map(drop).map_err(stream_error)
-    })?;
-    Ok(Exported::new(image, image.dated_descriptor(), names))
+    })
 }
 
 /// Writes the image into a folder, beside the images that are there.
@@ -101,7 +117,7 @@ pub fn write_folder(
     flavor: Flavor,
     folder: &Path,
 ) -> Result<Exported, ExportError> {
-    let documents = Documents::of(image, names, flavor)?;
+    let documents = Documents::of(&[(image, names)], flavor)?;
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs)
         .map_err(|source| ExportError::Write { path: blobs.clone(), source })?;
@@ -145,16 +161,23 @@ struct Documents {
 }
 
 impl Documents {
-    fn of(image: &Image, names: &[Reference], flavor: Flavor) -> Result<Self, ExportError> {
-        let docker = match (flavor, &image.index, image.manifests.as_slice()) {
-            (Flavor::Oci, ..) => None,
-            (Flavor::Docker, None, [only]) => Some(docker_manifest(only, names)),
-            (Flavor::Docker, ..) => return Err(ExportError::SeveralPlatforms),
+    fn of(images: &[(&Image, &[Reference])], flavor: Flavor) -> Result<Self, ExportError> {
+        let docker = match flavor {
+            Flavor::Oci => None,
+            Flavor::Docker => {
+                let all = images.iter().map(|(image, names)| {
+                    match (&image.index, image.manifests.as_slice()) {
+                        (None, [only]) => Ok(docker_manifest(only, names)),
+                        _ => Err(ExportError::SeveralPlatforms),
+                    }
+                });
+                Some(llb::image::to_json(&all.collect::<Result<Vec<_>, _>>()?))
+            }
         };
         let index = Index {
             schema_version: 2,
             media_type: media_type::OCI_INDEX.to_owned(),
-            manifests: descriptors(image, names),
+            manifests: images.iter().flat_map(|(image, names)| descriptors(image, names)).collect(),
             annotations: None,
         };
         Ok(Self { index, docker })
@@ -188,14 +211,14 @@ struct DockerManifest {
     layers: Vec<String>,
 }
 
-fn docker_manifest(image: &PlatformImage, names: &[Reference]) -> Vec<u8> {
+fn docker_manifest(image: &PlatformImage, names: &[Reference]) -> DockerManifest {
     let path = |descriptor: &Descriptor| format!("blobs/sha256/{}", descriptor.digest.hex());
     let tags: Vec<String> = names.iter().map(Reference::familiar).collect();
-    llb::image::to_json(&[DockerManifest {
+    DockerManifest {
         config: path(&image.config.descriptor),
         repo_tags: Some(tags).filter(|tags| !tags.is_empty()),
         layers: image.layers.iter().map(|layer| path(&layer.descriptor)).collect(),
-    }])
+    }
 }
 
 /// The new entries beside those of the index that is there, except for those with the same name.

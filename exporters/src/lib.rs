@@ -3,8 +3,10 @@
 //! ```text
 //! ImageResult ─▶ image ─▶ layout   OCI layout or Docker archive, as a tar or a folder
 //!                      ─▶ push     registry
+//!             ─▶ engine            a container engine that runs
 //!             ─▶ store             local image store, and from there to an image again (`stored`)
 //!             ─▶ local, tar        the files themselves
+//! archive, registry ─▶ import      local image store
 //! ```
 //!
 //! Invariants:
@@ -17,9 +19,11 @@ mod attest;
 mod blobs;
 mod compare;
 mod destination;
+pub mod engine;
 mod error;
 mod history;
 pub mod image;
+pub mod import;
 mod kept;
 pub mod layout;
 pub mod local;

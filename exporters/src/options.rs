@@ -59,6 +59,8 @@ pub struct Output {
     pub store: bool,
     /// Whether an OCI layout or Docker archive is one file.
     pub tar: bool,
+    /// The Docker context whose engine an image is loaded into; `None` for the one in use.
+    pub context: Option<String>,
     /// Whether files of each platform have a folder of their own; `None` when there are several.
     pub platform_split: Option<bool>,
     /// Whether a folder loses what the result does not have.
@@ -228,6 +230,7 @@ impl Output {
             push: PushOptions::default(),
             store: true,
             tar: true,
+            context: None,
             platform_split: None,
             delete: false,
             attestation_prefix: String::new(),
@@ -320,6 +323,7 @@ impl Output {
             "registry.insecure" => self.push.insecure = boolean(name, value)?,
             "store" => self.store = boolean(name, value)?,
             "tar" => self.tar = boolean(name, value)?,
+            "context" => self.context = Some(value.to_owned()).filter(|name| !name.is_empty()),
             "platform-split" => self.platform_split = Some(boolean(name, value)?),
             "mode" => self.delete = mode(value)?,
             "attestation-prefix" if value.contains('/') => {

@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod checkout;
 pub mod codec;
+pub mod compare;
 pub mod content;
 pub mod context;
 mod data;

@@ -13,12 +13,13 @@ use crate::shell::{as_root, has, is_root, line, run};
 use crate::users;
 
 /// Programs that tests use, with the Debian packages that have them.
-const NEEDED: [(&str, &str); 21] = [
+const NEEDED: [(&str, &str); 22] = [
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
     ("runc", "runc"),
     ("podman", "podman"),
+    ("dockerd", "docker.io"),
     ("buildah", "buildah"),
     ("taskset", "util-linux"),
     ("newuidmap", "uidmap"),

@@ -87,7 +87,11 @@ impl Origin {
             return Err(usage(message)
                 .hint("the argument is the build context; name the Dockerfile with -f"));
         }
-        Err(usage(format!("unable to prepare context: path \"{text}\" not found")))
+        let failure = usage(format!("unable to prepare context: path \"{text}\" not found"));
+        Err(match llb::suggest::nearest(text, crate::args::COMMANDS) {
+            Some(command) => failure.hint(format!("did you mean the command `build {command}`?")),
+            None => failure,
+        })
     }
 
     fn of_stdin(file: Option<&str>) -> Result<Self, Failure> {

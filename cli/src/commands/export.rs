@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cache::CacheError;
+use exporters::engine::{self, Address};
 use exporters::layout::{self, Flavor};
 use exporters::{
     Annotations, Content, Destination, ExportError, ImageResult, Kind, Output, PlatformResult,
@@ -20,7 +21,7 @@ use registry::HostOptions;
 use solver::Engine;
 
 use crate::args::BuildArgs;
-use crate::commands::{deletion, registry_failure, store_failure};
+use crate::commands::{deletion, engines, registry_failure, store_failure};
 use crate::explain::Entry;
 use crate::report::{Exit, Failure, chain};
 
@@ -32,6 +33,8 @@ pub(crate) struct Outputs {
     index: bool,
     /// Attestations are only for images that are pushed.
     inline_only: bool,
+    /// The container engines that images are loaded into, by the Docker contexts that name them.
+    engines: BTreeMap<Option<String>, Address>,
 }
 
 /// What identifies what was exported.
@@ -105,6 +108,7 @@ pub(crate) fn export_failure(error: &ExportError) -> Failure {
             None => Failure::new(Exit::Network, message),
         },
         ExportError::Write { .. } | ExportError::Archive(_) => Failure::new(Exit::Machine, message),
+        ExportError::Engine(_) => Failure::new(Exit::Machine, message).hint(engines::OTHER_WAY),
         ExportError::InvalidOutput { .. }
         | ExportError::InvalidAnnotation { .. }
         | ExportError::UnknownAttribute { .. }
@@ -149,6 +153,9 @@ impl Outputs {
                 }
             }
         }
+        if args.load && !outputs.iter().any(is_loaded) {
+            outputs.push(Output::new(Kind::Docker));
+        }
         if outputs.is_empty() {
             outputs.push(Output::new(Kind::Image));
         }
@@ -158,14 +165,20 @@ impl Outputs {
                 .0
                 .extend(Annotations::parse_flag(text).map_err(|error| export_failure(&error))?.0);
         }
-        let all = Self {
+        let mut all = Self {
             outputs,
             names: names.to_vec(),
             annotations,
             index: options.multi_platform || options.platforms.len() > 1,
             inline_only: false,
+            engines: BTreeMap::new(),
         };
         all.check()?;
+        for output in all.outputs.iter().filter(|output| is_loaded(output)) {
+            let context = output.context.clone();
+            let address = engines::find(context.as_deref())?;
+            all.engines.insert(context, address);
+        }
         Ok(all)
     }
 
@@ -186,12 +199,8 @@ impl Outputs {
                 Kind::Oci if output.dest.is_none() => {
                     return usage("dest is required for oci output");
                 }
-                Kind::Docker if output.dest.is_none() => {
-                    return Err(Failure::new(
-                        Exit::Usage,
-                        "loading into a running Docker is not supported yet",
-                    )
-                    .hint("give dest=FILE, or name the image with -t for the local image store"));
+                Kind::Docker if output.dest.is_none() && self.index => {
+                    return Err(export_failure(&ExportError::SeveralPlatforms));
                 }
                 Kind::Image if output.push.enabled && self.names_of(output).is_empty() => {
                     return Err(Failure::new(
@@ -231,6 +240,8 @@ impl Outputs {
     pub(crate) fn preparation(&self, engine: &Engine) -> Arc<solver::Prepare> {
         let store = engine.store().clone();
         let images = self.outputs.iter().filter_map(|output| match output.kind {
+            // Nothing of it is compressed.
+            Kind::Docker if is_loaded(output) => Some((output.image.clone(), None)),
             Kind::Oci | Kind::Docker => Some((output.image.clone(), Some(Content::Here))),
             Kind::Image if output.push.enabled => {
                 Some((output.image.clone(), Some(Content::Elsewhere)))
@@ -331,6 +342,7 @@ impl Outputs {
                 (Kind::Image, true) => "exporting and pushing image".to_owned(),
                 (Kind::Local, _) => "exporting to client directory".to_owned(),
                 (Kind::Tar, _) => "exporting to client tarball".to_owned(),
+                (Kind::Docker, _) if is_loaded(output) => "loading into the engine".to_owned(),
                 (kind, _) => format!("exporting to {kind} image format"),
             };
             let vertex = Digest::of(format!("{title} {:?}", output.dest).as_bytes());
@@ -341,13 +353,23 @@ impl Outputs {
                 at: SystemTime::now(),
             });
             let span = tree::trace::span("export", move || title);
-            let mut outcome = export_one(engine, &result, output);
+            let say = |text: String| {
+                let data = format!("{text}\n").into_bytes();
+                events.send(Event::Log { vertex, stream: 1, data, at: SystemTime::now() });
+            };
+            let export_one = || match self.engines.get(&output.context) {
+                Some(address) if is_loaded(output) => {
+                    load(engine.store(), address, &result, output, &say).map(Some)
+                }
+                _ => export_one(engine, &result, output),
+            };
+            let mut outcome = export_one();
             // Without what proved damaged there may be another way; each try may find one more.
             for _ in 0..MOST_DAMAGE {
                 if is_to_stdout(output) || !outcome.as_ref().is_err_and(is_dropped_damage) {
                     break;
                 }
-                outcome = export_one(engine, &result, output);
+                outcome = export_one();
             }
             drop(span);
             let error = outcome.as_ref().err().map(|error| VertexError::Failed(chain(error)));
@@ -377,6 +399,35 @@ fn is_dropped_damage(error: &ExportError) -> bool {
 fn is_to_stdout(output: &Output) -> bool {
     matches!(output.dest, Some(Target::Stdout))
         || (output.kind == Kind::Tar && output.dest.is_none())
+}
+
+/// Whether it goes into a container engine.
+fn is_loaded(output: &Output) -> bool {
+    output.kind == Kind::Docker && output.dest.is_none()
+}
+
+/// Loads the image, and says what that took.
+fn load(
+    store: &cache::Store,
+    address: &Address,
+    result: &ImageResult,
+    output: &Output,
+    say: &dyn Fn(String),
+) -> Result<exporters::Exported, ExportError> {
+    let options = &output.image;
+    let result = if options.table || options.rewrite_timestamp {
+        let image = exporters::assemble(store, result, options, Content::Here)?;
+        exporters::as_written(store, result, &image)?
+    } else {
+        Cow::Borrowed(result)
+    };
+    let loaded = engine::load(address, &result, options)?;
+    let (engine, id) = (loaded.engine, loaded.exported.id);
+    say(match loaded.known {
+        true => format!("{engine} has image {id} already: no layer was sent"),
+        false => format!("sent {} of {} layers to {engine}", loaded.sent, loaded.layers),
+    });
+    Ok(loaded.exported)
 }
 
 fn destination(output: &Output) -> Destination {

@@ -237,7 +237,7 @@ fn timestamp(time: SystemTime) -> String {
 }
 
 /// How long ago, as people say it.
-fn ago(time: SystemTime) -> String {
+pub(crate) fn ago(time: SystemTime) -> String {
     let age = SystemTime::now().duration_since(time).unwrap_or(Duration::ZERO).as_secs();
     let (number, unit) = match age {
         0..60 => (age, "second"),

@@ -4,22 +4,30 @@ pub(crate) mod build;
 mod call;
 mod context;
 mod deletion;
+mod diff;
 mod doctor;
 mod du;
+mod engines;
 mod epoch;
 mod export;
+mod facts;
 mod guess;
+mod history;
 mod images;
 mod inspect;
 mod limits;
 mod listing;
+mod load;
 mod login;
 mod options;
 mod print_llb;
 mod prune;
+mod pull;
 mod push;
 mod rmi;
+mod rows;
 mod save;
+mod tag;
 mod tidy;
 mod verify;
 
@@ -39,6 +47,11 @@ pub(crate) fn run(name: &str, words: &[OsString]) -> Result<Exit, Failure> {
     match name {
         "images" => crate::parse(words).and_then(|args| images::run(&args)),
         "inspect" => crate::parse(words).and_then(|args| inspect::run(&args)),
+        "history" => crate::parse(words).and_then(|args| history::run(&args)),
+        "diff" => crate::parse(words).and_then(|args| diff::run(&args)),
+        "tag" => crate::parse(words).and_then(|args| tag::run(&args)),
+        "load" => crate::parse(words).and_then(|args| load::run(&args)),
+        "pull" => crate::parse(words).and_then(|args| pull::run(&args)),
         "rmi" => crate::parse(words).and_then(|args| rmi::run(&args)),
         "du" => crate::parse(words).and_then(|args| du::run(&args)),
         "prune" => crate::parse(words).and_then(|args| prune::run(&args)),

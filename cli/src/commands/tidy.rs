@@ -106,9 +106,13 @@ pub(crate) fn after_build(engine: &Engine, limits: &Limits) {
             "WARNING: the database of the builder's state was damaged: its images and cache are lost, this build began anew"
         ));
     }
-    if !engine.has_worked() {
-        return;
+    if engine.has_worked() {
+        if_due(engine, limits);
     }
+}
+
+/// Sees to it that the store is tidied up, if it is due.
+pub(crate) fn if_due(engine: &Engine, limits: &Limits) {
     let root = engine.store().root();
     // Limits that cannot be kept now are looked at again by the next build.
     let Ok(disk) = FileSystem::of(root) else { return };
