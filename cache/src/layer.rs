@@ -15,6 +15,7 @@
 //! - A form is made while holding the layer's lock, in this process a mutex and between processes `flock`.
 //! - What a form loses on the disk is taken from its row; a layer without any form is dropped.
 
+mod arriving;
 mod chain;
 mod rewrite;
 mod rows;
@@ -41,6 +42,7 @@ use crate::error::{At, CacheError};
 use crate::lock::{Lock, Mode};
 use crate::reference::Ref;
 use crate::store::{Store, time};
+use arriving::Arriving;
 
 pub(crate) use chain::Chain;
 pub use rewrite::Rewrite;
@@ -588,28 +590,7 @@ impl Layer {
         if let Some(file) = store.blob(&digest)? {
             return Ok(file);
         }
-        let origin = blob.origin.as_deref().unwrap_or_default();
-        let failed = |source| CacheError::Fetch { digest, origin: origin.to_owned(), source };
-        let mut buffer = vec![0; 128 << 10];
-        let ingest = 'places: loop {
-            let mut reader = store.0.provider.open(origin, &blob.descriptor).map_err(failed)?;
-            let mut ingest = store.ingest()?;
-            loop {
-                // Reading is the provider's failure, writing the disk's.
-                let length = match reader.read(&mut buffer) {
-                    Ok(0) => break 'places ingest,
-                    Ok(length) => length,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) if store.0.provider.is_elsewhere(&error) => continue 'places,
-                    Err(error) => return Err(failed(error.into())),
-                };
-                if ingest.size() + length as u64 > blob.descriptor.size {
-                    return Err(failed(format!("more than {} bytes", blob.descriptor.size).into()));
-                }
-                ingest.write_all(&buffer[..length]).at(&store.0.blob_path(&digest))?;
-            }
-        };
-        ingest.commit(Some(digest))?;
+        arriving::or_again(store, || Arriving::open(store, blob)?.finish())?;
         store.blob(&digest)?.ok_or_else(|| CacheError::LayerGone(self.0.id.to_string()))
     }
 
@@ -619,7 +600,12 @@ impl Layer {
         let store = &self.0.store.0;
         let (aside, diff_id, size) = match self.unpack_packed()? {
             Some(unpacked) => unpacked,
-            None => self.with_blob(|blob| self.unpack_aside(blob))?,
+            None => match self.unpack_arriving()? {
+                Some(unpacked) => self.adopt(unpacked)?,
+                None => {
+                    self.with_blob(|blob| self.adopt(self.unpack_aside(Box::new(blob.open()?))?))?
+                }
+            },
         };
         self.check_diff_id(diff_id)?;
         let boot = store.boot()?;
@@ -662,8 +648,44 @@ impl Layer {
         }
     }
 
-    /// Unpacks a blob into a folder that has no name yet.
-    fn unpack_aside(&self, blob: &BlobFile) -> Result<(Aside, DiffId, u64), CacheError> {
+    /// Unpacks a blob while it is fetched; `None` when there is one already, or nowhere to fetch one from.
+    fn unpack_arriving(&self) -> Result<Option<Unpacked>, CacheError> {
+        let store = &self.0.store;
+        let Some(remote) = self.remote()? else { return Ok(None) };
+        for blob in self.blobs()? {
+            if store.blob(&blob.descriptor.digest)?.is_some() {
+                return Ok(None);
+            }
+        }
+        let digest = remote.descriptor.digest;
+        // Layers that lie over different ones may share a blob.
+        let _turn = Lock::wait(&store.0.lock_place("blob", &digest.hex()), Mode::Exclusive)?;
+        if store.blob(&digest)?.is_some() {
+            return Ok(None);
+        }
+        let _span = self.span("fetch", || format!("blob {digest}"));
+        let attempt = || {
+            let arriving = Arriving::open(store, &remote)?;
+            let unpacked = self.unpack_aside(Box::new(arriving.clone()));
+            // What was read is worth something only if it is the blob that was asked for. If it is not,
+            // that is the error to tell, not what became of it.
+            arriving.finish().map(|()| unpacked)
+        };
+        arriving::or_again(store, attempt)?.map(Some)
+    }
+
+    /// Gives folders that a layer has without saying so what they have below. May unpack what is below.
+    fn adopt(&self, unpacked: Unpacked) -> Result<(Aside, DiffId, u64), CacheError> {
+        let Unpacked { aside, into, implied, diff_id, size } = unpacked;
+        if !implied.is_empty() {
+            tree::apply::adopt_parents(&into, &implied, &self.lower()?)
+                .map_err(|error| self.failed("unpack", error))?;
+        }
+        Ok((aside, diff_id, size))
+    }
+
+    /// Unpacks the bytes of a blob into a folder that has no name yet.
+    fn unpack_aside(&self, blob: Box<dyn io::Read + Send>) -> Result<Unpacked, CacheError> {
         let store = &self.0.store.0;
         let aside = Aside(store.process()?.fresh());
         let fs_path = aside.0.join("fs");
@@ -672,15 +694,15 @@ impl Layer {
         }
         let failed = |error| self.failed("unpack", error);
         let into = LayerDir::encoded(fs_path, store.encoding);
-        let mut tar = HashReader::new(self.open_tar(blob)?);
+        let tar = tree::codec::decompress(blob);
+        let tar = tar.map_err(|error| self.failed("decompress", error))?;
+        let mut tar = HashReader::new(tar);
         let applied = tree::apply::apply_layer(&mut tar, &into, store.encoding).map_err(failed)?;
         // The end of a tar is not the end of the stream that is hashed.
         io::copy(&mut tar, &mut io::sink()).map_err(failed)?;
-        if !applied.implied.is_empty() {
-            tree::apply::adopt_parents(&into, &applied.implied, &self.lower()?).map_err(failed)?;
-        }
         let (_, hash, size) = tar.finish();
-        Ok((aside, DiffId(Digest::from_bytes(hash)), size))
+        let diff_id = DiffId(Digest::from_bytes(hash));
+        Ok(Unpacked { aside, into, implied: applied.implied, diff_id, size })
     }
 
     /// Checks what was read of its files. Those of a step that are not what they were are dropped.
@@ -724,6 +746,17 @@ impl Layer {
             transaction.prepare_cached(sql)?.execute(values).map(drop)
         })
     }
+}
+
+/// What became of a blob.
+struct Unpacked {
+    aside: Aside,
+    into: LayerDir,
+    /// Folders that it does not list.
+    implied: Vec<PathBuf>,
+    diff_id: DiffId,
+    /// Bytes of the tar.
+    size: u64,
 }
 
 /// A folder that is removed when dropped, unless it has been renamed.

@@ -11,7 +11,7 @@ use crate::error::CacheError;
 use crate::layer::Layer;
 
 /// How many layers are fetched and unpacked at once.
-const PARALLEL: usize = 6;
+const PARALLEL: usize = 8;
 
 /// The result of a vertex: layers, lowest first. Cheap to clone; making one touches no files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

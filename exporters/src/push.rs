@@ -37,6 +37,26 @@ pub fn push(
     {
         return Err(ExportError::TaggedByDigest(tagged.to_string()));
     }
+    // What is pushed is in the store by now, so the disk may be busy with it while the network is.
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(|| store.sync());
+        send(client, store, image, names, options)?;
+        match sync.join() {
+            Ok(synced) => synced.map_err(ExportError::from),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })?;
+    Ok(Exported::new(image, image.descriptor(), names))
+}
+
+/// Sends what the repositories of the names do not have.
+fn send(
+    client: &Client,
+    store: &Store,
+    image: &Image,
+    names: &[Reference],
+    options: PushOptions,
+) -> Result<(), ExportError> {
     let mut repositories: BTreeMap<String, Vec<&Reference>> = BTreeMap::new();
     for name in names {
         repositories.entry(name.name()).or_default().push(name);
@@ -54,8 +74,7 @@ pub fn push(
         }
         done.push(push.repository);
     }
-    store.sync()?;
-    Ok(Exported::new(image, image.descriptor(), names))
+    Ok(())
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -76,8 +95,11 @@ impl Push<'_> {
         // They are still called so only if they are to stay where they are.
         layers.retain(|layer| !is_nondistributable(&layer.descriptor));
         in_parallel(&layers, |layer| {
-            let origin =
-                layer.origin.as_deref().and_then(|origin| Reference::parse_as_is(origin).ok());
+            let origin = layer.origin.as_deref().map(|origin| {
+                // As a source of a definition, or by its name alone.
+                origin.strip_prefix("docker-image://").unwrap_or(origin)
+            });
+            let origin = origin.and_then(|origin| Reference::parse_as_is(origin).ok());
             let origin = origin.filter(|origin| {
                 origin.host() == self.repository.host()
                     && origin.repository() != self.repository.repository()

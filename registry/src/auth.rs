@@ -15,8 +15,8 @@ use tokio::sync::Mutex;
 use crate::Error;
 use crate::challenge::{self, Challenge};
 use crate::credential::{self, Credential};
-use crate::options::is_loopback;
-use crate::session::{Host, Shared, clean, secret_header};
+use crate::options::is_private_to_machine;
+use crate::session::{Host, Shared, clean, retry_after, secret_header};
 use crate::transport::{Request, bad_answer, bad_status};
 
 /// Largest answer of a token server, in bytes.
@@ -194,12 +194,9 @@ impl Shared {
             answer,
             status: None,
         })?;
-        let local_or_tls =
-            request.url.scheme() == "https" || request.url.host_str().is_some_and(is_loopback);
         let own = self.is_own(host, &request.url);
-        if credential.is_some() && !local_or_tls && !own {
-            let answer = "is a token server without TLS: credentials are not sent to it".to_owned();
-            return Err(bad_answer(&host.name, &request, answer));
+        if let Some(problem) = refused_realm(&host.name, &request.url).filter(|_| !own) {
+            return Err(bad_answer(&host.name, &request, problem.to_owned()));
         }
         self.trust(host, &mut request);
         let mut attempt = 0;
@@ -225,7 +222,8 @@ impl Shared {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::TOO_MANY_REQUESTS => {
-                return Err(Error::RateLimited { host: host.name.clone(), until: None });
+                let until = retry_after(response.headers());
+                return Err(Error::RateLimited { host: host.name.clone(), until });
             }
             status if [400, 401, 403].contains(&status.as_u16()) => {
                 let message = format!("{} answered {status}", request.asked());
@@ -258,6 +256,18 @@ impl Shared {
             expires: Instant::now() + Duration::from_secs(lifetime - lifetime / 10),
         })
     }
+}
+
+/// Why a token server that is not the registry itself is not asked.
+fn refused_realm(registry: &str, realm: &Url) -> Option<&'static str> {
+    let server = realm.host_str().unwrap_or_default();
+    if is_private_to_machine(server) {
+        let elsewhere = !is_private_to_machine(registry);
+        return elsewhere
+            .then_some("is a token server on this machine, not the registry's: it is not asked");
+    }
+    (realm.scheme() != "https")
+        .then_some("is a token server on another host without TLS: it is not asked")
 }
 
 /// The request for a token: GET, or POST with an identity token. What is wrong with the realm otherwise.
@@ -319,6 +329,26 @@ pub fn basic_authorization(user: &str, password: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_safe_token_servers_are_asked() {
+        let refused =
+            |registry: &str, realm: &str| refused_realm(registry, &realm.parse().unwrap());
+        let (plain, machine) = (Some("without TLS"), Some("on this machine"));
+        for (registry, realm, expect) in [
+            ("r.example", "https://auth.example/token", None),
+            ("r.example", "http://auth.example/token", plain),
+            ("127.0.0.1:5000", "http://auth.example/token", plain),
+            ("127.0.0.1:5000", "http://127.0.0.1:5001/token", None),
+            ("r.example", "http://127.0.0.1:5001/token", machine),
+            ("r.example", "https://localhost/token", machine),
+            ("r.example", "http://169.254.169.254/latest", machine),
+        ] {
+            let problem = refused(registry, realm);
+            assert_eq!(problem.is_some(), expect.is_some(), "{registry} {realm}: {problem:?}");
+            assert!(problem.unwrap_or_default().contains(expect.unwrap_or_default()));
+        }
+    }
 
     #[test]
     fn token_requests_name_service_and_all_scopes() {

@@ -13,9 +13,11 @@ use tokio::runtime::{self, Runtime};
 
 use crate::auth::Scopes;
 use crate::credential::Credential;
+use crate::download::Download;
 use crate::manifest::{self, DEEPEST_INDEX, Document, LARGEST_DOCUMENT, Parsed, ResolvedImage};
 use crate::place::Wanted;
-use crate::pull::{self, BlobReader, Download};
+use crate::progress::{Meter, Watch};
+use crate::pull::{self, BlobReader};
 use crate::push::{self, Pushed};
 use crate::session::{Ask, Shared};
 use crate::transport::bad_answer;
@@ -30,6 +32,7 @@ pub struct Client {
     core: Arc<Core>,
     cancel: Cancel,
     deadline: Option<Instant>,
+    watch: Option<Watch>,
 }
 
 /// The runtime and what its tasks share. Tasks hold only `shared`, so the runtime never ends inside itself.
@@ -105,7 +108,7 @@ impl Client {
 
     fn over(shared: Shared) -> Self {
         let core = Core { shared: Arc::new(shared), runtime: OnceLock::new() };
-        Self { core: Arc::new(core), cancel: Cancel::new(), deadline: None }
+        Self { core: Arc::new(core), cancel: Cancel::new(), deadline: None, watch: None }
     }
 
     /// Asks a registry for nothing but an answer.
@@ -136,13 +139,30 @@ impl Client {
         Self { deadline: Some(deadline), ..self.clone() }
     }
 
+    /// The same client, which tells `watch` of the blobs that it transfers.
+    #[must_use]
+    pub fn with_watch(&self, watch: Watch) -> Self {
+        Self { watch: Some(watch), ..self.clone() }
+    }
+
     /// The runtime, and what ends requests.
     pub(crate) fn parts(&self) -> (&Arc<Core>, Cancel, Option<Instant>) {
-        (&self.core, self.cancel.clone(), self.deadline)
+        (&self.core, self.cancel.clone(), self.end())
+    }
+
+    /// When what begins now must have ended.
+    fn end(&self) -> Option<Instant> {
+        let longest = self.core.shared.options.transfer_timeout;
+        let own = longest.and_then(|longest| Instant::now().checked_add(longest));
+        self.deadline.into_iter().chain(own).min()
+    }
+
+    fn meter(&self, blob: &Descriptor) -> Meter {
+        Meter::new(self.watch.clone(), blob)
     }
 
     fn run<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        self.core.runtime()?.block_on(limited(&self.cancel, self.deadline, future))
+        self.core.runtime()?.block_on(limited(&self.cancel, self.end(), future))
     }
 
     /// Returns media type, digest and size of what `reference` names. By HEAD where the registry knows it:
@@ -253,9 +273,10 @@ impl Client {
             self.run(shared.first_blob(repository, blob.digest, async |place| {
                 Download::start(Arc::clone(shared), place, blob).await
             }))?;
-        let giver = Arc::new(giver);
-        let (reader, sender) = BlobReader::new(Arc::clone(&self.core), blob, Arc::clone(&giver));
-        let (cancel, deadline) = (self.cancel.clone(), self.deadline);
+        let (giver, meter) = (Arc::new(giver), self.meter(blob));
+        let (reader, sender) =
+            BlobReader::new(Arc::clone(&self.core), blob, Arc::clone(&giver), meter);
+        let (cancel, deadline) = (self.cancel.clone(), self.end());
         self.core.runtime()?.spawn(async move {
             let result = tokio::select! {
                 result = limited(&cancel, deadline, download.run(&sender)) => result,
@@ -291,7 +312,9 @@ impl Client {
         source: impl Fn() -> io::Result<Box<dyn Read + Send>> + Sync,
         mount_from: Option<&Reference>,
     ) -> Result<Pushed, Error> {
-        self.run(push::push_blob(&self.core.shared, repository, blob, &source, mount_from))
+        let shared = &self.core.shared;
+        let meter = self.meter(blob);
+        self.run(push::push_blob(shared, repository, blob, &source, mount_from, meter))
     }
 
     /// Puts a manifest or index under the tag of `reference`, or under its own digest when `reference` has no

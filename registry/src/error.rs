@@ -39,6 +39,28 @@ pub enum Error {
         /// When it will answer again, if it said.
         until: Option<SystemTime>,
     },
+    /// The registry is busy, and said when it will answer again.
+    #[error("registry `{host}`: {asked}: {answer}{}: try again later", Until(&Some(*.until)))]
+    Busy {
+        /// Which registry.
+        host: String,
+        /// Method and URL.
+        asked: String,
+        /// What came back.
+        answer: String,
+        /// When it will answer again.
+        until: SystemTime,
+    },
+    /// The registry does not take anything into this repository.
+    #[error("{what}: registry `{host}` does not know this repository{}", Said(.message))]
+    UnknownRepository {
+        /// Which registry.
+        host: String,
+        /// The repository.
+        what: String,
+        /// The registry's own words, if any.
+        message: String,
+    },
     /// No connection could be made or kept.
     #[error("{asked}: cannot reach registry `{host}` at {address}: {reason}")]
     Unreachable {
@@ -57,14 +79,14 @@ pub enum Error {
         source: Option<Cause>,
     },
     /// The registry's certificate is not trusted, or it does not speak TLS.
-    #[error(
-        "no trusted TLS connection to registry `{host}` at {address}: add its certificate authority to the system{}, or mark the registry insecure if it is", InFolder(.folder, "ca.crt")
-    )]
+    #[error("no trusted TLS connection to registry `{host}` at {address}: {}", Advice(*.fault, .folder))]
     Tls {
         /// The registry, as in the reference.
         host: String,
         /// Host and port that were tried.
         address: String,
+        /// What is the matter with the certificate.
+        fault: TlsFault,
         /// Where a certificate authority for this registry alone may be put.
         folder: Option<PathBuf>,
         /// What is wrong.
@@ -188,9 +210,20 @@ pub enum Error {
     /// [`Cancel`](crate::Cancel) was set.
     #[error("cancelled")]
     Cancelled,
-    /// The deadline of the client passed.
-    #[error("registry requests did not finish before the deadline")]
+    /// The deadline of the client passed, or a transfer took longer than one may.
+    #[error("the transfer did not finish before its deadline")]
     DeadlineExceeded,
+}
+
+/// What is the matter with a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsFault {
+    /// Nobody vouches for it, or there is no TLS at all.
+    Trust,
+    /// It is not for the name that was asked.
+    Name,
+    /// It is not good at this time.
+    Time,
 }
 
 impl Error {
@@ -211,7 +244,7 @@ impl Error {
     /// Whether the cause is passing, so that the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         match self.decisive() {
-            Self::Unreachable { .. } | Self::RateLimited { .. } => true,
+            Self::Unreachable { .. } | Self::RateLimited { .. } | Self::Busy { .. } => true,
             Self::BadAnswer { status: Some(status), .. } => *status == 408 || *status >= 500,
             _ => false,
         }
@@ -238,6 +271,25 @@ struct Said<'a>(&'a str);
 impl fmt::Display for Said<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.0.is_empty() { Ok(()) } else { write!(f, ": server message: {}", self.0) }
+    }
+}
+
+/// What to do about a certificate.
+struct Advice<'a>(TlsFault, &'a Option<PathBuf>);
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            TlsFault::Trust => write!(
+                f,
+                "add its certificate authority to the system{}, or mark the registry insecure if it is",
+                InFolder(self.1, "ca.crt")
+            ),
+            TlsFault::Name => f.write_str("ask the registry by a name that its certificate is for"),
+            TlsFault::Time => f.write_str(
+                "check the clock of this machine; if it is right, the certificate must be renewed",
+            ),
+        }
     }
 }
 
@@ -300,7 +352,15 @@ impl fmt::Display for Until<'_> {
         match self.0 {
             Some(until) => {
                 let left = until.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO);
-                write!(f, " for {} more seconds", left.as_secs())
+                let seconds = left.as_secs_f64().ceil();
+                write!(f, " for {seconds} more seconds")?;
+                // A moment needs no date.
+                match jiff::Timestamp::try_from(*until) {
+                    Ok(time) if seconds >= 60.0 => {
+                        write!(f, ", until {}", time.strftime("%F %T UTC"))
+                    }
+                    _ => Ok(()),
+                }
             }
             None => Ok(()),
         }

@@ -8,6 +8,7 @@
 //! client   names, options, the blocking facade        pull, push   blobs and manifests
 //! session  one request: retries, auth, redirects      auth         challenges, tokens, credentials
 //! config   files about mirrors and certificates       place        mirrors, then the registry itself
+//! download  a blob's bytes, in ranges              upload       a blob's bytes, whole or in chunks
 //! fetch    files behind URLs
 //! transport  TLS, proxies, one hop, what went wrong   manifest     documents and platform choice
 //! ```
@@ -29,26 +30,30 @@ mod challenge;
 mod client;
 mod config;
 mod credential;
+mod download;
 mod error;
 mod fetch;
 mod login;
 mod manifest;
 mod options;
 mod place;
+mod progress;
 mod pull;
 mod push;
 mod session;
 mod transport;
+mod upload;
 
 pub use auth::basic_authorization;
 pub use cancel::Cancel;
 pub use client::Client;
 pub use config::{ConfigPaths, config_paths};
 pub use credential::{auth_files, docker_config_path, login_file};
-pub use error::Error;
+pub use error::{Error, TlsFault};
 pub use fetch::{FetchError, FileReader, Validators};
 pub use login::{LoginError, registry_of, remove_login, save_login};
 pub use manifest::{Document, ResolvedImage};
 pub use options::{ClientOptions, HostOptions};
+pub use progress::{Transfer, Watch};
 pub use pull::BlobReader;
 pub use push::Pushed;

@@ -32,6 +32,12 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// Longest time without a byte in either direction.
     pub read_timeout: Duration,
+    /// Longest time for one transfer, a document or a blob, with all its tries; `None` for no limit.
+    pub transfer_timeout: Option<Duration>,
+    /// Bytes of a large blob that are asked for by one request, so that several fetch it at once.
+    pub range_size: u64,
+    /// Bytes that are sent by one request to a registry that does not take a blob whole.
+    pub chunk_size: u64,
 }
 
 impl Default for ClientOptions {
@@ -47,6 +53,9 @@ impl Default for ClientOptions {
             longest_wait: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(15),
             read_timeout: Duration::from_secs(60),
+            transfer_timeout: Some(Duration::from_secs(3600)),
+            range_size: 4 << 20,
+            chunk_size: 16 << 20,
         }
     }
 }
@@ -90,13 +99,30 @@ pub(crate) fn schemes(host: &str, options: &HostOptions) -> &'static [Scheme] {
 
 /// Whether `host`, with or without a port, names this machine.
 pub(crate) fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
+    let name = without_port(host);
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Whether `host`, with or without a port, is one that means another machine to everybody who asks: where a
+/// server elsewhere has no business to send anybody.
+pub(crate) fn is_private_to_machine(host: &str) -> bool {
+    let name = without_port(host).trim_end_matches('.').to_ascii_lowercase();
+    if name == "localhost" || name.ends_with(".localhost") {
+        return true;
+    }
+    name.parse::<IpAddr>().is_ok_and(|address| match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
+    })
+}
+
+fn without_port(host: &str) -> &str {
+    match host.strip_prefix('[') {
         Some(rest) => rest.split(']').next().unwrap_or_default(),
         None if host.matches(':').count() > 1 => host,
         None => host.split(':').next().unwrap_or_default(),
-    };
-    name.eq_ignore_ascii_case("localhost")
-        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +145,29 @@ mod tests {
         for host in ["docker.io", "localhost.example", "128.0.0.1", "[::2]:5000", "10.0.0.1:80", ""]
         {
             assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_means_another_machine_to_everybody_is_known() {
+        for host in [
+            "localhost",
+            "a.localhost:80",
+            "127.0.0.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "[::1]:80",
+            "[::]",
+            "[fe80::1]",
+            "[::ffff:127.0.0.1]",
+            "LOCALHOST.",
+        ] {
+            assert!(is_private_to_machine(host), "{host}");
+        }
+        for host in
+            ["docker.io", "localhost.example", "10.0.0.1", "192.168.0.1:5000", "[2001:db8::1]"]
+        {
+            assert!(!is_private_to_machine(host), "{host}");
         }
     }
 

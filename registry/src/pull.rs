@@ -1,7 +1,6 @@
 //! Reading: documents by name, blobs as verified streams.
 //!
-//! A blob comes through a task of the runtime and a bounded channel. When the connection breaks, the task
-//! asks for the rest (`Range`), so that the reader notices nothing but a pause.
+//! A blob comes through tasks of the runtime and a bounded channel; see [`download`](crate::download).
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -10,9 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use llb::image::Descriptor;
 use llb::{Digest, Reference};
-use reqwest::header::{
-    ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RANGE,
-};
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response, StatusCode};
 use tokio::sync::mpsc;
 use tree::codec::Sha256;
@@ -22,15 +19,13 @@ use crate::auth::Scopes;
 use crate::client::Core;
 use crate::manifest::{self, Document, LARGEST_DOCUMENT};
 use crate::place::{Giver, Place};
+use crate::progress::Meter;
 use crate::session::{Ask, Host, Shared};
-use crate::transport::{Request, bad_answer, broken, silent};
+use crate::transport::{Request, bad_answer, broken, silent, too_slow};
 
 /// Chunks that wait between the network and the reader. A chunk is what one read of the socket gave, at
 /// most about 400 KiB.
 const CHUNKS: usize = 8;
-
-/// Bytes that must arrive before an interruption counts as the first one again.
-const PROGRESS: u64 = 1 << 20;
 
 const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
@@ -39,6 +34,11 @@ const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-conten
 pub(crate) enum BodyProblem {
     TooLarge,
     Silent(Duration),
+    /// Fewer bytes came than a download that will ever end has.
+    Slow {
+        got: u64,
+        within: Duration,
+    },
     Broken(reqwest::Error),
 }
 
@@ -53,6 +53,14 @@ impl BodyProblem {
         match self {
             Self::TooLarge => Error::TooLarge { what: what.to_owned(), limit: limit as u64 },
             Self::Silent(timeout) => silent(host, request, timeout),
+            Self::Slow { got, within } => {
+                let within = within.as_secs_f32();
+                too_slow(
+                    host,
+                    request,
+                    format!("only {got} bytes were received in {within} seconds"),
+                )
+            }
             Self::Broken(error) => broken(host, request, error),
         }
     }
@@ -156,13 +164,9 @@ pub(crate) async fn document(shared: &Shared, place: &Place) -> Result<Document,
     let mut ask = manifest_ask(Method::GET, reference, &scopes, &what);
     ask.retry = *is_last;
     let request = shared.request(host, &ask).await?;
+    let wanted = |headers: &HeaderMap| reference.digest().or_else(|| claimed_digest(headers));
     let (bytes, headers) =
-        short_body(shared, host, &ask, &request, LARGEST_DOCUMENT as usize).await?;
-    let digest = Digest::from_bytes(Sha256::digest(&bytes));
-    let wanted = reference.digest().or_else(|| claimed_digest(&headers));
-    if let Some(wanted) = wanted.filter(|wanted| *wanted != digest) {
-        return Err(wrong_digest(what, wanted, digest));
-    }
+        short_body(shared, host, &ask, &request, LARGEST_DOCUMENT as usize, wanted).await?;
     let content_type =
         headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     Document::new(bytes, content_type).map_err(|answer| bad_answer(&host.name, &request, answer))
@@ -184,21 +188,19 @@ pub(crate) async fn small_blob(
     ask.retry = *is_last;
     let request = shared.request(host, &ask).await?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let (bytes, _) = short_body(shared, host, &ask, &request, limit).await?;
-    let digest = Digest::from_bytes(Sha256::digest(&bytes));
-    if digest != blob.digest {
-        return Err(wrong_digest(what, blob.digest, digest));
-    }
+    let (bytes, _) = short_body(shared, host, &ask, &request, limit, |_| Some(blob.digest)).await?;
     Ok(bytes)
 }
 
-/// Body and headers of the answer to `ask`; a body that breaks off is asked for again.
+/// Body and headers of the answer to `ask`; a body that breaks off, or that has not the digest `wanted`, is asked
+/// for again.
 async fn short_body(
     shared: &Shared,
     host: &Host,
     ask: &Ask<'_>,
     request: &Request,
     limit: usize,
+    wanted: impl Fn(&HeaderMap) -> Option<Digest>,
 ) -> Result<(Vec<u8>, HeaderMap), Error> {
     let mut attempt = 0;
     loop {
@@ -207,7 +209,13 @@ async fn short_body(
             return Err(Error::NotFound { what: ask.what.to_owned() });
         }
         let problem = match read_body(&mut response, limit, shared.options.read_timeout).await {
-            Ok(body) => return Ok((body, response.headers().clone())),
+            Ok(body) => {
+                let digest = Digest::from_bytes(Sha256::digest(&body));
+                match wanted(response.headers()).filter(|wanted| *wanted != digest) {
+                    None => return Ok((body, response.headers().clone())),
+                    Some(wanted) => wrong_digest(ask.what.to_owned(), wanted, digest),
+                }
+            }
             Err(problem) => problem.into_error(&host.name, request, ask.what, limit),
         };
         let Some(pause) = shared.pause(&problem, attempt).filter(|_| ask.retry) else {
@@ -235,140 +243,12 @@ pub(crate) fn blob_name(repository: &Reference, digest: Digest) -> String {
     format!("{}@{digest}", repository.name())
 }
 
-fn blob_path(repository: &Reference, digest: Digest) -> String {
+pub(crate) fn blob_path(repository: &Reference, digest: Digest) -> String {
     format!("{}/blobs/{digest}", repository.repository())
 }
 
 fn wrong_digest(what: String, wanted: Digest, got: Digest) -> Error {
     Error::BadDigest { what, problem: format!("expected {wanted}, got {got}") }
-}
-
-/// A blob under way.
-#[derive(Debug)]
-pub(crate) struct Download {
-    shared: Arc<Shared>,
-    host: Arc<Host>,
-    repository: Reference,
-    blob: Descriptor,
-    what: String,
-    response: Response,
-    /// Bytes handed to the reader.
-    position: u64,
-    /// Bytes of the answer that the reader has already.
-    skip: u64,
-}
-
-impl Download {
-    /// Asks for the blob; the answer's body is read by [`run`](Self::run).
-    pub(crate) async fn start(
-        shared: Arc<Shared>,
-        place: &Place,
-        blob: &Descriptor,
-    ) -> Result<Self, Error> {
-        let (host, repository) = (Arc::clone(&place.host), &place.reference);
-        let what = blob_name(repository, blob.digest);
-        let scopes = Scopes::pull(repository);
-        let mut ask = Ask::new(Method::GET, blob_path(repository, blob.digest), &scopes, &what);
-        ask.retry = place.is_last;
-        let response = shared.send(&host, &ask).await?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Err(Error::NotFound { what });
-        }
-        if let Some(length) = response.content_length().filter(|length| *length != blob.size) {
-            let problem = format!("expected {} bytes, got {length}", blob.size);
-            return Err(Error::BadDigest { what, problem });
-        }
-        let (repository, blob) = (repository.clone(), blob.clone());
-        Ok(Self { shared, host, repository, blob, what, response, position: 0, skip: 0 })
-    }
-
-    /// Hands the body to the reader, asking for the rest when the connection breaks. Ends early when the
-    /// reader is gone.
-    pub(crate) async fn run(
-        mut self,
-        chunks: &mpsc::Sender<Result<Bytes, Error>>,
-    ) -> Result<(), Error> {
-        let timeout = self.shared.options.read_timeout;
-        let (mut attempt, mut counted_from) = (0, 0);
-        loop {
-            let error = match next_chunk(&mut self.response, timeout).await {
-                Ok(Some(chunk)) => {
-                    let Some(chunk) = self.take(chunk)? else { continue };
-                    if chunks.send(Ok(chunk)).await.is_err() {
-                        return Ok(());
-                    }
-                    continue;
-                }
-                Ok(None) if self.position == self.blob.size => return Ok(()),
-                Ok(None) => {
-                    let problem =
-                        format!("expected {} bytes, got {}", self.blob.size, self.position);
-                    return Err(Error::BadDigest { what: self.what, problem });
-                }
-                Err(problem) => {
-                    let request = Request::new(Method::GET, self.response.url().clone());
-                    problem.into_error(&self.host.name, &request, &self.what, 0)
-                }
-            };
-            if self.position - counted_from >= PROGRESS {
-                (attempt, counted_from) = (0, self.position);
-            }
-            let Some(pause) = self.shared.pause(&error, attempt) else { return Err(error) };
-            attempt += 1;
-            tokio::time::sleep(pause).await;
-            self.resume().await?;
-        }
-    }
-
-    /// The part of `chunk` that the reader does not have yet.
-    fn take(&mut self, mut chunk: Bytes) -> Result<Option<Bytes>, Error> {
-        let known = self.skip.min(chunk.len() as u64);
-        self.skip -= known;
-        let chunk = chunk.split_off(usize::try_from(known).unwrap_or(chunk.len()));
-        if chunk.is_empty() {
-            return Ok(None);
-        }
-        self.position += chunk.len() as u64;
-        if self.position > self.blob.size {
-            let problem = format!("expected {} bytes, got more", self.blob.size);
-            return Err(Error::BadDigest { what: self.what.clone(), problem });
-        }
-        Ok(Some(chunk))
-    }
-
-    async fn resume(&mut self) -> Result<(), Error> {
-        let scopes = Scopes::pull(&self.repository);
-        let mut ask = Ask::new(
-            Method::GET,
-            blob_path(&self.repository, self.blob.digest),
-            &scopes,
-            &self.what,
-        );
-        if let Ok(range) = HeaderValue::from_str(&format!("bytes={}-", self.position)) {
-            ask.headers.insert(RANGE, range);
-        }
-        let response = self.shared.send(&self.host, &ask).await?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Err(Error::NotFound { what: self.what.clone() });
-        }
-        self.skip = self.position;
-        if response.status() == StatusCode::PARTIAL_CONTENT {
-            let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-            let start = range
-                .and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
-            if start != Some(self.position) {
-                let request = Request::new(Method::GET, response.url().clone());
-                return Err(bad_answer(
-                    &self.host.name,
-                    &request,
-                    "answered another range than asked for".into(),
-                ));
-            }
-            self.skip = 0;
-        }
-        self.response = response;
-        Ok(())
-    }
 }
 
 /// A blob as a stream of bytes. Reading to the end means that size and digest are right.
@@ -383,6 +263,7 @@ pub struct BlobReader {
     wanted: Digest,
     what: String,
     giver: Arc<Giver>,
+    meter: Meter,
     /// Keeps the runtime, on which the sender runs.
     _core: Arc<Core>,
 }
@@ -408,6 +289,7 @@ impl BlobReader {
         core: Arc<Core>,
         blob: &Descriptor,
         giver: Arc<Giver>,
+        meter: Meter,
     ) -> (Self, mpsc::Sender<Result<Bytes, Error>>) {
         let (sender, chunks) = mpsc::channel(CHUNKS);
         let what = blob_name(giver.repository(), blob.digest);
@@ -420,6 +302,7 @@ impl BlobReader {
                 wanted: blob.digest,
                 what,
                 giver,
+                meter,
                 _core: core,
             },
             sender,
@@ -435,6 +318,7 @@ impl BlobReader {
                     return Err(self.giver.judge(error).into_io());
                 }
                 self.hash = Hash::Verified;
+                self.meter.end();
                 Ok(())
             }
             Hash::Verified => {
@@ -464,6 +348,7 @@ impl Read for BlobReader {
                     if let Hash::Running(hash) = &mut self.hash {
                         hash.update(&chunk);
                     }
+                    self.meter.add(chunk.len() as u64);
                     self.current = chunk;
                 }
             }

@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use llb::Digest;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::auth::{Auth, Scopes};
 use crate::config::{Config, Way};
 use crate::credential::Credential;
+use crate::fetch::date;
 use crate::options::{Scheme, schemes};
-use crate::transport::{self, HostTls, LONGEST_MESSAGE, Request, Transport, bad_status};
+use crate::transport::{self, HostTls, LONGEST_MESSAGE, Request, Transport, answered, bad_status};
 use crate::{ClientOptions, Error, HostOptions};
 
 /// State that all clones of a client share.
@@ -28,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) given: Option<Credential>,
     /// What files say, once something was asked.
     pub(crate) config: OnceLock<Config>,
+    /// Permits to read ranges of blobs before their turn.
+    pub(crate) ahead: Arc<Semaphore>,
     hosts: Mutex<HashMap<HostKey, Arc<Host>>>,
 }
 
@@ -76,7 +79,8 @@ impl<'a> Ask<'a> {
 impl Shared {
     pub(crate) fn new(options: ClientOptions, given: Option<Credential>) -> Self {
         let (transport, config) = (Transport::default(), OnceLock::new());
-        Self { options, transport, given, config, hosts: Mutex::default() }
+        let ahead = Arc::new(Semaphore::new(crate::download::AHEAD));
+        Self { options, transport, given, config, ahead, hosts: Mutex::default() }
     }
 
     /// What is known of the registry with this name.
@@ -185,6 +189,8 @@ impl Shared {
             Error::Unreachable { reason: transport::REFUSED | transport::NO_SUCH_HOST, .. } => {
                 self.options.retries.min(2)
             }
+            // Something on the way may have damaged them.
+            Error::BadDigest { .. } => self.options.retries.min(1),
             error if error.is_transient() => self.options.retries,
             _ => 0,
         };
@@ -193,7 +199,7 @@ impl Shared {
         }
         let pause = self.backoff(attempt);
         match error {
-            Error::RateLimited { until: Some(until), .. } => {
+            Error::RateLimited { until: Some(until), .. } | Error::Busy { until, .. } => {
                 let wanted = until.duration_since(SystemTime::now()).unwrap_or_default();
                 (wanted <= self.options.longest_wait).then(|| wanted.max(pause))
             }
@@ -286,8 +292,8 @@ impl Host {
     /// Tells what may be done about a certificate.
     pub(crate) fn advise(&self, error: Error) -> Error {
         match error {
-            Error::Tls { host, address, source, .. } => {
-                Error::Tls { host, address, folder: self.folder.clone(), source }
+            Error::Tls { host, address, fault, source, .. } => {
+                Error::Tls { host, address, fault, folder: self.folder.clone(), source }
             }
             Error::ClientCertificate { host, address, source, .. } => {
                 let shown = self.tls.as_ref().and_then(|tls| tls.shown.clone());
@@ -314,23 +320,58 @@ pub(crate) async fn check_status(
         let until = retry_after(response.headers());
         return Err(Error::RateLimited { host: host.name.clone(), until });
     }
-    let message = message(response).await;
+    let (until, clock) = (retry_after(response.headers()), clock_note(response.headers()));
+    let mut message = message(response).await;
+    if let Some(until) = until.filter(|_| status == StatusCode::SERVICE_UNAVAILABLE) {
+        let (host, asked) = (host.name.clone(), request.asked());
+        return Err(Error::Busy { host, asked, answer: answered(status, &message), until });
+    }
     if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
         let action = ask.scopes.action();
+        if let Some(clock) = clock {
+            message = [message, clock].join(" ").trim_start().to_owned();
+        }
         return Err(Error::Unauthorized { what: ask.what.to_owned(), action, message });
     }
     Err(bad_status(&host.name, request, status, &message))
 }
 
-/// When the server will answer again: `Retry-After` in seconds. Its other form, a date, is rare, and then
-/// the usual pauses are made.
+/// When the server will answer again: `Retry-After`, in seconds or as a date.
+///
+/// Format: RFC 9110 §10.2.3.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<SystemTime> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse::<u32>().ok()?;
-    SystemTime::now().checked_add(Duration::from_secs(seconds.into()))
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match text.parse::<u32>() {
+        Ok(seconds) => SystemTime::now().checked_add(Duration::from_secs(seconds.into())),
+        Err(_) => time(text),
+    }
+}
+
+/// The time that a date in a header means.
+fn time(text: &str) -> Option<SystemTime> {
+    let seconds = u64::try_from(date::parse(text)?).ok()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+/// Difference of clocks from which on it may be why tokens and signatures are refused.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);
+
+/// What to add to a refusal by a server whose clock says another time than this machine's.
+fn clock_note(headers: &HeaderMap) -> Option<String> {
+    let (theirs, ours) = (time(headers.get(DATE)?.to_str().ok()?)?, SystemTime::now());
+    let (difference, way) = match ours.duration_since(theirs) {
+        Ok(ahead) => (ahead, "ahead of"),
+        Err(behind) => (behind.duration(), "behind"),
+    };
+    let minutes = difference.as_secs() / 60;
+    let note = format!(
+        "(the clock of this machine is {minutes} minutes {way} the registry's: set it, then try again)"
+    );
+    (difference > CLOCK_DIFFERENCE).then_some(note)
 }
 
 /// What the server says of its refusal, fit for a terminal.
-async fn message(mut response: Response) -> String {
+pub(crate) async fn message(mut response: Response) -> String {
     #[derive(Deserialize)]
     struct Errors {
         errors: Vec<Item>,

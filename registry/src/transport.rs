@@ -15,7 +15,8 @@ use reqwest::{Body, Certificate, Identity, Method, Response, StatusCode, Url, re
 
 use crate::config::Route;
 use crate::config::certificates::Certificates;
-use crate::options::is_loopback;
+use crate::error::TlsFault;
+use crate::options::{is_loopback, is_private_to_machine};
 use crate::session::clean;
 use crate::{ClientOptions, Error};
 
@@ -260,7 +261,7 @@ pub(crate) fn is_redirect(status: StatusCode) -> bool {
 /// The URL that `location` means in an answer from `base`.
 ///
 /// A host that is asked by HTTPS and names itself by plain HTTP stands behind a proxy that ends TLS: it is
-/// asked by HTTPS again. No other way leads from HTTPS to plain HTTP.
+/// asked by HTTPS again. No other way leads from HTTPS to plain HTTP, and none from elsewhere to this machine.
 ///
 /// # Errors
 /// What is wrong with the location.
@@ -268,6 +269,11 @@ pub(crate) fn follow(base: &Url, location: &str) -> Result<Url, String> {
     let mut target = base.join(location).map_err(|_| "named a malformed location".to_owned())?;
     if !["http", "https"].contains(&target.scheme()) || target.host_str().is_none() {
         return Err(format!("redirected to a `{}:` address", clean(target.scheme())));
+    }
+    let is_private = |url: &Url| url.host_str().is_some_and(is_private_to_machine);
+    if is_private(&target) && !is_private(base) {
+        let host = clean(target.host_str().unwrap_or_default());
+        return Err(format!("redirected to `{host}`, which is this machine and not the server's"));
     }
     if base.scheme() == "https" && target.scheme() == "http" {
         let refused = Err("redirected from https to plain http".to_owned());
@@ -362,13 +368,18 @@ pub(crate) fn bad_status(
     status: StatusCode,
     message: &str,
 ) -> Error {
-    let separator = if message.is_empty() { "" } else { ": " };
     Error::BadAnswer {
         host: host.to_owned(),
         asked: request.asked(),
-        answer: format!("answered {status}{separator}{message}"),
+        answer: answered(status, message),
         status: Some(status.as_u16()),
     }
+}
+
+/// A status and the server's own words, if any.
+pub(crate) fn answered(status: StatusCode, message: &str) -> String {
+    let separator = if message.is_empty() { "" } else { ": " };
+    format!("answered {status}{separator}{message}")
 }
 
 /// A server that said nothing for the read timeout.
@@ -383,6 +394,18 @@ pub(crate) fn silent(host: &str, request: &Request, timeout: Duration) -> Error 
     }
 }
 
+/// A server whose answer stopped before its end, and how.
+pub(crate) fn too_slow(host: &str, request: &Request, how: String) -> Error {
+    Error::Unreachable {
+        host: host.to_owned(),
+        address: address(&request.url),
+        asked: request.asked(),
+        reason: BROKEN,
+        hint: NETWORK,
+        source: Some(how.into()),
+    }
+}
+
 /// A request that got no answer, or only a part of one.
 pub(crate) fn broken(host: &str, request: &Request, error: reqwest::Error) -> Error {
     let error = error.without_url();
@@ -392,7 +415,10 @@ pub(crate) fn broken(host: &str, request: &Request, error: reqwest::Error) -> Er
         Trouble::Request => {
             return bad_answer(&host, request, "cannot be asked: the address is malformed".into());
         }
-        Trouble::Tls => return Error::Tls { host, address, folder: None, source: error.into() },
+        Trouble::Tls => {
+            let (fault, folder) = (tls_fault(&error), None);
+            return Error::Tls { host, address, fault, folder, source: error.into() };
+        }
         Trouble::Certificate => {
             let (shown, folder, source) = (None, None, error.into());
             return Error::ClientCertificate { host, address, shown, folder, source };
@@ -406,16 +432,30 @@ pub(crate) fn broken(host: &str, request: &Request, error: reqwest::Error) -> Er
         }
         Trouble::NoAnswer => (NO_ANSWER, NETWORK),
         Trouble::CannotConnect => ("cannot connect", NETWORK),
-        Trouble::Broken => ("connection broke", NETWORK),
+        Trouble::Broken => (BROKEN, NETWORK),
     };
     let source = (![REFUSED, NO_SUCH_HOST].contains(&reason)).then(|| error.into());
     Error::Unreachable { host, address, asked: request.asked(), reason, hint, source }
+}
+
+/// What is the matter with a certificate that is not trusted.
+fn tls_fault(error: &reqwest::Error) -> TlsFault {
+    let text = io_cause(error).map(|error| error.to_string().to_lowercase()).unwrap_or_default();
+    if text.contains("expired") || text.contains("not valid yet") {
+        TlsFault::Time
+    } else if text.contains("not valid for name") {
+        TlsFault::Name
+    } else {
+        TlsFault::Trust
+    }
 }
 
 /// Reason of a failure: nobody listens on the port.
 pub(crate) const REFUSED: &str = "connection refused";
 /// Reason of a failure: the name of the host is not known.
 pub(crate) const NO_SUCH_HOST: &str = "no such host";
+/// Reason of a failure: an answer did not come whole.
+pub(crate) const BROKEN: &str = "connection broke";
 /// Reason of a failure: the server says nothing.
 pub(crate) const NO_ANSWER: &str = "no answer";
 
@@ -525,6 +565,15 @@ mod tests {
         check("http://a/v2/", "file:///etc/passwd", "redirected to a `file:` address");
         check("http://a/v2/", "data:,x", "redirected to a `data:` address");
         check("http://a/v2/", "http://", "named a malformed location");
+        let machine = |host: &str| {
+            format!("redirected to `{host}`, which is this machine and not the server's")
+        };
+        for host in ["127.0.0.1", "localhost", "[::1]", "169.254.169.254"] {
+            check("https://a/v2/", &format!("https://{host}/x"), &machine(host));
+            check("http://a/v2/", &format!("http://{host}:5000/x"), &machine(host));
+        }
+        check("https://a/v2/", "//0x7f.1/x", &machine("127.0.0.1"));
+        check("http://127.0.0.1:1/v2/", "http://localhost:2/x", "http://localhost:2/x");
     }
 
     #[test]

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
-use cache::{FileSystem, Key, Lock, Ref, SpaceWatch, Spool, Store, StoreOptions, WorkspaceKind};
+use cache::{
+    BlobProvider, FileSystem, Key, Lock, Ref, SpaceWatch, Spool, Store, StoreOptions, WorkspaceKind,
+};
 use llb::event::{Event, Explanation};
 use llb::op::SourceOp;
 use llb::{Definition, Digest, Edge, EventSink, Platform};
@@ -98,6 +100,8 @@ pub(crate) struct EngineInner {
     pub(crate) options: EngineOptions,
     pub(crate) store: Store,
     pub(crate) registry: Arc<registry::Client>,
+    /// Fetches blobs of base images.
+    pub(crate) providers: Arc<Providers>,
     transfers: registry::Cancel,
     pub(crate) images: Mutex<HashMap<ImageKey, Arc<ImageFacts>>>,
     /// Whether git is there and new enough.
@@ -149,7 +153,8 @@ impl Engine {
         let transfers = registry::Cancel::new();
         let client = registry::Client::new(options.registry.clone());
         let registry = Arc::new(client.with_cancel(transfers.clone()));
-        let provider = Arc::new(Providers { registry: Arc::clone(&registry) });
+        let providers = Arc::new(Providers::new(Arc::clone(&registry)));
+        let provider: Arc<dyn BlobProvider> = Arc::<Providers>::clone(&providers);
         let (encoding, workspaces) = (options.isolation.encoding(), options.isolation.workspaces());
         let store = Store::open(&options.root, StoreOptions { provider, encoding, workspaces })?;
         let tier = options.isolation.tier.unwrap_or_default();
@@ -158,6 +163,7 @@ impl Engine {
                 options,
                 store,
                 registry,
+                providers,
                 transfers,
                 images: Mutex::default(),
                 git_is_known: OnceLock::new(),

@@ -1,13 +1,14 @@
 //! Base images: found in the image store, a registry or an OCI layout; their layers stay descriptors
 //! until a step needs their files.
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cache::{BlobProvider, Key, KeyBuilder, Ref};
 use llb::image::{Descriptor, ImageConfig, Manifest};
-use llb::{ChainId, DiffId, Digest, Platform, Reference};
+use llb::{ChainId, DiffId, Digest, Event, EventSink, Platform, Reference};
 
 use crate::engine::Job;
 use crate::error::OpError;
@@ -49,6 +50,44 @@ pub(crate) struct ImageFacts {
 /// Fetches blobs of base images when a layer is first needed.
 pub(crate) struct Providers {
     pub(crate) registry: Arc<registry::Client>,
+    /// Who is told of what is fetched from an origin, and as whose progress.
+    told: Mutex<HashMap<String, Told>>,
+}
+
+/// Who is told, and the vertex whose progress it is.
+type Told = (Weak<dyn EventSink>, Digest);
+
+impl Providers {
+    pub(crate) fn new(registry: Arc<registry::Client>) -> Self {
+        Self { registry, told: Mutex::default() }
+    }
+
+    /// Has `events` told of what is fetched for the image source with this identifier.
+    pub(crate) fn tell(&self, identifier: &str, events: &Arc<dyn EventSink>, vertex: Digest) {
+        if let Some((origin, _)) = identifier.rsplit_once('@') {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.insert(origin.to_owned(), (Arc::downgrade(events), vertex));
+        }
+    }
+
+    /// The client for an origin, which tells of what it fetches.
+    fn client(&self, origin: &str) -> registry::Client {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((events, vertex)) = told.get(origin).cloned() else {
+            return (*self.registry).clone();
+        };
+        self.registry.with_watch(registry::Watch::new(move |transfer| {
+            let Some(events) = events.upgrade() else { return };
+            events.send(Event::Status {
+                vertex,
+                id: transfer.digest.to_string(),
+                current: transfer.done,
+                total: transfer.total,
+                started: transfer.started,
+                completed: transfer.ended,
+            });
+        }))
+    }
 }
 
 const LAYOUT: &str = "oci-layout://";
@@ -65,7 +104,7 @@ impl BlobProvider for Providers {
         }
         let name = origin.strip_prefix(IMAGE).unwrap_or(origin);
         let reference = Reference::parse(name)?;
-        Ok(Box::new(self.registry.blob(&reference, descriptor)?))
+        Ok(Box::new(self.client(origin).blob(&reference, descriptor)?))
     }
 
     fn is_elsewhere(&self, error: &std::io::Error) -> bool {

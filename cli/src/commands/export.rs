@@ -21,7 +21,7 @@ use registry::HostOptions;
 use solver::Engine;
 
 use crate::args::BuildArgs;
-use crate::commands::{deletion, engines, registry_failure, store_failure};
+use crate::commands::{deletion, engines, registry_failure, store_failure, transfers};
 use crate::explain::Entry;
 use crate::report::{Exit, Failure, chain};
 
@@ -361,7 +361,10 @@ impl Outputs {
                 Some(address) if is_loaded(output) => {
                     load(engine.store(), address, &result, output, &say).map(Some)
                 }
-                _ => export_one(engine, &result, output),
+                _ if !output.push.enabled => export_one(engine, engine.registry(), &result, output),
+                _ => transfers::told(engine.registry(), events, vertex, |client| {
+                    export_one(engine, client, &result, output)
+                }),
             };
             let mut outcome = export_one();
             // Without what proved damaged there may be another way; each try may find one more.
@@ -439,6 +442,7 @@ fn destination(output: &Output) -> Destination {
 
 fn export_one(
     engine: &Engine,
+    client: &registry::Client,
     result: &ImageResult,
     output: &Output,
 ) -> Result<Option<exporters::Exported>, ExportError> {
@@ -461,23 +465,23 @@ fn export_one(
             };
             Ok(Some(exported))
         }
-        Kind::Image => export_image(engine, result, output),
+        Kind::Image => export_image(client, store, result, output),
     }
 }
 
 /// Pushes and stores an image, each if it was asked for.
 fn export_image(
-    engine: &Engine,
+    client: &registry::Client,
+    store: &cache::Store,
     result: &ImageResult,
     output: &Output,
 ) -> Result<Option<exporters::Exported>, ExportError> {
-    let (store, options) = (engine.store(), &output.image);
+    let options = &output.image;
     let changes_layers = options.table || options.rewrite_timestamp;
     let mut image = None;
     let mut exported = None;
     if output.push.enabled {
         let pushed = exporters::assemble(store, result, options, Content::Elsewhere)?;
-        let client = engine.registry();
         exported = Some(exporters::push::push(client, store, &pushed, &result.names, output.push)?);
         image = Some(pushed);
     } else if output.store && (changes_layers || output.naming.needs_digest()) {

@@ -29,6 +29,7 @@ mod rows;
 mod save;
 mod tag;
 mod tidy;
+mod transfers;
 mod verify;
 
 use std::error::Error as StdError;
@@ -96,8 +97,9 @@ pub(crate) fn engine_options(
     isolation: Option<&str>,
 ) -> Result<EngineOptions, Failure> {
     // Whose folders they are must be known before the user is root of a namespace.
-    let registry = client_options();
+    let mut registry = client_options();
     let root = root.map_or_else(default_root, Path::to_owned);
+    transfers::limit(&mut registry)?;
     Ok(EngineOptions {
         root,
         isolation: crate::isolation::enter(isolation)?,
@@ -317,6 +319,13 @@ pub(crate) fn registry_failure(error: &registry::Error, message: String) -> Fail
             failure.hint("check the name, and log in with `docker login` or put credentials into $DOCKER_CONFIG/config.json")
         }
         registry::Error::Unreachable { hint, .. } => failure.hint(*hint),
+        registry::Error::UnknownRepository { .. } => {
+            failure.hint("check the name; some registries want a repository to be made before the first push")
+        }
+        registry::Error::DeadlineExceeded => failure.hint(format!(
+            "give transfers more time with ${}, such as 3h, or 0 for no limit",
+            transfers::TIMEOUT
+        )),
         registry::Error::NoMatchingPlatform { .. } => failure.hint(OTHER_PLATFORM),
         _ => failure,
     }

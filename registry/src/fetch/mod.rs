@@ -9,7 +9,7 @@
 //! - A reader that reaches its end has read every byte of one and the same file, as far as the server tells.
 //! - Credentials in a URL go to its host only, and into no message.
 
-mod date;
+pub(crate) mod date;
 mod error;
 mod reader;
 mod request;

@@ -87,7 +87,10 @@ pub(crate) fn value(
         .then(|| tree::trace::span("fetch", || redacted(&source.identifier).into_owned()));
     match scheme(source)? {
         Scheme::Local => local::value(job, source),
-        Scheme::Image => image::value(job, source, platform),
+        Scheme::Image => {
+            job.engine.providers.tell(&source.identifier, &job.events, progress.vertex);
+            image::value(job, source, platform)
+        }
         Scheme::Git => git::checkout(job, source, progress).map(Value::Tree),
         Scheme::Http => http::value(job, source, progress),
         Scheme::Archive => archive::value(job, source),
