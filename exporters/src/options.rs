@@ -392,6 +392,7 @@ impl Output {
             ),
             (image.rewrite_timestamp && self.unpack, "rewrite-timestamp=true", "unpack=true"),
             (self.unpack && !self.store, "unpack=true", "store=false"),
+            (self.context.is_some() && self.dest.is_some(), "context", "dest"),
         ];
         match conflicts.into_iter().find(|(both, ..)| *both) {
             Some((_, one, other)) => Err(ExportError::Conflict { one, other }),
@@ -648,7 +649,10 @@ mod tests {
             "type=local,dset=x",
             "unknown attribute `dset` of a local output (did you mean dest?), want attestation-prefix, dest, mode, platform-split, source-date-epoch",
         );
-        check_error("type=docker,dest=x,context=c", "`context=c` is not supported yet");
+        check_error(
+            "type=docker,dest=x,context=c",
+            "exporter option \"context\" conflicts with \"dest\"",
+        );
         check_error(
             "type=local,dest=x,source-date-epoch=9999999999999",
             "invalid value of `source-date-epoch`: want a time before the year 10000",
