@@ -2,129 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use llb::image::{Descriptor, media_type};
+use llb::image::media_type;
 use llb::{Digest, Platform, Reference};
 use registry::{Cancel, Client, ClientOptions, Error, Pushed};
-
-/// What the server saw of a request.
-#[derive(Debug, Clone)]
-struct Seen {
-    /// Method and target: `GET /v2/a?b`.
-    line: String,
-    headers: HashMap<String, String>,
-    body: Vec<u8>,
-}
-
-/// A server on loopback; one connection, one answer.
-struct Server {
-    host: String,
-    seen: Arc<Mutex<Vec<Seen>>>,
-}
-
-impl Server {
-    /// `answer` gets the request, its number from 0 and the host; it gives the raw bytes to send before the
-    /// connection is closed.
-    fn start(answer: impl Fn(&Seen, usize, &str) -> Vec<u8> + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let host = listener.local_addr().unwrap().to_string();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let (log, own) = (Arc::clone(&seen), host.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Some((stream, request)) = stream.ok().and_then(read_request) else { continue };
-                let number = log.lock().unwrap().len();
-                let bytes = answer(&request, number, &own);
-                log.lock().unwrap().push(request);
-                let _ = (&stream).write_all(&bytes);
-            }
-        });
-        Self { host, seen }
-    }
-
-    fn reference(&self, name: &str) -> Reference {
-        Reference::parse(&format!("{}/{name}", self.host)).unwrap()
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.seen.lock().unwrap().iter().map(|seen| seen.line.clone()).collect()
-    }
-}
-
-fn read_request(stream: TcpStream) -> Option<(TcpStream, Seen)> {
-    let mut reader = BufReader::new(stream);
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-        if line.trim_end().is_empty() {
-            break;
-        }
-        lines.push(line.trim_end().to_owned());
-    }
-    let line = lines.first()?.rsplit_once(' ')?.0.to_owned();
-    let header = |line: &String| {
-        line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-    };
-    let headers: HashMap<_, _> = lines[1..].iter().filter_map(header).collect();
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some((reader.into_inner(), Seen { line, headers, body }))
-}
-
-fn answer(status: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n");
-    if !headers.iter().any(|header| header.starts_with("content-length")) {
-        head += &format!("content-length: {}\r\n", body.len());
-    }
-    headers.iter().for_each(|header| head += &format!("{header}\r\n"));
-    [head.as_bytes(), b"\r\n", body].concat()
-}
-
-fn options() -> ClientOptions {
-    ClientOptions {
-        backoff: Duration::from_millis(1),
-        longest_wait: Duration::from_millis(50),
-        read_timeout: Duration::from_secs(5),
-        ..ClientOptions::default()
-    }
-}
-
-fn client() -> Client {
-    Client::new(options())
-}
-
-fn descriptor(bytes: &[u8]) -> Descriptor {
-    serde_json::from_value(serde_json::json!({
-        "mediaType": media_type::OCI_LAYER, "digest": Digest::of(bytes), "size": bytes.len()
-    }))
-    .unwrap()
-}
-
-fn manifest() -> Vec<u8> {
-    let config = serde_json::to_string(&descriptor(b"{}")).unwrap();
-    format!(r#"{{"schemaVersion":2,"config":{config},"layers":[]}}"#).into_bytes()
-}
-
-fn read_blob(client: &Client, server: &Server, wanted: &[u8]) -> Result<Vec<u8>, String> {
-    let mut reader = client
-        .blob(&server.reference("a"), &descriptor(wanted))
-        .map_err(|error| error.to_string())?;
-    let mut bytes = Vec::new();
-    reader.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-    Ok(bytes)
-}
+use support::{Server, answer, client, descriptor, manifest, options, read_blob, read_request};
 
 #[test]
 fn blob_with_wrong_bytes_is_an_error_at_its_end() {
-    let server = Server::start(|_, _, _| answer("200 OK", &[], b"evil"));
+    let server = Server::numbered(|_, _, _| answer("200 OK", &[], b"evil"));
     let mut reader = client().blob(&server.reference("a"), &descriptor(b"good")).unwrap();
     let mut bytes = [0; 4];
     reader.read_exact(&mut bytes).unwrap();
@@ -136,10 +28,10 @@ fn blob_with_wrong_bytes_is_an_error_at_its_end() {
 
 #[test]
 fn blob_of_the_wrong_size_is_an_error() {
-    let server = Server::start(|_, _, _| answer("200 OK", &[], b"longer than wanted"));
+    let server = Server::numbered(|_, _, _| answer("200 OK", &[], b"longer than wanted"));
     let error = read_blob(&client(), &server, b"short").unwrap_err();
     assert!(error.contains("expected 5 bytes, got 18"), "{error}");
-    let endless = Server::start(|_, _, _| {
+    let endless = Server::numbered(|_, _, _| {
         b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nlonger than wanted".to_vec()
     });
     let error = read_blob(&client(), &endless, b"short").unwrap_err();
@@ -149,21 +41,22 @@ fn blob_of_the_wrong_size_is_an_error() {
 #[test]
 fn broken_blob_is_resumed_where_it_ended() {
     const TEXT: &[u8] = b"0123456789";
-    let server = Server::start(|request, number, _| match (number, request.headers.get("range")) {
-        (0, None) => answer("200 OK", &["content-length: 10"], &TEXT[..4]),
-        (_, Some(range)) => {
-            let start: usize =
-                range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
-            let end = (start + 3).min(TEXT.len());
-            let range = format!("content-range: bytes {start}-9/10");
-            answer(
-                "206 Partial Content",
-                &[&range, &format!("content-length: {}", 10 - start)],
-                &TEXT[start..end],
-            )
-        }
-        _ => answer("400 Bad Request", &[], b""),
-    });
+    let server =
+        Server::numbered(|request, number, _| match (number, request.headers.get("range")) {
+            (0, None) => answer("200 OK", &["content-length: 10"], &TEXT[..4]),
+            (_, Some(range)) => {
+                let start: usize =
+                    range.trim_start_matches("bytes=").trim_end_matches('-').parse().unwrap();
+                let end = (start + 3).min(TEXT.len());
+                let range = format!("content-range: bytes {start}-9/10");
+                answer(
+                    "206 Partial Content",
+                    &[&range, &format!("content-length: {}", 10 - start)],
+                    &TEXT[start..end],
+                )
+            }
+            _ => answer("400 Bad Request", &[], b""),
+        });
     assert_eq!(read_blob(&client(), &server, TEXT).as_deref(), Ok(TEXT));
     assert_eq!(server.lines().len(), 3);
 }
@@ -171,7 +64,7 @@ fn broken_blob_is_resumed_where_it_ended() {
 #[test]
 fn server_without_ranges_is_resumed_too() {
     const TEXT: &[u8] = b"0123456789";
-    let server = Server::start(|_, number, _| {
+    let server = Server::numbered(|_, number, _| {
         let sent = if number == 0 { &TEXT[..4] } else { TEXT };
         answer("200 OK", &["content-length: 10"], sent)
     });
@@ -180,10 +73,10 @@ fn server_without_ranges_is_resumed_too() {
 
 #[test]
 fn blob_that_never_ends_well_is_given_up() {
-    let server = Server::start(|_, _, _| answer("200 OK", &["content-length: 10"], b"0123"));
+    let server = Server::numbered(|_, _, _| answer("200 OK", &["content-length: 10"], b"0123"));
     let error = read_blob(&client(), &server, b"0123456789").unwrap_err();
     assert!(error.contains("connection broke"), "{error}");
-    let other_range = Server::start(|_, _, _| {
+    let other_range = Server::numbered(|_, _, _| {
         answer(
             "206 Partial Content",
             &["content-range: bytes 0-3/10", "content-length: 10"],
@@ -197,9 +90,9 @@ fn blob_that_never_ends_well_is_given_up() {
 
 #[test]
 fn oversize_manifest_is_refused() {
-    let told = Server::start(|_, _, _| answer("200 OK", &["content-length: 99999999"], b""));
+    let told = Server::numbered(|_, _, _| answer("200 OK", &["content-length: 99999999"], b""));
     assert!(matches!(client().resolve(&told.reference("a")), Err(Error::TooLarge { .. })));
-    let untold = Server::start(|_, _, _| {
+    let untold = Server::numbered(|_, _, _| {
         [b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n".to_vec(), vec![b' '; (4 << 20) + 1]]
             .concat()
     });
@@ -208,11 +101,11 @@ fn oversize_manifest_is_refused() {
 
 #[test]
 fn manifest_with_another_digest_is_refused() {
-    let server = Server::start(|_, _, _| answer("200 OK", &[], &manifest()));
+    let server = Server::numbered(|_, _, _| answer("200 OK", &[], &manifest()));
     let wanted = server.reference("a").with_digest(Digest::of(b"other"));
     assert!(matches!(client().resolve(&wanted), Err(Error::BadDigest { .. })));
     let claimed = format!("docker-content-digest: {}", Digest::of(b"other"));
-    let server = Server::start(move |_, _, _| answer("200 OK", &[&claimed], &manifest()));
+    let server = Server::numbered(move |_, _, _| answer("200 OK", &[&claimed], &manifest()));
     assert!(matches!(client().resolve(&server.reference("a")), Err(Error::BadDigest { .. })));
 }
 
@@ -220,13 +113,13 @@ fn manifest_with_another_digest_is_refused() {
 fn malformed_answers_are_errors() {
     let bodies: [&[u8]; 6] = [b"", b"<html>", b"[]", b"{}", b"{\"schemaVersion\":1}", &[0xff; 64]];
     for body in bodies {
-        let server = Server::start(move |_, _, _| answer("200 OK", &[], body));
+        let server = Server::numbered(move |_, _, _| answer("200 OK", &[], body));
         let result = client().resolve(&server.reference("a"));
         assert!(matches!(result, Err(Error::BadAnswer { .. })), "{body:?}: {result:?}");
     }
-    let noise = Server::start(|_, _, _| vec![0; 100]);
+    let noise = Server::numbered(|_, _, _| vec![0; 100]);
     assert!(matches!(client().resolve(&noise.reference("a")), Err(Error::Unreachable { .. })));
-    let silence = Server::start(|_, _, _| Vec::new());
+    let silence = Server::numbered(|_, _, _| Vec::new());
     assert!(matches!(client().resolve(&silence.reference("a")), Err(Error::Unreachable { .. })));
 }
 
@@ -243,7 +136,7 @@ fn endlessly_nested_indexes_are_given_up() {
         documents.push(format!(r#"{{"schemaVersion":2,"manifests":[{entry}]}}"#).into_bytes());
     }
     let shallow = documents[2].clone();
-    let server = Server::start(move |request, _, _| {
+    let server = Server::numbered(move |request, _, _| {
         let of = |bytes: &&Vec<u8>| request.line.ends_with(&Digest::of(bytes).to_string());
         let start =
             if request.line.contains("/deep/") { documents.last() } else { Some(&documents[2]) };
@@ -258,14 +151,14 @@ fn endlessly_nested_indexes_are_given_up() {
 
 #[test]
 fn rate_limit_is_waited_for_or_told() {
-    let soon = Server::start(|_, number, _| match number {
+    let soon = Server::numbered(|_, number, _| match number {
         0 => answer("429 Too Many Requests", &["retry-after: 0"], b""),
         _ => answer("200 OK", &[], &manifest()),
     });
     client().resolve(&soon.reference("a")).unwrap();
     assert_eq!(soon.lines().len(), 2);
     let late =
-        Server::start(|_, _, _| answer("429 Too Many Requests", &["retry-after: 3600"], b""));
+        Server::numbered(|_, _, _| answer("429 Too Many Requests", &["retry-after: 3600"], b""));
     let error = client().resolve(&late.reference("a")).unwrap_err();
     assert!(matches!(error, Error::RateLimited { until: Some(_), .. }), "{error}");
     assert_eq!(late.lines().len(), 1);
@@ -273,7 +166,7 @@ fn rate_limit_is_waited_for_or_told() {
 
 #[test]
 fn server_errors_are_tried_again_and_then_told() {
-    let recovers = Server::start(|_, number, _| match number {
+    let recovers = Server::numbered(|_, number, _| match number {
         0 => answer("500 Internal Server Error", &[], b""),
         1 => Vec::new(),
         2 => answer("503 Service Unavailable", &[], b""),
@@ -281,7 +174,7 @@ fn server_errors_are_tried_again_and_then_told() {
     });
     client().resolve(&recovers.reference("a")).unwrap();
     let body = br#"{"errors":[{"code":"UNKNOWN","message":"disk \u001b[31mfull"}]}"#;
-    let broken = Server::start(move |_, _, _| answer("502 Bad Gateway", &[], body));
+    let broken = Server::numbered(move |_, _, _| answer("502 Bad Gateway", &[], body));
     let error = client().resolve(&broken.reference("a")).unwrap_err().to_string();
     assert!(error.ends_with("answered 502 Bad Gateway: disk [31mfull"), "{error}");
     assert_eq!(broken.lines().len(), 5);
@@ -289,12 +182,12 @@ fn server_errors_are_tried_again_and_then_told() {
 
 #[test]
 fn redirects_are_followed_but_not_for_ever_and_not_out_of_http() {
-    let to_blob = Server::start(|request, _, _| match request.line.as_str() {
+    let to_blob = Server::numbered(|request, _, _| match request.line.as_str() {
         "GET /elsewhere" => answer("200 OK", &[], b"bytes"),
         _ => answer("307 Temporary Redirect", &["location: /elsewhere"], b""),
     });
     assert_eq!(read_blob(&client(), &to_blob, b"bytes").as_deref(), Ok(&b"bytes"[..]));
-    let endless = Server::start(|_, _, _| answer("302 Found", &["location: /again"], b""));
+    let endless = Server::numbered(|_, _, _| answer("302 Found", &["location: /again"], b""));
     assert!(
         read_blob(&client(), &endless, b"x").unwrap_err().contains("redirected more than 10 times")
     );
@@ -303,7 +196,7 @@ fn redirects_are_followed_but_not_for_ever_and_not_out_of_http() {
     {
         let header = format!("location: {location}");
         let server =
-            Server::start(move |_, _, _| answer("307 Temporary Redirect", &[&header], b""));
+            Server::numbered(move |_, _, _| answer("307 Temporary Redirect", &[&header], b""));
         let error = read_blob(&client(), &server, b"x").unwrap_err();
         assert!(error.contains(expect), "{error}");
     }
@@ -319,22 +212,23 @@ fn client_with_password(host: &str) -> (Client, tempfile::TempDir) {
 
 #[test]
 fn credentials_are_dropped_when_a_redirect_leaves_the_host() {
-    let other = Server::start(|_, _, _| answer("200 OK", &[], b"bytes"));
+    let other = Server::numbered(|_, _, _| answer("200 OK", &[], b"bytes"));
     let location = format!("location: http://{}/blob", other.host);
-    let server = Server::start(move |request, _, _| match request.headers.get("authorization") {
-        Some(_) => answer("307 Temporary Redirect", &[&location], b""),
-        None => answer("401 Unauthorized", &["www-authenticate: Basic realm=\"r\""], b""),
-    });
+    let server =
+        Server::numbered(move |request, _, _| match request.headers.get("authorization") {
+            Some(_) => answer("307 Temporary Redirect", &[&location], b""),
+            None => answer("401 Unauthorized", &["www-authenticate: Basic realm=\"r\""], b""),
+        });
     let (client, _folder) = client_with_password(&server.host);
     assert_eq!(read_blob(&client, &server, b"bytes").as_deref(), Ok(&b"bytes"[..]));
-    assert_eq!(server.seen.lock().unwrap()[1].headers["authorization"], "Basic dTpw");
-    assert!(!other.seen.lock().unwrap()[0].headers.contains_key("authorization"));
+    assert_eq!(server.seen()[1].headers["authorization"], "Basic dTpw");
+    assert!(!other.seen()[0].headers.contains_key("authorization"));
 }
 
 /// Answers `/token` with a numbered token and wants the newest one for all else.
 fn token_server(lifetime: &'static str) -> Server {
     let newest = Mutex::new(0);
-    Server::start(move |request, _, host| {
+    Server::numbered(move |request, _, host| {
         let mut newest = newest.lock().unwrap();
         if request.line.starts_with("GET /token") {
             *newest += 1;
@@ -363,7 +257,7 @@ fn token_is_fetched_once_per_scope_and_shows_the_password_only_there() {
     assert_eq!(tokens.len(), 2, "{tokens:?}");
     assert!(tokens[0].contains("service=s&scope=repository%3Aa%3Apull&client_id="), "{tokens:?}");
     assert!(tokens[1].contains("scope=repository%3Ab%3Apull"), "{tokens:?}");
-    for seen in server.seen.lock().unwrap().iter() {
+    for seen in server.seen() {
         let authorization = seen.headers.get("authorization").map_or("", String::as_str);
         assert_eq!(authorization == "Basic dTpw", seen.line.starts_with("GET /token"), "{seen:?}");
     }
@@ -384,7 +278,7 @@ fn refused_token_is_renewed() {
 fn hostile_challenges_end_in_unauthorized_or_bad_answer() {
     let realms = ["file:///etc/passwd", "nonsense", "ftp://h/", ""];
     for realm in realms {
-        let server = Server::start(move |_, _, _| {
+        let server = Server::numbered(move |_, _, _| {
             answer(
                 "401 Unauthorized",
                 &[&format!("www-authenticate: Bearer realm=\"{realm}\"")],
@@ -404,15 +298,16 @@ fn hostile_challenges_end_in_unauthorized_or_bad_answer() {
         "",
         r#"{"token":"t","expires_in":18446744073709551615}"#,
     ] {
-        let server =
-            Server::start(move |request, _, host| match request.line.starts_with("GET /token") {
+        let server = Server::numbered(move |request, _, host| {
+            match request.line.starts_with("GET /token") {
                 true => answer("200 OK", &[], token.as_bytes()),
                 false => answer(
                     "401 Unauthorized",
                     &[&format!("www-authenticate: Bearer realm=\"http://{host}/token\"")],
                     b"",
                 ),
-            });
+            }
+        });
         let error = client().resolve(&server.reference("a")).unwrap_err();
         assert!(
             matches!(error, Error::BadAnswer { .. } | Error::Unauthorized { .. }),
@@ -434,7 +329,7 @@ fn closed_port_is_told_with_its_address_and_a_hint() {
 
 #[test]
 fn server_without_tls_that_refuses_plain_http_is_an_error() {
-    let server = Server::start(|_, _, _| answer("400 Bad Request", &[], b""));
+    let server = Server::numbered(|_, _, _| answer("400 Bad Request", &[], b""));
     // Plain HTTP answers 400 as a TLS server would, so HTTPS is tried.
     let mut options = options();
     options.hosts.insert(server.host.clone(), registry::HostOptions { insecure: Some(false) });
@@ -492,7 +387,7 @@ fn cancel_ends_a_stream() {
 #[test]
 fn doubtful_upload_is_asked_for_instead_of_sent_again() {
     let stored = Mutex::new(false);
-    let server = Server::start(move |request, _, _| {
+    let server = Server::numbered(move |request, _, _| {
         let mut stored = stored.lock().unwrap();
         match request.line.split(' ').next() {
             Some("HEAD") if *stored => answer("200 OK", &[], b""),
@@ -509,7 +404,7 @@ fn doubtful_upload_is_asked_for_instead_of_sent_again() {
     let pushed =
         client().push_blob(&server.reference("a"), &descriptor(b"bytes"), source, None).unwrap();
     assert_eq!(pushed, Pushed::Uploaded);
-    let seen = server.seen.lock().unwrap();
+    let seen = server.seen();
     let put: Vec<_> = seen.iter().filter(|seen| seen.line.starts_with("PUT")).collect();
     let digest = Digest::of(b"bytes").to_string().replace(':', "%3A");
     assert_eq!(
@@ -522,7 +417,7 @@ fn doubtful_upload_is_asked_for_instead_of_sent_again() {
 #[test]
 fn broken_upload_is_sent_again_from_the_start() {
     let puts = Mutex::new(0);
-    let server = Server::start(move |request, _, _| match request.line.split(' ').next() {
+    let server = Server::numbered(move |request, _, _| match request.line.split(' ').next() {
         Some("HEAD") => answer("404 Not Found", &[], b""),
         Some("POST") => answer("202 Accepted", &["location: /upload/1"], b""),
         _ => {
@@ -534,7 +429,7 @@ fn broken_upload_is_sent_again_from_the_start() {
     });
     let source = || Ok(Box::new(&b"bytes"[..]) as Box<dyn Read + Send>);
     client().push_blob(&server.reference("a"), &descriptor(b"bytes"), source, None).unwrap();
-    let seen = server.seen.lock().unwrap();
+    let seen = server.seen();
     assert!(
         seen.iter().filter(|seen| seen.line.starts_with("PUT")).all(|seen| seen.body == b"bytes")
     );

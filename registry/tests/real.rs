@@ -2,91 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod registries;
+
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
-use llb::image::{Descriptor, DescriptorPlatform, Index, Manifest, media_type};
-use llb::{Digest, Platform, Reference};
+use llb::image::{DescriptorPlatform, Index, media_type};
+use llb::{Platform, Reference};
+use registries::{Certificates, Server, Setup, descriptor, push_image, start};
 use registry::{Client, ClientOptions, Error, HostOptions, Pushed};
-use tempfile::TempDir;
 
-/// `user` with the password `secret`.
-const HTPASSWD: &str = r"user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a
-";
-
-struct Server {
-    child: Child,
-    host: String,
-    folder: TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts `docker-registry`; `None`, with a word on it, where it is not installed.
-fn start(password: bool) -> Option<Server> {
-    start_with(tempfile::tempdir().unwrap(), password, false)
-}
-
-/// As [`start`]; with `tls`, there are a `cert.pem` and its `key.pem` in `folder`.
-fn start_with(folder: TempDir, password: bool, tls: bool) -> Option<Server> {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let host = format!("127.0.0.1:{port}");
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    let tls = if tls {
-        format!(", tls: {{certificate: '{}', key: '{}'}}", at("cert.pem"), at("key.pem"))
-    } else {
-        String::new()
-    };
-    let mut config = format!(
-        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'{tls}}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n",
-        at("data")
-    );
-    if password {
-        fs_err::write(at("htpasswd"), HTPASSWD).unwrap();
-        config += &format!("auth: {{htpasswd: {{realm: test, path: '{}'}}}}\n", at("htpasswd"));
-    }
-    fs_err::write(at("config.yml"), config).unwrap();
-    let started = Command::new("docker-registry")
-        .args(["serve", &at("config.yml")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(child) = started else {
-        println!("SKIP: docker-registry is not installed");
-        return None;
-    };
-    let server = Server { child, host, folder };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(&server.host).is_err() {
-        assert!(Instant::now() < deadline, "docker-registry does not listen");
-        std::thread::yield_now();
-    }
-    Some(server)
-}
+const PLAIN: Setup<'_> = Setup { password: false, tls: None, clients: None };
+const PASSWORD: Setup<'_> = Setup { password: true, ..PLAIN };
 
 fn reference(server: &Server, name: &str) -> Reference {
     Reference::parse(&format!("{}/{name}", server.host)).unwrap()
-}
-
-fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest: Digest::of(bytes),
-        size: bytes.len() as u64,
-        urls: None,
-        annotations: None,
-        data: None,
-        platform: None,
-        artifact_type: None,
-    }
 }
 
 fn push_bytes(
@@ -100,30 +30,12 @@ fn push_bytes(
     client.push_blob(repository, &descriptor(media_type::OCI_LAYER, bytes), source, from).unwrap()
 }
 
-fn push_image(client: &Client, reference: &Reference, layer: &[u8]) -> Descriptor {
-    let config =
-        br#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
-    push_bytes(client, reference, layer, None);
-    push_bytes(client, reference, config, None);
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: media_type::OCI_MANIFEST.into(),
-        artifact_type: None,
-        config: descriptor(media_type::OCI_CONFIG, config),
-        layers: Some(vec![descriptor(media_type::OCI_LAYER, layer)]),
-        subject: None,
-        annotations: None,
-    };
-    let bytes = serde_json::to_vec(&manifest).unwrap();
-    client.push_manifest(reference, media_type::OCI_MANIFEST, &bytes).unwrap()
-}
-
 fn round_trip(server: &Server, client: &Client) {
     let app = reference(server, "team/app:1.0");
     // Larger than all buffers on the way together.
     let layer: Vec<u8> =
         (0..9_000_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    let pushed = push_image(client, &app, &layer);
+    let pushed = push_image(client, &app, &layer).unwrap();
 
     assert_eq!(client.head(&app).unwrap(), pushed);
     let image = client.resolve_image(&app, &Platform::parse("linux/amd64").unwrap()).unwrap();
@@ -162,13 +74,13 @@ fn round_trip(server: &Server, client: &Client) {
 
 #[test]
 fn anonymous_push_and_pull_round_trip() {
-    let Some(server) = start(false) else { return };
+    let Some(server) = start(&PLAIN) else { return };
     round_trip(&server, &Client::new(ClientOptions::default()));
 }
 
 #[test]
 fn basic_auth_push_and_pull_round_trip() {
-    let Some(server) = start(true) else { return };
+    let Some(server) = start(&PASSWORD) else { return };
     let config = server.folder.path().join("config.json");
     write_config(&config, &server.host, "dXNlcjpzZWNyZXQ=");
     round_trip(
@@ -184,7 +96,7 @@ fn write_config(path: &Path, host: &str, auth: &str) {
 
 #[test]
 fn missing_and_wrong_credentials_are_told_apart_from_absence() {
-    let Some(server) = start(true) else { return };
+    let Some(server) = start(&PASSWORD) else { return };
     let config = server.folder.path().join("config.json");
     let options = ClientOptions { auth_files: vec![config.clone()], ..ClientOptions::default() };
     let app = reference(&server, "app");
@@ -200,14 +112,14 @@ fn missing_and_wrong_credentials_are_told_apart_from_absence() {
 
 #[test]
 fn index_gives_the_manifest_of_the_platform() {
-    let Some(server) = start(false) else { return };
+    let Some(server) = start(&PLAIN) else { return };
     let client = Client::new(ClientOptions::default());
     let app = reference(&server, "multi");
     let mut entries = Vec::new();
     for (architecture, variant) in [("amd64", ""), ("arm", "v7"), ("arm", "v6")] {
         let untagged = app.without_version();
         let mut entry =
-            push_image(&client, &untagged, format!("{architecture}{variant}").as_bytes());
+            push_image(&client, &untagged, format!("{architecture}{variant}").as_bytes()).unwrap();
         entry.platform = Some(DescriptorPlatform {
             os: "linux".into(),
             architecture: architecture.into(),
@@ -243,7 +155,7 @@ fn index_gives_the_manifest_of_the_platform() {
 
 #[test]
 fn many_threads_share_a_client() {
-    let Some(server) = start(false) else { return };
+    let Some(server) = start(&PLAIN) else { return };
     let client = Client::new(ClientOptions::default());
     let repository = reference(&server, "threads");
     std::thread::scope(|scope| {
@@ -266,7 +178,7 @@ fn many_threads_share_a_client() {
 
 #[test]
 fn source_of_the_wrong_length_is_an_error_and_leaves_no_blob() {
-    let Some(server) = start(false) else { return };
+    let Some(server) = start(&PLAIN) else { return };
     let client = Client::new(ClientOptions::default());
     let repository = reference(&server, "short");
     let wanted = descriptor("", b"twelve bytes");
@@ -280,49 +192,16 @@ fn source_of_the_wrong_length_is_an_error_and_leaves_no_blob() {
 
 #[test]
 fn certificate_must_be_trusted() {
-    let folder = tempfile::tempdir().unwrap();
-    let made = Command::new("openssl")
-        .current_dir(folder.path())
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args([
-            "-keyout",
-            "key.pem",
-            "-out",
-            "cert.pem",
-            "-subj",
-            "/CN=test",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-        ])
-        .stderr(Stdio::null())
-        .status();
-    if !made.is_ok_and(|status| status.success()) {
-        println!("SKIP: openssl is not installed");
-        return;
-    }
-    let Some(server) = start_with(folder, false, true) else { return };
+    let Some(certificates) = Certificates::make() else { return };
+    let Some(server) = start(&Setup { tls: Some(certificates.path()), ..PLAIN }) else { return };
     let mut options = ClientOptions::default();
     // A loopback host is asked by plain HTTP first; this one answers that it wants TLS.
     options.hosts.insert(server.host.clone(), HostOptions { insecure: Some(false) });
     let app = reference(&server, "app");
     let error = Client::new(options.clone()).resolve(&app).unwrap_err();
     assert!(matches!(error, Error::Tls { .. }), "{error:?}");
-    options
-        .certificate_authorities
-        .push(fs_err::read(server.folder.path().join("cert.pem")).unwrap());
+    options.certificate_authorities.push(fs_err::read(certificates.path().join("ca.pem")).unwrap());
     let client = Client::new(options);
-    let pushed = push_image(&client, &app, &[7; 3_000_000]);
+    let pushed = push_image(&client, &app, &[7; 3_000_000]).unwrap();
     assert_eq!(client.resolve(&app).unwrap().descriptor, pushed);
 }

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,6 +56,14 @@ impl Server {
         })
     }
 
+    /// As [`start`](Self::start); `answer` gets the number of the request too, from 0.
+    pub(crate) fn numbered(
+        answer: impl Fn(&Seen, usize, &str) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let count = AtomicUsize::new(0);
+        Self::start(move |seen, host| answer(seen, count.fetch_add(1, Ordering::Relaxed), host))
+    }
+
     /// As [`start`](Self::start), for answers that take their time.
     pub(crate) fn with_stream(
         answer: impl Fn(&Seen, &str, &mut TcpStream) + Send + Sync + 'static,
@@ -83,6 +92,10 @@ impl Server {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| seen.line).collect()
     }
 
     /// Requests of one method.
