@@ -58,6 +58,10 @@ pub(crate) fn test(
         command
     };
     step("format", || run(cargo().args(["fmt", "--all", "--check"])))?;
+    // Apart from what runs them: the compiler may be silent for longer than any test.
+    step("compiling the tests", || {
+        run(cargo().args(["test", "--profile", "ci", "--workspace", "--no-run"]))
+    })?;
     step("unit, property, snapshot and end-to-end tests", || {
         let mut command = cargo();
         // The same cases in every run, so that a failure belongs to a change and not to luck.
