@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -51,6 +52,8 @@ pub(crate) struct Host {
     pub(crate) folder: Option<PathBuf>,
     /// Why it is not asked while there is another place.
     pub(crate) down: OnceLock<String>,
+    /// Whether it was asked once more in TLS 1.2.
+    probed: AtomicBool,
     /// Blobs that came damaged from it, and how.
     pub(crate) spoilt: Mutex<HashMap<Digest, String>>,
 }
@@ -106,6 +109,7 @@ impl Shared {
             tls: tls.map(Arc::new),
             folder: config.folder_for(name),
             down: OnceLock::new(),
+            probed: AtomicBool::new(false),
             spoilt: Mutex::default(),
         });
         hosts.insert(key, Arc::clone(&host));
@@ -224,8 +228,30 @@ impl Shared {
     }
 
     async fn answer(&self, host: &Host, request: &Request) -> Result<Response, Error> {
-        let answer = self.transport.send(&host.name, request.clone(), &self.options).await;
-        answer.map_err(|error| host.advise(error))
+        match self.transport.send(&host.name, request.clone(), &self.options).await {
+            Ok(response) => Ok(response),
+            Err(error) => Err(host.advise(self.explained(host, request, error).await)),
+        }
+    }
+
+    /// Finds out whether a connection broke for want of a certificate. In TLS 1.3 a server says so when the connection
+    /// is made already, and that may be lost with it; in TLS 1.2 it says so before. Asked once of each host.
+    async fn explained(&self, host: &Host, request: &Request, error: Error) -> Error {
+        let broke = matches!(error, Error::Unreachable { reason: transport::BROKEN, .. });
+        if !broke
+            || request.url.scheme() != "https"
+            || !self.is_own(host, &request.url)
+            || host.probed.swap(true, Ordering::Relaxed)
+        {
+            return error;
+        }
+        let mut probe = Request::new(Method::HEAD, request.url.clone());
+        self.trust(host, &mut probe);
+        probe.old_tls = true;
+        match self.transport.send(&host.name, probe, &self.options).await {
+            Err(found @ Error::ClientCertificate { .. }) => found,
+            _ => error,
+        }
     }
 
     /// Whether certificates of `host` are not checked.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
+use reqwest::tls::Version;
 use reqwest::{Body, Certificate, Identity, Method, Response, StatusCode, Url, redirect};
 
 use crate::config::Route;
@@ -45,6 +46,8 @@ struct Kind {
     is_local: bool,
     /// Whether the certificate of this machine is shown.
     shows_certificate: bool,
+    /// Whether no newer version of TLS than 1.2 is spoken.
+    is_old: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -106,6 +109,8 @@ pub(crate) struct Request {
     pub(crate) shows_certificate: bool,
     /// Headers that only the host itself may see.
     pub(crate) own: Option<HeaderMap>,
+    /// Whether no newer version of TLS than 1.2 is to be spoken.
+    pub(crate) old_tls: bool,
 }
 
 impl Request {
@@ -119,6 +124,7 @@ impl Request {
             tls: None,
             shows_certificate: false,
             own: None,
+            old_tls: false,
         }
     }
 
@@ -180,6 +186,7 @@ impl Transport {
             },
             is_local: request.url.host_str().is_some_and(is_loopback),
             shows_certificate: request.shows_certificate,
+            is_old: request.old_tls,
         };
         let connections = tls.map_or(&self.common, |tls| &tls.connections);
         let mut made = connections.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -306,6 +313,9 @@ fn builder(kind: Kind, tls: Option<&HostTls>, options: &ClientOptions) -> reqwes
         && kind.security != Security::Plain
     {
         builder = builder.identity(identity);
+    }
+    if kind.is_old {
+        builder = builder.tls_version_max(Version::TLS_1_2);
     }
     let connect_timeout = tls.and_then(|tls| tls.connect_timeout);
     builder
@@ -505,8 +515,7 @@ impl Trouble {
     }
 }
 
-/// Whether a server ended the connection for want of a certificate (RFC 8446 §6.2). That comes with what it sends
-/// first, when the connection is made already.
+/// Whether a server ended the connection for want of a certificate (RFC 8446 §6.2).
 fn is_about_ours(error: &io::Error) -> bool {
     let text = error.to_string();
     let alert = text.split_once("received fatal alert: ").map(|(_, alert)| alert);
