@@ -140,6 +140,16 @@ pub(crate) fn mount_setattr(
     check(result)
 }
 
+/// Returns the mount namespace of a process; `None` where the kernel does not give it, as before 6.11.
+pub(crate) fn mount_namespace(process: BorrowedFd<'_>) -> Option<OwnedFd> {
+    /// `PIDFD_GET_MNT_NAMESPACE`, `_IO(0xff, 3)`.
+    const GET_MOUNT_NAMESPACE: libc::Ioctl = 0xff03;
+    // SAFETY: the request takes no argument and returns a new descriptor.
+    let result = unsafe { libc::ioctl(process.as_raw_fd(), GET_MOUNT_NAMESPACE, 0) };
+    // SAFETY: the kernel has just made this descriptor, which nothing else owns.
+    (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) })
+}
+
 /// Closes every descriptor from `first` to `last`.
 ///
 /// The caller owns none of them.

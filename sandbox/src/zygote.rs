@@ -4,7 +4,8 @@
 //! builder ── control socket ──▶ zygote ── clone3 ──▶ step (PID 1 of its own namespace)
 //! ```
 //!
-//! While a step runs, the process of the next one is made and prepared as far as it can be.
+//! While the program of a step runs, the process of the next one is made and prepared as far as it can be: not before,
+//! when both would wait for the same locks of the kernel.
 //!
 //! It is the running executable, started again with a private first argument and the control
 //! socket as its standard input. It copies nothing of the builder's memory, so making a child of it
@@ -88,11 +89,22 @@ fn protect_executable() {
 struct Child {
     process: OwnedFd,
     reply: OwnedFd,
+    /// Closed by the other side when the process becomes its program.
+    begun: Option<OwnedFd>,
+    /// Keeps its mounts, so that taking them away does not hold up the news of its end. They are gone before the next
+    /// request is looked at.
+    _mounts: Option<OwnedFd>,
     /// Its number, if it is a keeper, which ends by a signal that it can act upon.
     keeper: Option<Pid>,
 }
 
 impl Child {
+    /// A step with namespaces of its own.
+    fn new(process: OwnedFd, reply: OwnedFd, begun: Option<OwnedFd>) -> Self {
+        let mounts = sys::mount_namespace(process.as_fd());
+        Self { process, reply, begun, _mounts: mounts, keeper: None }
+    }
+
     fn end(&self) {
         let signal = if self.keeper.is_some() { chroot::END } else { Signal::KILL };
         // What is gone already needs no signal.
@@ -137,11 +149,13 @@ struct Spare {
 
 impl Spare {
     /// Makes one; `None` if that cannot be: then the step's own process finds out why.
-    fn start(surroundings: &step::Surroundings) -> Option<Self> {
+    fn start(surroundings: &step::Surroundings, others: &mut Vec<Child>) -> Option<Self> {
         let (socket, theirs) = seqpacket_pair().ok()?;
         match sys::clone3(surroundings.namespaces(false)).ok()? {
             Cloned::Parent(process) => Some(Self { process, socket }),
             Cloned::Child => {
+                // What another step has must not last until this one begins.
+                others.clear();
                 drop(socket);
                 let ready = step::make_ready(surroundings);
                 let Ok((_, mut fds)) = receive_all(theirs.as_fd()) else { sys::exit_now(1) };
@@ -149,7 +163,7 @@ impl Spare {
                 let Ok([spec, stdout, stderr, reply]) = Request::try_from(fds) else {
                     sys::exit_now(1)
                 };
-                drop(theirs);
+                // `theirs` stays open until the program begins, which is how the zygote sees that.
                 let failure = match ready {
                     Ok(ready) => {
                         step::run(&spec, surroundings, stdout, stderr, recorder, Some(ready))
@@ -188,11 +202,14 @@ fn serve(
 ) -> io::Result<()> {
     // They end by themselves, with their steps.
     let mut recorders = Vec::new();
+    let mut wants_spare = false;
     loop {
         let mut fds = vec![PollFd::new(control, PollFlags::IN), PollFd::new(death, PollFlags::IN)];
         fds.extend(children.iter().map(|child| PollFd::new(&child.process, PollFlags::IN)));
         // Nothing is ever sent here from the other side; what can be seen is that it is closed.
         fds.extend(children.iter().map(|child| PollFd::new(&child.reply, PollFlags::empty())));
+        let begun = children.iter().filter_map(|child| child.begun.as_ref());
+        fds.extend(begun.map(|begun| PollFd::new(begun, PollFlags::empty())));
         match poll(&mut fds, None) {
             Ok(_) => {}
             Err(Errno::INTR) => continue,
@@ -203,7 +220,12 @@ fn serve(
         if ready[1] {
             return Ok(());
         }
-        let (ended, given_up) = ready[2..].split_at(children.len());
+        let (ended, others) = ready[2..].split_at(children.len());
+        let (given_up, begun) = others.split_at(children.len());
+        let setting_up = children.iter_mut().filter(|child| child.begun.is_some());
+        for (child, _) in setting_up.zip(begun).filter(|(_, begun)| **begun) {
+            child.begun = None;
+        }
         for (child, _) in children.iter().zip(given_up).filter(|(_, given_up)| **given_up) {
             // Nobody waits for this step any more.
             child.end();
@@ -221,8 +243,9 @@ fn serve(
             if bytes.is_empty() {
                 return Ok(());
             }
-            if bytes == [wire::PREPARE] && spare.is_none() {
-                *spare = Spare::start(surroundings);
+            if bytes == [wire::PREPARE] {
+                surroundings.expect_steps();
+                wants_spare = true;
             }
             if let (Ok(fds), &[wire::RUN, flags]) = (Request::try_from(fds), &bytes[..]) {
                 if flags & wire::CHROOT != 0 {
@@ -247,9 +270,13 @@ fn serve(
                         start(fds, recorder, own_network, surroundings, children);
                     }
                 }
-                if flags & wire::ANOTHER != 0 && spare.is_none() {
-                    *spare = Spare::start(surroundings);
-                }
+                wants_spare |= flags & wire::ANOTHER != 0;
+            }
+        }
+        if wants_spare && children.iter().all(|child| child.begun.is_none()) {
+            wants_spare = false;
+            if spare.is_none() {
+                *spare = Spare::start(surroundings, children);
             }
         }
     }
@@ -271,7 +298,7 @@ fn hand_over(
     }
     let [_, _, _, reply] = fds;
     tell(&reply, &Reply::Started, Some(&process));
-    children.push(Child { process, reply, keeper: None });
+    children.push(Child::new(process, reply, Some(socket)));
 }
 
 /// Makes the process of one step, and tells who asked for it.
@@ -284,13 +311,14 @@ fn start(
 ) {
     match sys::clone3(surroundings.namespaces(own_network)) {
         Ok(Cloned::Child) => {
+            children.clear();
             let failure = step::run(&spec, surroundings, stdout, stderr, recorder, None);
             tell(&reply, &Reply::Failed(failure), None);
             sys::exit_now(1)
         }
         Ok(Cloned::Parent(process)) => {
             tell(&reply, &Reply::Started, Some(&process));
-            children.push(Child { process, reply, keeper: None });
+            children.push(Child::new(process, reply, None));
         }
         Err(error) => refuse(&reply, "make a process in new namespaces", &error),
     }
@@ -331,18 +359,21 @@ fn start_keeper(
         }
         Ok((Cloned::Parent(process), keeper)) => {
             tell(&reply, &Reply::Started, Some(&process));
-            children.push(Child { process, reply, keeper: Some(keeper) });
+            let keeper = Some(keeper);
+            children.push(Child { process, reply, begun: None, _mounts: None, keeper });
         }
         Err(error) => refuse(&reply, "make a process", &error),
     }
 }
 
-/// Takes the status of a child that has ended; returns its exit code, if it was not killed.
+/// Tells the status of a child that has ended, and takes it; returns its exit code, if it was not killed.
 fn reap(child: &Child) -> Option<i32> {
-    let status = wait_for(&child.process)?;
+    let status = status_of(&child.process, WaitIdOptions::NOWAIT)?;
     let code = status.exit_status().unwrap_or(0);
     let signal = status.terminating_signal().unwrap_or(0);
     tell(&child.reply, &Reply::Ended { code, signal }, None);
+    // What the kernel does then has a cost too, for which nobody has to wait.
+    wait_for(&child.process);
     status.exit_status()
 }
 
@@ -352,9 +383,14 @@ fn has_ended(process: &OwnedFd) -> bool {
     matches!(waitid(WaitId::PidFd(process.as_fd()), options), Ok(Some(_)))
 }
 
-fn wait_for(process: &OwnedFd) -> Option<WaitIdStatus> {
+/// Waits for the end of a child, and takes its status.
+fn wait_for(process: &OwnedFd) {
+    let _ = status_of(process, WaitIdOptions::empty());
+}
+
+fn status_of(process: &OwnedFd, options: WaitIdOptions) -> Option<WaitIdStatus> {
     loop {
-        match waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED) {
+        match waitid(WaitId::PidFd(process.as_fd()), options | WaitIdOptions::EXITED) {
             Err(Errno::INTR) => {}
             other => return other.ok().flatten(),
         }

@@ -79,6 +79,8 @@ pub(crate) struct Surroundings {
     chroot: OnceCell<Chroot>,
     /// Whether control groups are in one tree (v2) at their usual place.
     unified_cgroups: bool,
+    /// What most steps have in their files, once a process was to be ready for one.
+    usual: OnceCell<Option<mounts::Contents>>,
 }
 
 /// What confines a step without namespaces.
@@ -102,7 +104,18 @@ impl Surroundings {
             scopes: Rules::scopes(),
             chroot: OnceCell::new(),
             unified_cgroups,
+            usual: OnceCell::new(),
         })
+    }
+
+    /// What most steps have in their files; `None` when that cannot be told.
+    fn usual_contents(&self) -> Option<&mounts::Contents> {
+        self.usual.get_or_init(mounts::Contents::usual).as_ref()
+    }
+
+    /// Finds out once what the processes that are made later would each find out.
+    pub(crate) fn expect_steps(&self) {
+        let _ = self.usual_contents();
     }
 
     /// Capabilities of the builder.
@@ -165,10 +178,10 @@ pub(crate) fn try_overlay() -> Result<(), Failure> {
 }
 
 /// A process that is ready to become the program of an ordinary step.
-pub(crate) struct Ready(mounts::Ready);
+pub(crate) struct Ready<'a>(mounts::Ready<'a>);
 
 /// Prepares what can be before the step is known.
-pub(crate) fn make_ready(surroundings: &Surroundings) -> Result<Ready, Failure> {
+pub(crate) fn make_ready(surroundings: &Surroundings) -> Result<Ready<'_>, Failure> {
     begin(surroundings)?;
     mounts::Ready::make(surroundings).map(Ready)
 }
@@ -180,7 +193,7 @@ pub(crate) fn run(
     stdout: OwnedFd,
     stderr: OwnedFd,
     recorder: Option<OwnedFd>,
-    ready: Option<Ready>,
+    ready: Option<Ready<'_>>,
 ) -> Failure {
     match prepare(spec, surroundings, [stdout, stderr], recorder, ready) {
         Ok(program) => program.execute(),
@@ -200,7 +213,7 @@ fn prepare(
     surroundings: &Surroundings,
     [stdout, stderr]: [OwnedFd; 2],
     recorder: Option<OwnedFd>,
-    ready: Option<Ready>,
+    ready: Option<Ready<'_>>,
 ) -> Outcome<Program> {
     if ready.is_none() {
         begin(surroundings)?;

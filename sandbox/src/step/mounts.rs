@@ -8,17 +8,20 @@
 //! ```text
 //! 1  everything private; a scratch file system in memory over `/`
 //! 2  sources: overlays, files, folders, proc, dev, …, each a detached mount
-//! 3  scratch taken away; the root over `/`
+//! 3  the root over the scratch file system
 //! 4  each source attached to its target inside the root, in order
-//! 5  masks; pivot into the root, the machine's tree detached
+//! 5  masks; pivot into the root; the scratch file system and the machine's tree detached
+//!
+//! A process that is ready for an ordinary step has done 2 for what every step has: with masks, in the scratch file
+//! system, from where it is moved.
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{
-    FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, makedev, mkdirat, open,
-    openat, openat2,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, makedev,
+    mkdirat, open, openat, openat2, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
@@ -26,7 +29,10 @@ use rustix::mount::{MountAttrFlags, UnmountFlags, unmount};
 use super::filesystem::{self, Context, HARMLESS, READ_ONLY};
 use super::overlay::Overlay;
 use super::{During, Outcome, Surroundings, devices};
-use crate::spec::{Mount, MountKind, Root, Security, Spec, clean};
+use crate::names::{self, ResolverOverrides};
+use crate::spec::{
+    DEFAULT_HOSTNAME, DEFAULT_SHM_SIZE, Mount, MountKind, Root, Security, Spec, clean,
+};
 use crate::sys;
 use crate::tier::Tier;
 
@@ -52,7 +58,7 @@ const READ_ONLY_PATHS: [&str; 5] =
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 const INSIDE: ResolveFlags = ResolveFlags::IN_ROOT.union(ResolveFlags::NO_MAGICLINKS);
 
-/// A detached mount and where it goes.
+/// A mount, detached or in the scratch file system, and where it goes.
 struct Planned {
     target: PathBuf,
     mount: OwnedFd,
@@ -60,40 +66,72 @@ struct Planned {
     standard: bool,
 }
 
+/// What the files and the shared memory that every step has are made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Contents {
+    shm_size: u64,
+    hosts: Vec<u8>,
+    resolv_conf: Vec<u8>,
+}
+
+impl Contents {
+    /// Those of a step of which nothing in particular is asked; `None` when the machine's settings cannot be read.
+    pub(super) fn usual() -> Option<Self> {
+        let machine = names::machine_resolver(false).ok()?;
+        Some(Self {
+            shm_size: DEFAULT_SHM_SIZE,
+            hosts: names::hosts_file(DEFAULT_HOSTNAME, &[]),
+            resolv_conf: names::resolv_conf(&machine, false, &ResolverOverrides::default()),
+        })
+    }
+
+    fn are_of(&self, spec: &Spec) -> bool {
+        self.shm_size == spec.shm_size
+            && self.hosts == spec.hosts
+            && self.resolv_conf == spec.resolv_conf
+    }
+
+    fn of(spec: &Spec) -> Self {
+        let Spec { shm_size, hosts, resolv_conf, .. } = spec;
+        Self { shm_size: *shm_size, hosts: hosts.clone(), resolv_conf: resolv_conf.clone() }
+    }
+}
+
 /// What can be set up before anything is known of the step but that it is an [ordinary](Spec::is_ordinary) one.
-pub(super) struct Ready {
+pub(super) struct Ready<'a> {
     scratch: OwnedFd,
     /// `/proc`, `/dev` and `/sys` with all that is mounted in them, masks included.
     planned: Vec<Planned>,
     null: OwnedFd,
+    /// What most steps have besides, and what it was made from.
+    usual: Option<(&'a Contents, Vec<Planned>)>,
 }
 
-impl Ready {
+impl<'a> Ready<'a> {
     /// Sets it up, in the mount namespace of the step that is to come.
-    pub(super) fn make(surroundings: &Surroundings) -> Outcome<Self> {
+    pub(super) fn make(surroundings: &'a Surroundings) -> Outcome<Self> {
         make_private()?;
         let sources = Sources { scratch: scratch()?, security: Security::Sandbox, surroundings };
         let scratch = &sources.scratch;
-        // Masks can only be attached to what is attached itself, so the trees are made in the scratch file system
-        // and copied from there.
+        // Masks can only be attached to what is attached itself.
         let standard = sources.standard()?;
-        let tops = standard.iter().filter(|entry| entry.standard).map(|entry| entry.target.clone());
-        let tops: Vec<PathBuf> = tops.collect();
         for entry in &standard {
             put(scratch, entry)?;
         }
         mask_paths(scratch, sources.file_mask()?)?;
         protect_paths(scratch)?;
         let mut planned = Vec::new();
-        for target in tops {
-            let action = || format!("copy `{}`", target.display());
-            let top = standard_target(scratch, &target).during(action)?;
-            let mount = filesystem::tree_of(top.as_fd()).during(action)?;
-            filesystem::detach(&top).during(action)?;
+        for Planned { target, .. } in standard.into_iter().filter(|entry| entry.standard) {
+            let top = standard_target(scratch, &target);
+            let mount = top.during(|| format!("find `{}`", target.display()))?;
             planned.push(Planned { target, mount, standard: true });
         }
+        let usual = match surroundings.usual_contents() {
+            Some(contents) => Some((contents, sources.of_contents(contents)?)),
+            None => None,
+        };
         let null = sources.open_null()?;
-        Ok(Self { scratch: sources.scratch, planned, null })
+        Ok(Self { scratch: sources.scratch, planned, null, usual })
     }
 }
 
@@ -101,29 +139,30 @@ impl Ready {
 pub(super) fn set_up(
     spec: &Spec,
     surroundings: &Surroundings,
-    ready: Option<Ready>,
+    ready: Option<Ready<'_>>,
 ) -> Outcome<OwnedFd> {
     let is_ready = ready.is_some();
     let security = spec.security;
-    let (sources, mut planned, spare_null) = match ready {
-        Some(Ready { scratch, planned, null }) => {
-            (Sources { scratch, security, surroundings }, planned, null)
+    let (sources, mut planned, spare_null, usual) = match ready {
+        Some(Ready { scratch, planned, null, usual }) => {
+            (Sources { scratch, security, surroundings }, planned, null, usual)
         }
         None => {
             make_private()?;
             let sources = Sources { scratch: scratch()?, security, surroundings };
             let planned = sources.standard()?;
             let null = sources.open_null()?;
-            (sources, planned, null)
+            (sources, planned, null, None)
         }
     };
     let root = sources.root(spec)?;
-    planned.extend(sources.of_spec(spec)?);
+    planned.extend(match usual {
+        Some((contents, made)) if contents.are_of(spec) => made,
+        _ => sources.of_contents(&Contents::of(spec))?,
+    });
     let mask = if is_ready { None } else { Some(sources.file_mask()?) };
     place_user_mounts(&mut planned, sources.user(spec)?);
-    let Sources { scratch, .. } = sources;
-    filesystem::detach(&scratch).during(|| "detach the scratch file system")?;
-    drop(scratch);
+    drop(sources);
 
     filesystem::attach_over_root(&root).during(|| "attach the root file system")?;
     for entry in planned {
@@ -171,12 +210,15 @@ pub(super) fn scratch() -> Outcome<OwnedFd> {
     Ok(scratch)
 }
 
-/// Changes the root directory, and takes the machine's tree away.
+/// Changes the root directory, and takes away the scratch file system and the machine's tree.
 fn enter(root: &OwnedFd) -> Outcome<()> {
     let action = || "change the root directory";
     rustix::process::fchdir(root).during(action)?;
     rustix::process::pivot_root(".", ".").during(action)?;
-    unmount(".", UnmountFlags::DETACH).during(action)?;
+    // The machine's tree now lies on the root, and the scratch file system, which was mounted over that tree, on top.
+    for _ in ["scratch file system", "machine's tree"] {
+        unmount(".", UnmountFlags::DETACH).during(action)?;
+    }
     rustix::process::chdir("/").during(action)
 }
 
@@ -263,20 +305,20 @@ impl Sources<'_> {
     }
 
     /// The mounts that every step has, but with contents of its own.
-    fn of_spec(&self, spec: &Spec) -> Outcome<Vec<Planned>> {
+    fn of_contents(&self, contents: &Contents) -> Outcome<Vec<Planned>> {
         let planned = |target: &str, mount: OwnedFd| Planned {
             target: target.into(),
             mount,
             standard: false,
         };
-        let size = spec.shm_size.to_string();
+        let size = contents.shm_size.to_string();
         let shared = [("mode", "1777"), ("size", &*size)];
         let mut all = vec![planned("/dev/shm", filesystem::make("tmpfs", &shared, HARMLESS)?)];
-        for (target, name, contents) in [
-            ("/etc/resolv.conf", "resolv", &spec.resolv_conf),
-            ("/etc/hosts", "hosts", &spec.hosts),
+        for (target, name, text) in [
+            ("/etc/resolv.conf", "resolv", &contents.resolv_conf),
+            ("/etc/hosts", "hosts", &contents.hosts),
         ] {
-            let file = self.file(name, contents, 0o644, (0, 0), HARMLESS | READ_ONLY)?;
+            let file = self.file(name, text, 0o644, (0, 0), HARMLESS | READ_ONLY)?;
             all.push(planned(target, file));
         }
         Ok(all)
@@ -344,7 +386,15 @@ impl Sources<'_> {
     ) -> Outcome<OwnedFd> {
         let action = || "make a file in memory";
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = openat(&self.scratch, name, flags, Mode::RUSR).during(action)?;
+        let create = || openat(&self.scratch, name, flags, Mode::RUSR);
+        let file = match create() {
+            // Made before anything was known of the step, with other contents.
+            Err(Errno::EXIST) => {
+                unlinkat(&self.scratch, name, AtFlags::empty()).and_then(|()| create())
+            }
+            other => other,
+        };
+        let file = file.during(action)?;
         let mut rest = contents;
         while !rest.is_empty() {
             rest = &rest[rustix::io::write(&file, rest).during(action)?..];
