@@ -397,6 +397,11 @@ impl Inner {
                         None => continue,
                         free => free,
                     },
+                    // Its row may be about to be written.
+                    "layers" => match Lock::attempt(&self.unlisted_lock(&name), Mode::Exclusive)? {
+                        None => continue,
+                        free => free,
+                    },
                     _ => None,
                 };
                 bin.take(&path)?;

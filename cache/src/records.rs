@@ -151,14 +151,15 @@ impl Records for Store {
 }
 
 impl Store {
-    /// Saves a result together with whatever is written next.
+    /// Saves links and a result together with whatever is written next.
     ///
     /// # Errors
     /// When the database cannot be opened.
-    pub fn save_later(&self, result: &NewResult) -> Result<(), CacheError> {
+    pub fn save_later(&self, links: Vec<Link>, result: &NewResult) -> Result<(), CacheError> {
         let (boot, generation) = (self.0.boot()?.to_owned(), self.0.generation()?);
         let row = ResultValues::of(result);
         self.0.defer(move |transaction, database| {
+            links.iter().try_for_each(|link| add_link(transaction, link)).at(database)?;
             row.insert(transaction, generation, &boot).at(database)
         });
         Ok(())

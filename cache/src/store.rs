@@ -281,6 +281,11 @@ impl Inner {
         Place::new(&self.root, kind, name)
     }
 
+    /// What keeps a layer's folder as long as the layer has no row.
+    pub(crate) fn unlisted_lock(&self, id: &str) -> Place {
+        self.lock_place("unlisted layer", id)
+    }
+
     pub(crate) fn layer_path(&self, id: &LayerId) -> PathBuf {
         self.root.join("layers").join(id.to_string())
     }
@@ -391,11 +396,13 @@ impl Inner {
         self.deferred().push(Box::new(change));
     }
 
-    /// Makes what was deferred.
+    /// Makes what was deferred, or waits for whoever is making it.
     pub(crate) fn settle(&self) -> Result<(), CacheError> {
+        let writer = self.database.lock().unwrap_or_else(PoisonError::into_inner);
         if self.deferred().is_empty() {
             return Ok(());
         }
+        drop(writer);
         self.write(|_| Ok(()))
     }
 

@@ -231,8 +231,8 @@ impl Workspace {
         Ok(layer)
     }
 
-    /// As [`commit`](Self::commit), but in the transaction of whatever is written next, such as the result that has the
-    /// layer. Until then, or [`Store::settle`], the layer must not be read.
+    /// As [`commit`](Self::commit), but noted in the transaction of whatever is written next, such as the result that
+    /// has the layer, or by [`Store::settle`].
     ///
     /// # Errors
     /// When the file system or database fails.

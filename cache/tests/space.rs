@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use cache::{
-    CacheError, CacheMountRequest, FileSystem, Filter, GcLimits, Key, Kind, NewResult,
+    CacheError, CacheMountRequest, FileSystem, Filter, GcLimits, Key, Kind, LayerMeta, NewResult,
     PruneOptions, Records, Ref, Sharing, Store,
 };
 use common::{layer, open};
@@ -175,6 +175,25 @@ fn what_is_used_is_told_and_stays() {
     assert_eq!(store.prune(&PruneOptions::default()).unwrap().entries, []);
     assert_eq!(store.relieve(u64::MAX).unwrap(), 0);
     assert!(held.path.is_dir() && has(&store, "used"));
+}
+
+#[test]
+fn a_layer_that_is_about_to_be_noted_is_not_taken_for_a_stray() {
+    let root = tempfile::tempdir().unwrap();
+    let builder = open(root.path());
+    let workspace = builder.workspace(&Ref::scratch()).unwrap();
+    fs::write(workspace.upper().path().join("file"), "x").unwrap();
+    let layer = workspace.commit_later(&LayerMeta::now("write file")).unwrap();
+    let file = root.path().join("layers").join(layer.id().to_string()).join("fs/file");
+    assert!(file.is_file(), "what is built upon it may begin");
+    open(root.path()).prune(&PruneOptions::default()).unwrap();
+    assert!(file.is_file(), "its row may be written at any moment");
+    builder.settle().unwrap();
+    open(root.path()).prune(&PruneOptions::default()).unwrap();
+    assert!(file.is_file(), "it is in use");
+    drop((layer, builder));
+    open(root.path()).prune(&PruneOptions::default()).unwrap();
+    assert!(!file.exists());
 }
 
 #[test]

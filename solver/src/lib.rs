@@ -11,6 +11,7 @@
 mod beforehand;
 mod cache_key;
 mod check;
+mod course;
 mod engine;
 mod error;
 mod explain;

@@ -1,11 +1,13 @@
 //! One solve: drives the [scheduler](crate::scheduler) with threads that do the work.
 //!
 //! Every action that is under way has a thread to itself, because a vertex may wait for a process, a
-//! network or a lock for any length of time; the one that called [`Solve::run`] only passes on what
-//! happened. A thread whose action is over takes the next; none outlives the solve.
+//! network or a lock for any length of time. A thread whose action is over asks the scheduler what that
+//! leads to, and does one part of it itself; the one that called [`Solve::run`] gives the rest to others,
+//! with what is left to do for a vertex when those that wait for it have been told. No thread outlives the
+//! solve.
 
 use std::collections::HashSet;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -17,6 +19,7 @@ use tree::trace;
 
 use crate::beforehand::Beforehand;
 use crate::cache_key::InputMap;
+use crate::course::{Course, Piece};
 use crate::engine::JobInner;
 use crate::error::{OpError, SolveError, chain};
 use crate::explain::{self, Diary};
@@ -117,25 +120,13 @@ impl<'a> Solve<'a> {
             .iter()
             .map(|vertex| matches!(vertex.op, Op::Exec(_)))
             .collect();
-        let mut scheduler = Scheduler::new(inputs, limited, self.job.engine.options.jobs);
-        let (sender, receiver) = channel();
-        // After the last one nothing else is left to do, and all would wait for the clearing up.
-        let is_last = |action| {
-            let is = |vertex| targets.iter().any(|target| target.vertex == vertex);
-            matches!(action, Action::Execute(vertex) if is(vertex))
-        };
+        let scheduler = Scheduler::new(inputs, limited, self.job.engine.options.jobs);
+        let course = Course::new(scheduler);
         std::thread::scope(|scope| {
-            let solve = &self;
-            let mut workers = Workers::new(scope, usize::MAX, |action| {
-                let mut report = Report { sender: sender.clone(), input: failed(action) };
-                report.input = solve.perform(action);
-                let store = &solve.job.engine.store;
-                if is_last(action) || !store.has_to_clear_up() {
-                    return Some(report);
-                }
-                drop(report);
-                store.clear_up();
-                None
+            let (solve, course) = (&self, &course);
+            let mut workers = Workers::new(scope, usize::MAX, move |piece| match piece {
+                Piece::Action(action) => solve.go_on_from(action, course, targets),
+                Piece::Rest(rest) => solve.do_rest(rest, course),
             });
             let mut beforehand = Beforehand::new(graph::in_targets(solve.definition, targets));
             let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -145,34 +136,18 @@ impl<'a> Solve<'a> {
                 .get()
                 .map(|prepare| Workers::new(scope, cores, move |layer: Layer| prepare(&layer)));
             let mut sandbox_is_wanted = false;
-            let mut begin = |actions: Vec<Action>| {
-                for action in actions {
-                    match action {
-                        Action::Stop => solve.job.stop(),
-                        _ => workers.perform(action),
-                    }
-                }
-            };
             for target in targets {
-                begin(scheduler.demand(target.vertex));
+                let actions = course.scheduler().demand(target.vertex);
+                actions.into_iter().for_each(|action| workers.perform(Piece::Action(action)));
             }
             let began = Instant::now();
-            while !scheduler.is_over() {
+            loop {
                 // Nothing fills a disk before anybody has looked at it.
                 let quick = SHORT.saturating_sub(began.elapsed());
-                let input = match receiver.recv_timeout(quick) {
-                    Ok(input) => input,
-                    Err(RecvTimeoutError::Disconnected) => break,
-                    Err(RecvTimeoutError::Timeout) => {
-                        solve.job.engine.watch_space();
-                        match receiver.recv() {
-                            Ok(input) => input,
-                            Err(_) => break,
-                        }
-                    }
-                };
-                match input {
-                    Input::Hit(vertex) => solve.announce(vertex, &scheduler),
+                let watch = || solve.job.engine.watch_space();
+                let Some(event) = course.next_event(quick, watch) else { break };
+                match event.input {
+                    Input::Hit(vertex) => solve.announce(vertex, &course.scheduler()),
                     // What takes a moment to start is started as soon as a step seems to need it.
                     Input::Miss(vertex) if !sandbox_is_wanted && solve.is_step(vertex) => {
                         sandbox_is_wanted = true;
@@ -181,10 +156,16 @@ impl<'a> Solve<'a> {
                     }
                     _ => {}
                 }
-                begin(scheduler.step(input));
+                for piece in event.pieces {
+                    match piece {
+                        Piece::Action(Action::Stop) => solve.job.stop(),
+                        piece => workers.perform(piece),
+                    }
+                }
                 // After the last one the output does it itself.
-                if let Input::Finished(vertex) = input
-                    && let Some(preparers) = preparers.as_mut().filter(|_| !scheduler.is_over())
+                if let Input::Finished(vertex) = event.input
+                    && !course.scheduler().is_over()
+                    && let Some(preparers) = &mut preparers
                     && let Some(values) = solve.values[vertex].get()
                 {
                     let layers = beforehand.take(vertex, values);
@@ -247,23 +228,68 @@ impl<'a> Solve<'a> {
         self.in_roots[vertex]
     }
 
-    fn perform(&self, action: Action) -> Input {
+    /// Performs an action, and then those that it leads to, one after the other.
+    fn go_on_from(&self, first: Action, course: &Course<Rest>, targets: &[Edge]) {
+        // After the last one nothing else is left to do, and all would wait for it.
+        let is_last = |action| {
+            let is = |vertex| targets.iter().any(|target| target.vertex == vertex);
+            matches!(action, Action::Execute(vertex) if is(vertex))
+        };
+        let mut next = Some(first);
+        while let Some(action) = next {
+            let report = Report { course, input: failed(action) };
+            let (mut input, mut rest) = self.perform(action);
+            if is_last(action)
+                && let Some(unsaved) = rest.take()
+                && let Err(failure) = self.keep(unsaved)
+            {
+                input = Input::Failed(failure.vertex);
+                self.fail(failure);
+            }
+            next = report.tell(input, rest);
+        }
+    }
+
+    /// Does what is left to do for a vertex that others go on from already.
+    fn do_rest(&self, rest: Rest, course: &Course<Rest>) {
+        let report = Report { course, input: Input::Cancel };
+        match self.keep(rest) {
+            Ok(()) => report.forget(),
+            Err(failure) => {
+                self.fail(failure);
+                report.tell(Input::Cancel, None);
+            }
+        }
+        self.job.engine.store.clear_up();
+    }
+
+    /// Sees to it that what a vertex has made is found by other builds.
+    fn keep(&self, Rest { vertex, turn }: Rest) -> Result<(), Failure> {
+        let kept = self.with_room(|| Ok(self.job.engine.store.settle()?));
+        drop(turn);
+        kept.map_err(|error| Failure::from((vertex, error)))
+    }
+
+    fn perform(&self, action: Action) -> (Input, Option<Rest>) {
         let _turn = self.timeline.begin(action);
         let (vertex, outcome) = match action {
             Action::Lookup(vertex) => (vertex, self.lookup(vertex)),
             Action::LookupWithInputs(vertex) => (vertex, self.lookup_with_inputs(vertex)),
-            Action::Execute(vertex) => (vertex, self.execute(vertex)),
-            Action::Stop => return Input::Cancel,
+            Action::Execute(vertex) => match self.execute(vertex) {
+                Ok(rest) => return (Input::Finished(vertex), rest),
+                Err(failure) => (vertex, Err(failure)),
+            },
+            Action::Stop => return (Input::Cancel, None),
         };
-        match outcome {
-            Ok(true) if matches!(action, Action::Execute(_)) => Input::Finished(vertex),
+        let input = match outcome {
             Ok(true) => Input::Hit(vertex),
             Ok(false) => Input::Miss(vertex),
             Err(failure) => {
                 self.fail(failure);
                 Input::Failed(vertex)
             }
-        }
+        };
+        (input, None)
     }
 
     pub(crate) fn source_value(&self, vertex: usize, source: &SourceOp) -> Result<Value, OpError> {
@@ -361,7 +387,8 @@ impl<'a> Solve<'a> {
         Ok(true)
     }
 
-    fn execute(&self, vertex: usize) -> Result<bool, Failure> {
+    /// Runs a vertex; returns what is left to do once others go on from its result.
+    fn execute(&self, vertex: usize) -> Result<Option<Rest>, Failure> {
         let fail = |error: OpError| Failure::from((vertex, error));
         let keys = self.fresh[vertex].get().cloned().unwrap_or_default();
         let own = keys.outputs.first().and_then(|output| output.save);
@@ -379,7 +406,7 @@ impl<'a> Solve<'a> {
             && self.load(vertex, &keys, Look::WithInputs).map_err(fail)?
         {
             self.completed(vertex, true, None);
-            return Ok(true);
+            return Ok(None);
         }
         let mut log = Vec::new();
         let result = self.execute_with_room(vertex, &mut log);
@@ -390,15 +417,13 @@ impl<'a> Solve<'a> {
         self.diary.ran(vertex, &keys, self.unsteady[vertex].get().is_none());
         if self.unsteady[vertex].get().is_some() {
             // Nobody knows what exactly was read: neither this nor what is built upon it is kept.
-            self.with_room(|| Ok(self.job.engine.store.settle()?)).map_err(fail)?;
             self.finish(vertex, values, Some(VertexKeys::default()));
         } else {
-            self.with_room(|| self.save(vertex, &keys, &values)).map_err(fail)?;
+            self.save_later(vertex, &keys, &values).map_err(fail)?;
             self.finish(vertex, values, Some(keys.made()));
         }
         self.completed(vertex, false, None);
-        drop(lock);
-        Ok(true)
+        Ok(Some(Rest { vertex, turn: lock }))
     }
 
     /// Waits until nobody else runs the step with this key, and says so if it has to.
@@ -467,22 +492,28 @@ impl<'a> Solve<'a> {
     }
 
     fn save(&self, vertex: usize, keys: &VertexKeys, values: &[Value]) -> Result<(), OpError> {
-        let links = self.known.links(vertex, keys);
-        let store = &self.job.engine.store;
+        self.save_later(vertex, keys, values)?;
+        Ok(self.job.engine.store.settle()?)
+    }
+
+    /// Has results written with whatever is written next.
+    fn save_later(
+        &self,
+        vertex: usize,
+        keys: &VertexKeys,
+        values: &[Value],
+    ) -> Result<(), OpError> {
+        let mut links = self.known.links(vertex, keys);
         for (output, value) in keys.outputs.iter().zip(values) {
             if let (Some(key), Value::Tree(reference)) = (output.save, value) {
                 let why = self.definition.vertex(vertex).metadata.name.as_bytes().to_vec();
-                let result = NewResult {
-                    key,
-                    reference: reference.clone(),
-                    created: SystemTime::now(),
-                    why,
-                };
-                store.save(&links, Some(&result))?;
+                let (reference, created) = (reference.clone(), SystemTime::now());
+                let result = NewResult { key, reference, created, why };
+                // The links are those of all outputs.
+                self.job.engine.store.save_later(std::mem::take(&mut links), &result)?;
             }
         }
-        // A layer that no result has is kept too.
-        Ok(store.settle()?)
+        Ok(())
     }
 
     /// Notes a result.
@@ -620,16 +651,36 @@ fn hashed_key(reference: &cache::Ref, map: &InputMap) -> Key {
     map.add_selection(key).finish()
 }
 
-/// What an action that is under way will report, whatever becomes of its thread.
-struct Report {
-    sender: Sender<Input>,
+/// What is left to do for a vertex once others go on from its result.
+struct Rest {
+    vertex: usize,
+    /// The right to run the step, which nobody else gets before the result can be found.
+    turn: Option<cache::Lock>,
+}
+
+/// Tells the end of an action, or of what is left of one, even when it panics.
+struct Report<'a> {
+    course: &'a Course<Rest>,
+    /// What is told when it never comes to its end.
     input: Input,
 }
 
-impl Drop for Report {
+impl Report<'_> {
+    fn tell(self, input: Input, rest: Option<Rest>) -> Option<Action> {
+        let course = self.course;
+        self.forget();
+        course.tell(input, rest)
+    }
+
+    fn forget(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Report<'_> {
     fn drop(&mut self) {
-        // The receiver lives until every action has reported.
-        let _ = self.sender.send(self.input);
+        // Other threads end by it; this one does not go on.
+        let _ = self.course.tell(self.input, None);
     }
 }
 

@@ -13,6 +13,7 @@ use tree::sketch::Unplaced;
 
 use crate::blob::Ingest;
 use crate::error::{At, CacheError};
+use crate::lock::{Lock, Mode};
 use crate::reference::Ref;
 use crate::store::{Store, now};
 
@@ -217,7 +218,8 @@ impl Store {
         })
     }
 
-    /// Takes a finished folder as a new layer over `below`. It gets its place and its row with the next transaction.
+    /// Takes a finished folder as a new layer over `below`. It gets its row with the next transaction; until then a lock
+    /// keeps it from being taken for a folder that nobody knows.
     pub(crate) fn add_layer(
         &self,
         folder: Aside,
@@ -230,12 +232,10 @@ impl Store {
         let parents = Chain::of(&below).pack();
         let created = crate::store::nanoseconds(meta.created);
         let (target, description) = (inner.layer_path(&id), meta.description.clone());
-        let mut is_placed = false;
+        let kept = Lock::wait(&inner.unlisted_lock(&id.to_string()), Mode::Shared)?;
+        fs::rename(&folder.0, &target).at(&target)?;
         inner.defer(move |transaction, database| {
-            if !is_placed {
-                fs::rename(&folder.0, &target).at(&target)?;
-                is_placed = true;
-            }
+            let _ = &kept;
             let sql = "INSERT INTO layer (id, base, dir, parents, description, created, used, generation, boot)
                 VALUES (?1, 0, 1, ?2, ?3, ?4, ?5, ?6, ?7)";
             let values = params![id.0, parents, description, created, now(), generation, boot];

@@ -88,9 +88,6 @@ impl Actions<'_> {
 
     /// One layer from the chain of actions that ends in one of them.
     fn make(&mut self, last: usize) -> Result<Value, OpError> {
-        if !self.made.is_empty() {
-            self.solve.job.engine.store.settle()?;
-        }
         let (mut chain, mut base) = (Vec::new(), FileInput::Action(last));
         while let FileInput::Action(index) = base {
             let action = &self.file.actions[index];
@@ -123,7 +120,7 @@ impl Actions<'_> {
             let created = layer.created();
             let reference = Ref::scratch().push(layer);
             let result = NewResult { key, reference, created, why: Vec::new() };
-            self.solve.job.engine.store.save_later(&result)?;
+            self.solve.job.engine.store.save_later(Vec::new(), &result)?;
         }
         Ok(())
     }
