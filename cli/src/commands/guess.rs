@@ -12,6 +12,9 @@ use parser::ast::InstructionKind;
 /// Names at the top of a context that are looked at.
 const MOST: usize = 64;
 
+/// How far the clock by which files get their times may be behind.
+const LAG: Duration = Duration::from_millis(10);
+
 /// Whether a `RUN` of the Dockerfile will likely have to run: something of what the build reads has changed since
 /// anything was written to the store, as far as a short look tells.
 pub(crate) fn expects_steps(
@@ -36,7 +39,7 @@ fn has_changed(path: &Path, last: SystemTime) -> bool {
     fs_err::symlink_metadata(path).is_ok_and(|metadata| {
         let seconds = u64::try_from(metadata.ctime()).unwrap_or_default();
         let nanoseconds = u32::try_from(metadata.ctime_nsec()).unwrap_or_default();
-        UNIX_EPOCH + Duration::new(seconds, nanoseconds) >= last
+        UNIX_EPOCH + Duration::new(seconds, nanoseconds) + LAG >= last
     })
 }
 
