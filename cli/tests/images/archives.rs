@@ -2,8 +2,8 @@
 
 use std::process::Stdio;
 
-use crate::support::{Place, has};
-use crate::{elsewhere, id, run_elsewhere, tool, two_images};
+use crate::support::{Place, has, tool};
+use crate::{elsewhere, id, run_elsewhere, two_images};
 
 #[test]
 fn several_images_in_one_archive_come_back_with_their_names() {
