@@ -327,7 +327,7 @@ impl Layer {
     /// When it cannot be fetched or read, or is not what its diff id says.
     pub fn measure(&self) -> Result<u64, CacheError> {
         if let Some(size) = self.size()?
-            && (self.is_readable() || self.has_blob()?)
+            && (self.is_readable() || self.stored_blob()?.is_some())
         {
             return Ok(size);
         }
@@ -356,14 +356,14 @@ impl Layer {
         }
     }
 
-    /// Whether a blob of it is in the store.
-    fn has_blob(&self) -> Result<bool, CacheError> {
+    /// A blob of it that is in the store, in any compression.
+    fn stored_blob(&self) -> Result<Option<Descriptor>, CacheError> {
         for blob in self.blobs()? {
             if self.0.store.blob(&blob.descriptor.digest)?.is_some() {
-                return Ok(true);
+                return Ok(Some(blob.descriptor));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// A blob of it in any compression: one in the store, else one that can be fetched, else a new one
@@ -372,10 +372,8 @@ impl Layer {
     /// # Errors
     /// When no blob can be made.
     pub fn blob_any(&self, codec: Codec) -> Result<Descriptor, CacheError> {
-        for blob in self.blobs()? {
-            if self.0.store.blob(&blob.descriptor.digest)?.is_some() {
-                return Ok(blob.descriptor);
-            }
+        if let Some(descriptor) = self.stored_blob()? {
+            return Ok(descriptor);
         }
         if let Some(blob) = self.remote()? {
             let _turn = self.turn()?;
@@ -652,10 +650,8 @@ impl Layer {
     fn unpack_arriving(&self) -> Result<Option<Unpacked>, CacheError> {
         let store = &self.0.store;
         let Some(remote) = self.remote()? else { return Ok(None) };
-        for blob in self.blobs()? {
-            if store.blob(&blob.descriptor.digest)?.is_some() {
-                return Ok(None);
-            }
+        if self.stored_blob()?.is_some() {
+            return Ok(None);
         }
         let digest = remote.descriptor.digest;
         // Layers that lie over different ones may share a blob.
