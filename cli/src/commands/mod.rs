@@ -5,6 +5,7 @@ mod call;
 mod context;
 mod deletion;
 mod diff;
+pub(crate) mod dockerfile;
 mod doctor;
 mod du;
 mod engines;
