@@ -1,4 +1,4 @@
-//! What the user's side gives to a build: Dockerfile, contexts, ignore files, secrets.
+//! What the user provides to a build: Dockerfile, contexts, ignore files, secrets and ssh agents.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -113,7 +113,7 @@ pub(crate) enum SecretSource {
     Variable(String),
 }
 
-/// Parses `--secret id=ID[,src=PATH|,env=VAR][,type=file|env]` (`spec/cli-and-outputs.md` §5).
+/// Parses `--secret id=ID[,src=PATH|,env=VAR][,type=file|env]`.
 pub(crate) fn secret(
     spec: &str,
     is_set: impl Fn(&str) -> bool,
@@ -156,7 +156,7 @@ pub(crate) fn secret(
     Ok((id, found))
 }
 
-/// Parses each `--ssh default|ID[=SOCKET]` (`spec/cli-and-outputs.md` §5); `own` is the socket of the user's agent.
+/// Parses each `--ssh default|ID[=SOCKET]`; `own` is the socket of the user's agent.
 pub(crate) fn agents(
     given: &[String],
     own: Option<PathBuf>,

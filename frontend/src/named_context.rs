@@ -1,4 +1,4 @@
-//! Named contexts and what the names in a Dockerfile refer to (`spec/instructions.md` §3-4).
+//! Named contexts and what the names in a Dockerfile refer to.
 
 use llb::op::SourceOp;
 use llb::reference::InvalidReference;

@@ -1,4 +1,4 @@
-//! The stages of a Dockerfile and how they depend on each other (`spec/instructions.md` §3-4).
+//! The stages of a Dockerfile and how they depend on each other.
 //!
 //! A *hidden* stage stands for an image, named context or empty tree that an instruction reads
 //! without a stage of its own (`COPY --from=alpine`).

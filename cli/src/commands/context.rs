@@ -1,4 +1,4 @@
-//! Where the build context and the Dockerfile come from (`spec/cli-and-outputs.md` §2).
+//! Where the build context and the Dockerfile come from.
 //!
 //! What is on this machine is read at once. What is behind a URL, in a repository or in an archive is brought by the
 //! job, which also unpacks it; then the Dockerfile is read from its tree.

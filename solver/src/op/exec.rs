@@ -240,7 +240,7 @@ fn rlimits(exec: &ExecOp) -> Vec<Rlimit> {
         .collect()
 }
 
-/// The environment of a step: what the Dockerfile says and what comes on top (`spec/sandbox.md` §3).
+/// The environment of a step: what the Dockerfile says and what comes on top.
 fn environment(
     solve: &Solve<'_>,
     exec: &ExecOp,
