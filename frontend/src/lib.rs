@@ -20,6 +20,7 @@ mod convert;
 mod epoch;
 mod error;
 mod expand;
+mod from;
 mod go_text;
 mod image;
 mod lint;

@@ -85,7 +85,7 @@ pub(crate) fn find(
 /// What the base `name` stands for: a named context, else an image.
 ///
 /// # Errors
-/// When it is no valid name, or a context that can not be used.
+/// When it is no valid name, or a context that cannot be used.
 pub(crate) fn locate(
     cx: &Context<'_>,
     name: &str,

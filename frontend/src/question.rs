@@ -30,7 +30,7 @@ pub enum Answer<T> {
 pub struct Findings {
     /// What they found, by line; also when the file has mistakes.
     pub warnings: Vec<Warning>,
-    /// Mistakes for which the file can not be built.
+    /// Mistakes for which the file cannot be built.
     pub errors: Vec<FrontendError>,
 }
 
