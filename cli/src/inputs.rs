@@ -49,16 +49,9 @@ pub(crate) fn dockerfile(context: &Path, file: Option<&str>) -> Result<Dockerfil
             Failure::new(Exit::Build, format!("failed to read dockerfile: {error}"))
         }
     })?;
-    let name = file.map_or_else(
-        || {
-            path.file_name()
-                .map_or_else(|| "Dockerfile".to_owned(), |name| name.to_string_lossy().into_owned())
-        },
-        |file| {
-            Path::new(file)
-                .file_name()
-                .map_or(file.to_owned(), |name| name.to_string_lossy().into_owned())
-        },
+    let name = path.file_name().map_or_else(
+        || file.unwrap_or("Dockerfile").to_owned(),
+        |name| name.to_string_lossy().into_owned(),
     );
     Ok(DockerfileText { name, path: Some(path), text })
 }
@@ -193,7 +186,7 @@ pub(crate) fn agents(
         if !is_socket {
             return Err(usage(
                 format!(
-                    "`{}` of ssh agent `{id}` is no socket, and key files are not supported",
+                    "`{}` of ssh agent `{id}` is not a socket, and key files are not supported",
                     socket.display()
                 ),
                 "put the key into an agent and forward that: eval \"$(ssh-agent)\" && ssh-add KEY, then \

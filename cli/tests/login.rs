@@ -113,7 +113,7 @@ fn who_cannot_be_asked_is_told_what_to_give() {
     assert_eq!(ran.code, Some(2));
     assert_eq!(
         ran.stderr,
-        "ERROR: nobody is there to be asked for the user name and password\n  help: give --username and --password-stdin\n"
+        "ERROR: cannot ask for the user name and password: standard input is not a terminal\n  help: give --username and --password-stdin\n"
     );
     let ran = with_input(&place, &["login", "-u", "me", "--password-stdin", "r.example"], "\n");
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), "ERROR: the password is empty\n"));

@@ -101,7 +101,7 @@ fn a_mistake_in_a_file_is_told_with_its_place() {
         "cannot use `[place]/own/containers/registries.conf`, line 3: unknown field `mirrors`";
     assert!(report.contains(expect), "{report}");
     assert!(
-        report.contains("help: mend the file, or move it away; docs/registries.md"),
+        report.contains("help: correct the file, or move it away; docs/registries.md"),
         "{report}"
     );
     fs_err::write(file, "[[registry]]\nprefix = 'images.example'\nblocked = true\n").unwrap();

@@ -99,7 +99,7 @@ impl Call {
         (self.method == Method::Describe).then(|| self.show(text::describe, json::describe))
     }
 
-    /// Answers when the Dockerfile can not be parsed: for the checks this is a finding.
+    /// Answers when the Dockerfile cannot be parsed: for the checks this is a finding.
     pub(crate) fn answer_unparsed(
         self,
         failure: Failure,
@@ -220,7 +220,7 @@ fn failures(mut failure: Failure) -> Vec<Failure> {
     all
 }
 
-/// Gets images for questions; what it can not get stays unknown.
+/// Gets images for questions; what it cannot get stays unknown.
 pub(crate) struct Images {
     root: Option<EngineOptions>,
     given: Arc<Given>,
@@ -228,7 +228,7 @@ pub(crate) struct Images {
     known: ResolvedImages,
     /// Why images could not be resolved, each image once.
     failures: Vec<Failure>,
-    /// Registries that can not be reached.
+    /// Registries that cannot be reached.
     unreachable: BTreeSet<String>,
 }
 

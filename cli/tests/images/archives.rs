@@ -135,7 +135,7 @@ fn an_image_of_several_platforms_goes_through_a_layout() {
         (
             Some(1),
             "ERROR: image `multi:latest` has nothing for platform `linux/s390x`: it is for `linux/amd64`, `linux/arm64`\n  \
-             help: choose one that there is with --platform\n"
+             help: choose one of these with --platform\n"
         )
     );
 }
