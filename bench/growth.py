@@ -104,12 +104,12 @@ def main():
     steps_up = [(low, high) for low, high in zip(rows, rows[1:]) if low[1] == high[1]]
     steepest = max(high[k] / low[k] for low, high in steps_up for k in (2, 3))
     with open(a.out + ".md", "w") as f:
-        f.write("# How build times grow\n\nMade by `bench/growth.py` on two cores, an ext4 disk and a release build: medians of %d runs. A context of so many\n"
-                "files is copied by one `COPY`; the steps are that many `COPY`s of a file each, of which the last changes.\n\n"
-                "| looked at | nothing changed | one file changed |\n|---|---|---|\n" % a.runs)
+        f.write("# How build times grow\n\nMeasured by `bench/growth.py` with a release build on two cores and an ext4 disk: medians of %d runs. The rows with files have a\n"
+                "context of that many files and one `COPY`; those with steps have that many `COPY`s of one file each, of which the last changes.\n\n"
+                "| size of the build | nothing changed | one file changed |\n|---|---|---|\n" % a.runs)
         for x, unit, same, changed in rows:
             f.write("| %s %s | %.0f ms | %.0f ms |\n" % (format(x, ","), unit, same * 1000, changed * 1000))
-        f.write("\n![The same as a plot](%s.svg)\n\nThe dashed line rises tenfold with ten times as much to look at. From one row to the next the times rise %.1f-fold at most.\n"
+        f.write("\n![The same as a plot](%s.svg)\n\nThe dashed line is proportional growth. Between sizes that differ by a factor of 10, times grow by a factor of at most %.1f.\n"
                 % (os.path.basename(a.out), steepest))
     with open(a.out + ".svg", "w") as f:
         f.write(svg(series))

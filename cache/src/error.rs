@@ -183,17 +183,6 @@ impl CacheError {
         let without = code == Some(Code::Unknown) && source.to_string().contains("no such table");
         without || matches!(code, Some(Code::DatabaseCorrupt | Code::NotADatabase))
     }
-
-    /// Whether the machine stands in the way (disk or permission), not the build.
-    pub fn is_machine(&self) -> bool {
-        matches!(
-            self,
-            Self::NoSpace { .. }
-                | Self::Permission { .. }
-                | Self::Format { .. }
-                | Self::Damaged { .. }
-        )
-    }
 }
 
 /// Adds the path to a failed call.

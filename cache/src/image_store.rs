@@ -73,21 +73,20 @@ pub struct Image {
 impl Image {
     /// Digest of what it was pushed or pulled as: its index, else its only manifest.
     pub fn digest(&self) -> Option<Digest> {
-        let of = |bytes: &[u8]| Digest::from_bytes(tree::codec::Sha256::digest(bytes));
         match (&self.index, self.variants.as_slice()) {
-            (Some(index), _) => Some(of(index)),
-            (None, [only]) => only.manifest.as_deref().map(of),
+            (Some(index), _) => Some(Digest::of(index)),
+            (None, [only]) => only.manifest.as_deref().map(Digest::of),
             (None, _) => None,
         }
     }
 
     /// Whether something of it has this digest: itself, its index, a manifest or a config.
     fn has_digest(&self, digest: &Digest) -> bool {
-        let of = |bytes: &[u8]| Digest::from_bytes(tree::codec::Sha256::digest(bytes)) == *digest;
+        let is_of = |bytes: &[u8]| Digest::of(bytes) == *digest;
         self.id == *digest
-            || self.index.as_deref().is_some_and(of)
+            || self.index.as_deref().is_some_and(is_of)
             || self.variants.iter().any(|variant| {
-                variant.config == *digest || variant.manifest.as_deref().is_some_and(of)
+                variant.config == *digest || variant.manifest.as_deref().is_some_and(is_of)
             })
     }
 }
@@ -244,14 +243,13 @@ impl Images {
         &self,
         image: &Digest,
         index: Option<&[u8]>,
-        manifests: impl Iterator<Item = (Digest, &'d [u8])>,
+        mut manifests: impl Iterator<Item = (Digest, &'d [u8])>,
     ) -> Result<(), CacheError> {
-        let manifests: Vec<_> = manifests.collect();
         self.0.0.write(|transaction| {
             let sql = "UPDATE image SET index_bytes = ?2 WHERE id = ?1";
             transaction.execute(sql, params![image.as_bytes(), index])?;
             let sql = "UPDATE variant SET manifest = ?3 WHERE image = ?1 AND config = ?2";
-            manifests.iter().try_for_each(|(config, manifest)| {
+            manifests.try_for_each(|(config, manifest)| {
                 let values = params![image.as_bytes(), config.as_bytes(), manifest];
                 transaction.execute(sql, values).map(drop)
             })
@@ -308,9 +306,7 @@ impl Images {
             more => Err(CacheError::AmbiguousImage { prefix: name.to_owned(), count: more.len() }),
         }
     }
-}
 
-impl Images {
     /// The image that has a name in the repository of `reference`, and something with this digest.
     fn with_digest(
         &self,
@@ -322,11 +318,9 @@ impl Images {
             let names = image.names.iter().filter_map(|name| Reference::parse_as_is(name).ok());
             names.map(|name| name.name()).any(|name| name == repository)
         };
-        let found = self.list()?.into_iter();
-        Ok(found
-            .filter(|image| image.has_digest(digest) && is_named(image))
-            .map(|image| image.id)
-            .next())
+        let images = self.list()?;
+        let found = images.iter().find(|image| image.has_digest(digest) && is_named(image));
+        Ok(found.map(|image| image.id))
     }
 }
 
@@ -335,7 +329,7 @@ fn image_id(configs: &[Digest]) -> Digest {
         [config] => *config,
         _ => {
             let list: Vec<String> = configs.iter().map(Digest::to_string).collect();
-            Digest::from_bytes(tree::codec::Sha256::digest(list.join("\n").as_bytes()))
+            Digest::of(list.join("\n").as_bytes())
         }
     }
 }

@@ -19,11 +19,12 @@ mod arriving;
 mod chain;
 mod rewrite;
 mod rows;
+mod unpack;
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -31,7 +32,7 @@ use fs_err as fs;
 use llb::image::{Descriptor, media_type};
 use llb::{DiffId, Digest};
 use rusqlite::{OptionalExtension, params};
-use tree::codec::{Codec, Compressor, HashReader, HashWriter};
+use tree::codec::{Codec, Compressor, HashWriter};
 use tree::layer::LayerDir;
 use tree::stack::Stack;
 use tree::trace;
@@ -327,7 +328,7 @@ impl Layer {
     /// When it cannot be fetched or read, or is not what its diff id says.
     pub fn measure(&self) -> Result<u64, CacheError> {
         if let Some(size) = self.size()?
-            && (self.is_readable() || self.has_blob()?)
+            && (self.is_readable() || self.stored_blob()?.is_some())
         {
             return Ok(size);
         }
@@ -356,14 +357,14 @@ impl Layer {
         }
     }
 
-    /// Whether a blob of it is in the store.
-    fn has_blob(&self) -> Result<bool, CacheError> {
+    /// A blob of it that is in the store, in any compression.
+    fn stored_blob(&self) -> Result<Option<(Descriptor, BlobFile)>, CacheError> {
         for blob in self.blobs()? {
-            if self.0.store.blob(&blob.descriptor.digest)?.is_some() {
-                return Ok(true);
+            if let Some(file) = self.0.store.blob(&blob.descriptor.digest)? {
+                return Ok(Some((blob.descriptor, file)));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// A blob of it in any compression: one in the store, else one that can be fetched, else a new one
@@ -372,10 +373,8 @@ impl Layer {
     /// # Errors
     /// When no blob can be made.
     pub fn blob_any(&self, codec: Codec) -> Result<Descriptor, CacheError> {
-        for blob in self.blobs()? {
-            if self.0.store.blob(&blob.descriptor.digest)?.is_some() {
-                return Ok(blob.descriptor);
-            }
+        if let Some((descriptor, _)) = self.stored_blob()? {
+            return Ok(descriptor);
         }
         if let Some(blob) = self.remote()? {
             let _turn = self.turn()?;
@@ -423,7 +422,7 @@ impl Layer {
         let diff_id = DiffId(Digest::from_bytes(hash));
         self.check_diff_id(diff_id)?;
         let (digest, length) = ingest.commit(None)?;
-        let descriptor = descriptor(media_type_of(codec), digest, length);
+        let descriptor = Descriptor::new(media_type_of(codec), digest, length);
         self.save_blob(&codec_name(codec), &descriptor)?;
         self.save_diff_id(diff_id, size);
         Ok(descriptor)
@@ -549,10 +548,8 @@ impl Layer {
 
     /// A blob of the layer, fetched if need be.
     fn any_blob(&self) -> Result<BlobFile, CacheError> {
-        for blob in self.blobs()? {
-            if let Some(file) = self.0.store.blob(&blob.descriptor.digest)? {
-                return Ok(file);
-            }
+        if let Some((_, file)) = self.stored_blob()? {
+            return Ok(file);
         }
         match self.remote()? {
             Some(remote) => self.fetch(&remote),
@@ -560,18 +557,6 @@ impl Layer {
                 self.0.store.drop_layer(&self.0.id)?;
                 Err(CacheError::LayerGone(self.0.id.to_string()))
             }
-        }
-    }
-
-    /// Does something with a blob of the layer, and again with another one if that proves damaged.
-    fn with_blob<T>(
-        &self,
-        mut body: impl FnMut(&BlobFile) -> Result<T, CacheError>,
-    ) -> Result<T, CacheError> {
-        let blob = self.any_blob()?;
-        match body(&blob) {
-            Err(_) if !blob.is_whole()? => body(&self.any_blob()?),
-            other => other,
         }
     }
 
@@ -592,117 +577,6 @@ impl Layer {
         }
         arriving::or_again(store, || Arriving::open(store, blob)?.finish())?;
         store.blob(&digest)?.ok_or_else(|| CacheError::LayerGone(self.0.id.to_string()))
-    }
-
-    /// Makes the folder from a blob.
-    fn unpack(&self) -> Result<(), CacheError> {
-        let _span = self.span("unpack", || "files".to_owned());
-        let store = &self.0.store.0;
-        let (aside, diff_id, size) = match self.unpack_packed()? {
-            Some(unpacked) => unpacked,
-            None => match self.unpack_arriving()? {
-                Some(unpacked) => self.adopt(unpacked)?,
-                None => {
-                    self.with_blob(|blob| self.adopt(self.unpack_aside(Box::new(blob.open()?))?))?
-                }
-            },
-        };
-        self.check_diff_id(diff_id)?;
-        let boot = store.boot()?;
-        let target = store.layer_path(&self.0.id);
-        store.write_files(|transaction, database| {
-            crate::removal::remove_large_tree(&target).at(&target)?;
-            fs::rename(&aside.0, &target).at(&target)?;
-            let sql = "UPDATE layer SET dir = 1, diff_id = ?2, size = ?3, disk = NULL, boot = ?4, synced = 0 WHERE id = ?1";
-            let values = params![self.0.id.0, diff_id.0.as_bytes(), size.cast_signed(), boot];
-            transaction.prepare_cached(sql).at(database)?.execute(values).at(database)
-        })?;
-        store.add_written(size);
-        let (files, diff_id) = (Files::Dir, Some(diff_id));
-        *self.known() = Known { files, diff_id, folder: None, packed: None };
-        Ok(())
-    }
-
-    /// Unpacks the packed form, if there is a sound one: with the fractions of times that a tar does not hold,
-    /// and many files at once.
-    fn unpack_packed(&self) -> Result<Option<(Aside, DiffId, u64)>, CacheError> {
-        if self.known().files != Files::Packed {
-            return Ok(None);
-        }
-        let (Ok(packed), Some(diff_id)) = (self.packed(), self.known().diff_id) else {
-            return Ok(None);
-        };
-        let store = &self.0.store.0;
-        let aside = Aside(store.process()?.fresh());
-        let fs_path = aside.0.join("fs");
-        for folder in [&aside.0, &fs_path] {
-            crate::workspace::make_folder(folder)?;
-        }
-        let into = LayerDir::encoded(fs_path, store.encoding);
-        let tree = Stack::new(vec![packed]);
-        let copied = tree::draft::copy_tree(&tree, Path::new(""), &into, store.encoding);
-        match (copied, self.size()?) {
-            (Ok(()), Some(size)) => Ok(Some((aside, diff_id, size))),
-            // A damaged blob shows when it is read whole.
-            _ => Ok(None),
-        }
-    }
-
-    /// Unpacks a blob while it is fetched; `None` when there is one already, or nowhere to fetch one from.
-    fn unpack_arriving(&self) -> Result<Option<Unpacked>, CacheError> {
-        let store = &self.0.store;
-        let Some(remote) = self.remote()? else { return Ok(None) };
-        for blob in self.blobs()? {
-            if store.blob(&blob.descriptor.digest)?.is_some() {
-                return Ok(None);
-            }
-        }
-        let digest = remote.descriptor.digest;
-        // Layers that lie over different ones may share a blob.
-        let _turn = Lock::wait(&store.0.lock_place("blob", &digest.hex()), Mode::Exclusive)?;
-        if store.blob(&digest)?.is_some() {
-            return Ok(None);
-        }
-        let _span = self.span("fetch", || format!("blob {digest}"));
-        let attempt = || {
-            let arriving = Arriving::open(store, &remote)?;
-            let unpacked = self.unpack_aside(Box::new(arriving.clone()));
-            // What was read is worth something only if it is the blob that was asked for. If it is not,
-            // that is the error to tell, not what became of it.
-            arriving.finish().map(|()| unpacked)
-        };
-        arriving::or_again(store, attempt)?.map(Some)
-    }
-
-    /// Gives folders that a layer has without saying so what they have below. May unpack what is below.
-    fn adopt(&self, unpacked: Unpacked) -> Result<(Aside, DiffId, u64), CacheError> {
-        let Unpacked { aside, into, implied, diff_id, size } = unpacked;
-        if !implied.is_empty() {
-            tree::apply::adopt_parents(&into, &implied, &self.lower()?)
-                .map_err(|error| self.failed("unpack", error))?;
-        }
-        Ok((aside, diff_id, size))
-    }
-
-    /// Unpacks the bytes of a blob into a folder that has no name yet.
-    fn unpack_aside(&self, blob: Box<dyn io::Read + Send>) -> Result<Unpacked, CacheError> {
-        let store = &self.0.store.0;
-        let aside = Aside(store.process()?.fresh());
-        let fs_path = aside.0.join("fs");
-        for folder in [&aside.0, &fs_path] {
-            crate::workspace::make_folder(folder)?;
-        }
-        let failed = |error| self.failed("unpack", error);
-        let into = LayerDir::encoded(fs_path, store.encoding);
-        let tar = tree::codec::decompress(blob);
-        let tar = tar.map_err(|error| self.failed("decompress", error))?;
-        let mut tar = HashReader::new(tar);
-        let applied = tree::apply::apply_layer(&mut tar, &into, store.encoding).map_err(failed)?;
-        // The end of a tar is not the end of the stream that is hashed.
-        io::copy(&mut tar, &mut io::sink()).map_err(failed)?;
-        let (_, hash, size) = tar.finish();
-        let diff_id = DiffId(Digest::from_bytes(hash));
-        Ok(Unpacked { aside, into, implied: applied.implied, diff_id, size })
     }
 
     /// Checks what was read of its files. Those of a step that are not what they were are dropped.
@@ -748,17 +622,6 @@ impl Layer {
     }
 }
 
-/// What became of a blob.
-struct Unpacked {
-    aside: Aside,
-    into: LayerDir,
-    /// Folders that it does not list.
-    implied: Vec<PathBuf>,
-    diff_id: DiffId,
-    /// Bytes of the tar.
-    size: u64,
-}
-
 /// A folder that is removed when dropped, unless it has been renamed.
 #[derive(Debug)]
 pub(crate) struct Aside(pub(crate) PathBuf);
@@ -782,18 +645,5 @@ fn media_type_of(codec: Codec) -> &'static str {
         Codec::Plain => media_type::OCI_LAYER,
         Codec::Gzip(_) => media_type::OCI_LAYER_GZIP,
         Codec::Zstd(_) => media_type::OCI_LAYER_ZSTD,
-    }
-}
-
-fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest,
-        size,
-        urls: None,
-        annotations: None,
-        data: None,
-        platform: None,
-        artifact_type: None,
     }
 }

@@ -33,11 +33,6 @@ impl Ref {
         &self.0
     }
 
-    /// Whether there is no layer.
-    pub fn is_scratch(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// This chain with one layer more on top.
     #[must_use]
     pub fn push(&self, layer: Layer) -> Self {

@@ -268,7 +268,8 @@ fn a_store_of_another_encoding_or_version_is_refused() {
         cache::StoreOptions { encoding: Encoding { whiteouts, ..ours.encoding }, ..ours },
     )
     .unwrap_err();
-    assert!(error.is_machine() && error.to_string().contains("whiteouts"), "{error}");
+    assert!(matches!(error, CacheError::Format { .. }), "{error:?}");
+    assert!(error.to_string().contains("whiteouts"), "{error}");
     fs_err::write(root.path().join("format"), "bricklayer store 9\n").unwrap();
     let error = Store::open(root.path(), options(remote)).unwrap_err();
     assert!(error.to_string().contains("another version"), "{error}");

@@ -1,7 +1,7 @@
-//! The command line of `build [OPTIONS] CONTEXT` (`spec/cli-and-outputs.md` §1).
+//! The command line of `build [OPTIONS] CONTEXT`.
 //!
-//! Every flag of the reference is known by name. One whose feature is not there yet is refused by
-//! [`BuildArgs::unsupported`]; none is silently ignored, except those that the reference itself ignores.
+//! All flags of `docker buildx build` are known. Those whose feature is missing are refused by
+//! [`BuildArgs::unsupported`]; the only ones ignored are those that the reference builder ignores too.
 
 use std::path::PathBuf;
 
@@ -28,51 +28,51 @@ pub(crate) const RESERVED: [&str; 7] =
     max_term_width = 100
 )]
 pub(crate) struct BuildArgs {
-    /// What the Dockerfile's COPY and ADD read from: a folder, a URL or git repository, or `-` for an archive (or a
-    /// Dockerfile alone) on standard input
+    /// Build context, which COPY and ADD read from: a folder, a URL, a git repository, or `-` for an archive (or just a
+    /// Dockerfile) on standard input
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: Option<String>,
 
-    /// Name the image, `name[:tag]`; may be given several times
+    /// Name of the image, `name[:tag]`; may be given several times
     #[arg(short = 't', long = "tag", value_name = "NAME")]
     pub(crate) tags: Vec<String>,
-    /// Dockerfile, relative to the current folder [default: CONTEXT/Dockerfile]; a URL, or `-` for standard input. In a
-    /// context that is no folder it is a path inside
+    /// Dockerfile, relative to the current folder [default: CONTEXT/Dockerfile]; also a URL, or `-` for standard input.
+    /// If the context is not a folder, a path inside the context
     #[arg(short = 'f', long, value_name = "PATH")]
     pub(crate) file: Option<String>,
     /// Build this stage instead of the last
     #[arg(long, value_name = "STAGE")]
     pub(crate) target: Option<String>,
-    /// Set an ARG, `NAME=value`; without `=` the value comes from the environment
+    /// Set an ARG, `NAME=value`; without `=`, the value comes from the environment
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(crate) build_args: Vec<String>,
-    /// Further context: `name=` a folder, URL, git repository, `oci-layout://PATH[:TAG|@DIGEST]`,
+    /// Additional context: `name=` and a folder, URL, git repository, `oci-layout://PATH[:TAG|@DIGEST]`,
     /// `docker-image://REFERENCE` or `target:STAGE`
     #[arg(long = "build-context", value_name = "NAME=VALUE")]
     pub(crate) build_contexts: Vec<String>,
     /// Secret for RUN --mount=type=secret: `id=ID[,src=PATH|,env=VAR]`
     #[arg(long = "secret", value_name = "SPEC")]
     pub(crate) secrets: Vec<String>,
-    /// When the value of a secret gets into a layer, config or history: error, warn or off. In what is shown of a build
-    /// it is replaced by `***`, unless off [default: error]
+    /// What to do when the value of a secret gets into a layer, config or history: error, warn or off. Unless it is off,
+    /// `***` stands for the value in all output [default: error]
     #[arg(long, value_name = "WHAT")]
     pub(crate) secret_guard: Option<String>,
     /// Where the result goes: `type=oci|docker|tar|local|image|registry|cacheonly[,dest=PATH][,…]`, a folder, or `-`
     #[arg(short = 'o', long = "output", value_name = "SPEC")]
     pub(crate) outputs: Vec<String>,
-    /// Push the image under its names
+    /// Push the image to the registry of each of its names
     #[arg(long)]
     pub(crate) push: bool,
-    /// Load the image into the Docker or Podman that runs here, as --output type=docker
+    /// Load the image into the running Docker or Podman, like --output type=docker
     #[arg(long)]
     pub(crate) load: bool,
-    /// Run every step again
+    /// Run every step again, cached or not
     #[arg(long)]
     pub(crate) no_cache: bool,
-    /// Run the steps of these stages again, `a,b`
+    /// Run the steps of these stages again, cached or not: `a,b`
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
-    /// Ask the registry for base images even if the image store has them
+    /// Ask the registry for base images even if they are in the image store
     #[arg(long)]
     pub(crate) pull: bool,
     /// How progress is shown: auto, plain, tty, quiet, rawjson (a JSON object per line), none
@@ -84,10 +84,10 @@ pub(crate) struct BuildArgs {
     /// Write the image id to this file
     #[arg(long, value_name = "PATH")]
     pub(crate) iidfile: Option<PathBuf>,
-    /// Write what was built, as JSON, to this file
+    /// Write what was built to this file, as JSON
     #[arg(long, value_name = "PATH")]
     pub(crate) metadata_file: Option<PathBuf>,
-    /// Platform of the result, such as linux/amd64; may be a list
+    /// Platform of the result, such as linux/amd64, or several separated by commas
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',', env = "DOCKER_DEFAULT_PLATFORM")]
     pub(crate) platform: Vec<String>,
     /// Folder of the builder's state
@@ -99,7 +99,7 @@ pub(crate) struct BuildArgs {
     /// Add an annotation, `[manifest|index:]key=value`
     #[arg(long = "annotation", value_name = "KEY=VALUE")]
     pub(crate) annotations: Vec<String>,
-    /// Further line of /etc/hosts in RUN, `host:ip`
+    /// Add a line to /etc/hosts in RUN, `host:ip`
     #[arg(long = "add-host", value_name = "HOST:IP", value_delimiter = ',')]
     pub(crate) add_hosts: Vec<String>,
     /// Limit of a resource in RUN, `name=soft[:hard]`
@@ -108,14 +108,14 @@ pub(crate) struct BuildArgs {
     /// Size of /dev/shm in RUN, such as 128m
     #[arg(long, value_name = "SIZE")]
     pub(crate) shm_size: Option<String>,
-    /// What each RUN step may use: memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, cpuset-mems or
-    /// pids, `name=value[,name=value]`
+    /// Limit what each RUN step may use: memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, cpuset-mems
+    /// or pids, `name=value[,name=value]`
     #[arg(long = "resource", value_name = "NAME=VALUE")]
     pub(crate) resources: Vec<String>,
-    /// Control group below which the groups of RUN steps are made [default: that of this process]
+    /// Control group under which those of RUN steps are made [default: that of this process]
     #[arg(long, value_name = "PATH")]
     pub(crate) cgroup_parent: Option<String>,
-    /// Network of RUN steps that ask for none themselves: default, none, host
+    /// Network of RUN steps that do not choose one themselves: default, none, host
     #[arg(long, value_name = "MODE")]
     pub(crate) network: Option<String>,
     /// Let RUN use an ssh agent, `default|ID[=SOCKET]`
@@ -124,7 +124,7 @@ pub(crate) struct BuildArgs {
     /// Grant a right to the build: network.host, security.insecure, device[=NAME]
     #[arg(long = "allow", value_name = "ENTITLEMENT")]
     pub(crate) allow: Vec<String>,
-    /// Most RUN steps at the same time [default: no limit]
+    /// How many RUN steps may run at the same time [default: no limit]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<usize>,
     /// How RUN steps are isolated: auto, root, rootless, single-id or chroot [default: auto, the first that is possible]
@@ -139,25 +139,25 @@ pub(crate) struct BuildArgs {
     /// Print the definition of the build, as json or binary, and build nothing
     #[arg(long, value_name = "FORM", num_args = 0..=1, default_missing_value = "json", require_equals = true)]
     pub(crate) print_llb: Option<String>,
-    /// Say beside the image how it was made: `mode=max|min[,builder-id=ID][,…]`, or false [default: false]
+    /// Attest how the image was made: `mode=max|min[,builder-id=ID][,…]`, or false [default: false]
     #[arg(long, value_name = "SPEC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) provenance: Option<String>,
-    /// Say something beside the image: `type=provenance[,mode=max|min][,…]`
+    /// Add an attestation: `type=provenance[,mode=max|min][,…]`
     #[arg(long = "attest", value_name = "SPEC")]
     pub(crate) attest: Vec<String>,
-    /// Say beside the image what it is made of: false
+    /// Attest what the image contains; only false is supported
     #[arg(long, value_name = "SPEC", num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub(crate) sbom: Option<String>,
-    /// Time that the build pretends to be made at, in seconds since 1970, or `git`: that of the commit of the context
+    /// Time of the image instead of now: seconds since 1970, or `git` for the time of the context's commit
     #[arg(long, value_name = "git|SECONDS", allow_hyphen_values = true)]
     pub(crate) source_date_epoch: Option<String>,
-    /// Build twice without the cache, and tell what differs
+    /// Build twice without the cache, and report what differs
     #[arg(long)]
     pub(crate) verify: bool,
-    /// Tell why each step ran, and which build made what was cached
+    /// Explain why each step ran, and which build made what was cached
     #[arg(long)]
     pub(crate) explain: bool,
-    /// Write where the time goes to this file, for the viewers of Chrome and Perfetto; `-` is standard output
+    /// Write a timeline of the build to this file, for the viewers of Chrome and Perfetto; `-` is standard output
     #[arg(long, value_name = "PATH")]
     pub(crate) trace: Option<PathBuf>,
     /// Show more when something fails
@@ -172,7 +172,7 @@ pub(crate) struct BuildArgs {
     pub(crate) ignored: IgnoredArgs,
 }
 
-/// Flags of old for what `--resource` is given.
+/// Older flags for the limits that `--resource` sets.
 #[derive(Debug, clap::Args, Default)]
 pub(crate) struct LimitArgs {
     #[arg(short = 'm', long = "memory", hide = true)]
@@ -191,7 +191,7 @@ pub(crate) struct LimitArgs {
     pub(crate) cpuset_mems: Option<String>,
 }
 
-/// Flags that are known by name and whose features are still to come.
+/// Flags whose features are still missing.
 #[derive(Debug, clap::Args, Default)]
 pub(crate) struct LaterArgs {
     #[arg(long = "cache-from", hide = true, action = ArgAction::Append)]
@@ -205,7 +205,7 @@ pub(crate) struct LaterArgs {
 /// Flags that the reference accepts and that do nothing there either.
 #[derive(Debug, clap::Args, Default)]
 pub(crate) struct IgnoredArgs {
-    /// A builder is chosen by nobody: there is only this one.
+    /// There is only this builder.
     #[arg(long = "builder", hide = true)]
     builder: Option<String>,
     #[arg(long = "compress", hide = true)]
@@ -221,7 +221,7 @@ pub(crate) struct IgnoredArgs {
 }
 
 impl BuildArgs {
-    /// The first flag given whose feature is not there yet.
+    /// The first flag given whose feature is still missing.
     pub(crate) fn unsupported(&self) -> Option<String> {
         let later = &self.later;
         let list = |values: &[String]| !values.is_empty();
@@ -244,5 +244,22 @@ impl BuildArgs {
         .into_iter()
         .filter_map(|(flag, given)| given.then_some(flag))
         .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_page_for_users_of_docker_names_every_flag() {
+        let page = include_str!("../../docs/docker-build.md");
+        let command = BuildArgs::command();
+        let flags = command.get_arguments().filter_map(clap::Arg::get_long);
+        let missing: Vec<&str> =
+            flags.filter(|flag| !page.contains(&format!("`--{flag}`"))).collect();
+        assert_eq!(missing, [""; 0]);
     }
 }

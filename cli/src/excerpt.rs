@@ -1,4 +1,4 @@
-//! The lines of a source file that a failure is about (`spec/dockerfile-syntax.md` §13).
+//! The lines of a source file that a failure is about.
 //!
 //! ```text
 //! Dockerfile:3

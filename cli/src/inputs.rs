@@ -1,4 +1,4 @@
-//! What the user's side gives to a build: Dockerfile, contexts, ignore files, secrets.
+//! What the user provides to a build: Dockerfile, contexts, ignore files, secrets and ssh agents.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -49,16 +49,9 @@ pub(crate) fn dockerfile(context: &Path, file: Option<&str>) -> Result<Dockerfil
             Failure::new(Exit::Build, format!("failed to read dockerfile: {error}"))
         }
     })?;
-    let name = file.map_or_else(
-        || {
-            path.file_name()
-                .map_or_else(|| "Dockerfile".to_owned(), |name| name.to_string_lossy().into_owned())
-        },
-        |file| {
-            Path::new(file)
-                .file_name()
-                .map_or(file.to_owned(), |name| name.to_string_lossy().into_owned())
-        },
+    let name = path.file_name().map_or_else(
+        || file.unwrap_or("Dockerfile").to_owned(),
+        |name| name.to_string_lossy().into_owned(),
     );
     Ok(DockerfileText { name, path: Some(path), text })
 }
@@ -113,7 +106,7 @@ pub(crate) enum SecretSource {
     Variable(String),
 }
 
-/// Parses `--secret id=ID[,src=PATH|,env=VAR][,type=file|env]` (`spec/cli-and-outputs.md` §5).
+/// Parses `--secret id=ID[,src=PATH|,env=VAR][,type=file|env]`.
 pub(crate) fn secret(
     spec: &str,
     is_set: impl Fn(&str) -> bool,
@@ -156,7 +149,7 @@ pub(crate) fn secret(
     Ok((id, found))
 }
 
-/// Parses each `--ssh default|ID[=SOCKET]` (`spec/cli-and-outputs.md` §5); `own` is the socket of the user's agent.
+/// Parses each `--ssh default|ID[=SOCKET]`; `own` is the socket of the user's agent.
 pub(crate) fn agents(
     given: &[String],
     own: Option<PathBuf>,
@@ -193,7 +186,7 @@ pub(crate) fn agents(
         if !is_socket {
             return Err(usage(
                 format!(
-                    "`{}` of ssh agent `{id}` is no socket, and key files are not supported",
+                    "`{}` of ssh agent `{id}` is not a socket, and key files are not supported",
                     socket.display()
                 ),
                 "put the key into an agent and forward that: eval \"$(ssh-agent)\" && ssh-add KEY, then \

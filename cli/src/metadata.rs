@@ -1,4 +1,4 @@
-//! What the metadata file says besides what was exported (`spec/cli-and-outputs.md` §7).
+//! Entries of the metadata file beyond those of the exporters.
 //!
 //! - `buildx.build.provenance`, if provenance was asked for or `BUILDX_METADATA_PROVENANCE` is `min` or `max`: in the
 //!   shape of SLSA v0.2, which readers of the file know.
@@ -9,7 +9,7 @@ use frontend::Warning;
 use llb::{Platform, SourceInfo, base64};
 use serde_json::{Value, json};
 
-use crate::commands::build::definition_vertex;
+use crate::commands::dockerfile::definition_vertex;
 use crate::provenance::Provenance;
 use crate::report::{Exit, Failure};
 

@@ -1,7 +1,7 @@
-//! `--provenance` and `--attest`: how an image was made, said in an attestation (`spec/cli-and-outputs.md` §3.7).
+//! `--provenance` and `--attest`: an attestation of how an image was made.
 //!
-//! What is said are names and hashes: of the Dockerfile, of what was given, of everything that was brought from
-//! elsewhere. With `mode=max` also values of build arguments, the definition of every step and the text of the Dockerfile.
+//! It has the names and digests of the Dockerfile, of the inputs, and of everything that was fetched. With `mode=max`
+//! it also has the values of build arguments, the definition of every step and the text of the Dockerfile.
 //! Values of secrets and credentials of URLs are left out.
 //!
 //! Format: SLSA provenance v1, with the build type of BuildKit.

@@ -1,7 +1,7 @@
-//! The wording of failures and the one table of exit codes (`design.md`, "Errors").
+//! The wording of failures and the one table of exit codes.
 //!
 //! A failure is shown as the last output of the step, the part of the Dockerfile that it comes from, one
-//! line that begins with `ERROR:`, and what to do (`spec/dockerfile-syntax.md` §13).
+//! line that begins with `ERROR:`, and what to do.
 
 use std::fmt::{Arguments, Write as _};
 use std::io::{ErrorKind, Write as _};

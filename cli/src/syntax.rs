@@ -1,7 +1,7 @@
-//! `# syntax=` and `BUILDKIT_SYNTAX`: which frontend a file asks for (`spec/dockerfile-syntax.md` §3).
+//! `# syntax=` and `BUILDKIT_SYNTAX`: which frontend a file asks for.
 //!
-//! No frontend image is ever run. The images of Docker's own frontend mean what this builder does anyway; what
-//! another one would do with the file nobody here knows.
+//! No frontend image is ever run. Docker's own frontend images ask for what this builder does anyway; what any other
+//! frontend would make of the file cannot be known, so the user is warned.
 
 use std::collections::BTreeMap;
 

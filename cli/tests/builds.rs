@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "../../registry/tests/support/process.rs"]
+mod process;
 mod support;
 
 use std::io::{BufRead, Write};
@@ -10,7 +12,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Place, can_run, has};
+use process::Registry;
+use support::{Place, can_run, has, run_image, tool};
 
 const TWO_STAGES: &str = "\
 FROM busybox AS build
@@ -26,37 +29,6 @@ CMD [\"cat\", \"/app/out\"]
 
 fn two_stages() -> Place {
     Place::new(&[("Dockerfile", TWO_STAGES), ("main.txt", "hello from a step\n")])
-}
-
-/// Runs a program and gives what it printed.
-#[track_caller]
-fn tool(program: &str, words: &[&str]) -> String {
-    let output = Command::new(program).args(words).output().unwrap();
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{program} {words:?}:\n{printed}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    printed
-}
-
-/// Unpacks an image of an OCI layout and runs it.
-#[track_caller]
-fn run_image(place: &Place, layout: &str) -> String {
-    let bundle = place.path("bundle");
-    let _ = fs_err::remove_dir_all(&bundle);
-    tool("umoci", &["unpack", "--image", layout, bundle.to_str().unwrap()]);
-    let config = bundle.join("config.json");
-    let text = fs_err::read_to_string(&config).unwrap();
-    fs_err::write(
-        &config,
-        text.replace("\"terminal\": true", "\"terminal\": false")
-            .replace("\"terminal\":true", "\"terminal\":false"),
-    )
-    .unwrap();
-    let id = format!("bricklayer-test-{}-{}", std::process::id(), layout.len());
-    tool("runc", &["run", "--bundle", bundle.to_str().unwrap(), &id])
 }
 
 #[test]
@@ -213,54 +185,13 @@ fn the_same_result_exported_twice_is_the_same_file() {
     }
 }
 
-/// A registry on loopback with a folder of its own.
-struct Registry {
-    process: Child,
-    host: String,
-}
-
-impl Registry {
-    fn start(place: &Place) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = format!("127.0.0.1:{port}");
-        let config = place.path("registry.yml");
-        let folder = place.path("registry");
-        let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
-            folder.display()
-        );
-        fs_err::write(&config, text).unwrap();
-        let mut command = Command::new("docker-registry");
-        command
-            .arg("serve")
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let process = command.spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&host).is_err() {
-            assert!(Instant::now() < deadline, "the registry does not start");
-            std::thread::yield_now();
-        }
-        Self { process, host }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn a_pushed_image_comes_back_identical_and_serves_as_base() {
-    if !can_run() || !has("docker-registry") || !has("skopeo") {
+    if !can_run() || !has("skopeo") {
         return;
     }
     let place = two_stages();
-    let registry = Registry::start(&place);
+    let Some(registry) = Registry::start_in(&place.path("registry")) else { return };
     let name = format!("{}/team/app:1", registry.host);
     place
         .build(&[
@@ -311,11 +242,11 @@ fn a_pushed_image_comes_back_identical_and_serves_as_base() {
 
 #[test]
 fn an_image_that_the_registry_does_not_have_is_named() {
-    if !can_run() || !has("docker-registry") {
+    if !can_run() {
         return;
     }
     let place = Place::new(&[]);
-    let registry = Registry::start(&place);
+    let Some(registry) = Registry::start_in(&place.path("registry")) else { return };
     place.write("Dockerfile", &format!("FROM {}/team/absent:7\n", registry.host));
     let ran = place.build(&["--progress=plain"]);
     let marked = "^".repeat(registry.host.len() + "/team/absent:7".len());
@@ -339,11 +270,11 @@ ERROR: failed to solve: failed to resolve source metadata for [registry]/team/ab
 
 #[test]
 fn store_commands_list_show_save_push_and_free() {
-    if !can_run() || !has("skopeo") || !has("docker-registry") {
+    if !can_run() || !has("skopeo") {
         return;
     }
     let place = two_stages();
-    let registry = Registry::start(&place);
+    let Some(registry) = Registry::start_in(&place.path("registry")) else { return };
     let remote = format!("{}/team/app:2", registry.host);
     place.build(&["-t", "app:1", "-t", &remote, "--iidfile", "iid"]).ok();
     let id = fs_err::read_to_string(place.path("iid")).unwrap();

@@ -279,7 +279,7 @@ Dockerfile:2
             "location": {"ranges": [{"start": {"line": 2}, "end": {"line": 2}}]}
         })
     );
-    // A text that can not be parsed has no warnings.
+    // A text that cannot be parsed has no warnings.
     let text = "FROM busybox\nRUNN x\n";
     check(
         text,

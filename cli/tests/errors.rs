@@ -271,22 +271,22 @@ fn link_to_nothing_is_told_from_a_file_that_the_ignore_file_hides() {
     };
     assert_eq!(
         report("nowhere"),
-        "  help: `/lost` leads over a link to `/nowhere`, and there is no such file in the build context"
+        "  help: `/lost` leads through a link to `/nowhere`, and there is no such file in the build context"
     );
     assert_eq!(
         report("hidden"),
-        "  help: `/lost` leads over a link to `/hidden`, which is in the build context, but its .dockerignore file excludes it"
+        "  help: `/lost` leads through a link to `/hidden`, which is in the build context, but its .dockerignore file excludes it"
     );
     place.write("real/f", "x");
     place.write("Dockerfile", "FROM scratch\nCOPY --parents lost/f /\n");
     assert_eq!(
         report("real"),
-        "  help: `/lost/f` leads over a link to `/real/f`, and this copy follows no links on the way: name that itself"
+        "  help: `/lost/f` leads through a link to `/real/f`, and this copy follows no links on the way: name that itself"
     );
     place.write("Dockerfile", "FROM scratch AS a\nCOPY . /\nFROM scratch\nCOPY --from=a /lost /\n");
     assert_eq!(
         report("nowhere"),
-        "  help: `/lost` leads over a link to `/nowhere`, and there is no such file in the stage or image that is read"
+        "  help: `/lost` leads through a link to `/nowhere`, and there is no such file in the stage or image that is read"
     );
 }
 

@@ -2,49 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+#[path = "../../registry/tests/support/process.rs"]
+mod process;
 mod support;
 
 use std::io::Write;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
-use support::{Place, Ran, has};
+use process::{Registry, Settings};
+use support::{Place, Ran};
 
-/// `user` with the password `secret`.
-const HTPASSWD: &str = "user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
-
-/// A registry that ends with the test.
-struct Registry(Child, String);
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn registry(place: &Place) -> Registry {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let host = format!("127.0.0.1:{port}");
-    let at = |name: &str| place.path(name).display().to_string();
-    fs_err::write(at("htpasswd"), HTPASSWD).unwrap();
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}}}\n\
-         auth: {{htpasswd: {{realm: test, path: '{}'}}}}\n",
-        at("data"),
-        at("htpasswd")
-    );
-    fs_err::write(at("config.yml"), config).unwrap();
-    let mut command = Command::new("docker-registry");
-    command.args(["serve", &at("config.yml")]).stdout(Stdio::null()).stderr(Stdio::null());
-    let registry = Registry(command.spawn().unwrap(), host);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(&registry.1).is_err() {
-        assert!(Instant::now() < deadline, "docker-registry does not listen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    registry
+/// A registry that wants a password.
+fn registry(place: &Place) -> Option<Registry> {
+    Registry::start(&place.path("registry"), &Settings { password: true, ..Settings::default() })
 }
 
 fn with_input(place: &Place, words: &[&str], input: &str) -> Ran {
@@ -62,12 +32,9 @@ fn with_input(place: &Place, words: &[&str], input: &str) -> Ran {
 
 #[test]
 fn a_password_is_checked_kept_used_and_removed() {
-    if !has("docker-registry") {
-        return;
-    }
     let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY f /f\n"), ("f", "f")]);
-    let registry = registry(&place);
-    let host = &registry.1;
+    let Some(registry) = registry(&place) else { return };
+    let host = &registry.host;
     let name = format!("{host}/app:1");
     place.run(&["-t", &name, place.path("ctx").to_str().unwrap()]).ok();
     let refused = place.run(&["push", &name]);
@@ -105,11 +72,8 @@ fn a_password_is_checked_kept_used_and_removed() {
 
 #[test]
 fn a_helper_that_the_file_names_keeps_the_password() {
-    if !has("docker-registry") {
-        return;
-    }
     let place = Place::new(&[]);
-    let registry = registry(&place);
+    let Some(registry) = registry(&place) else { return };
     let helper = place.path("bin/docker-credential-test");
     let kept = place.path("kept");
     fs_err::create_dir_all(helper.parent().unwrap()).unwrap();
@@ -119,7 +83,7 @@ fn a_helper_that_the_file_names_keeps_the_password() {
     fs_err::create_dir_all(place.path("docker")).unwrap();
     fs_err::write(place.path("docker/config.json"), r#"{"credsStore": "test"}"#).unwrap();
     let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap());
-    let host = &registry.1;
+    let host = &registry.host;
     let mut command = place.command(&["login", "-u", "user", "-p", "secret", host]);
     let output = command.env("PATH", &path).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -149,7 +113,7 @@ fn who_cannot_be_asked_is_told_what_to_give() {
     assert_eq!(ran.code, Some(2));
     assert_eq!(
         ran.stderr,
-        "ERROR: nobody is there to be asked for the user name and password\n  help: give --username and --password-stdin\n"
+        "ERROR: cannot ask for the user name and password: standard input is not a terminal\n  help: give --username and --password-stdin\n"
     );
     let ran = with_input(&place, &["login", "-u", "me", "--password-stdin", "r.example"], "\n");
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), "ERROR: the password is empty\n"));

@@ -2,55 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "../../registry/tests/support/process.rs"]
+mod process;
 mod support;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
+use process::{Registry, Settings, tls};
 use support::{Place, Ran, has};
-
-/// A registry that ends with the test.
-struct Registry {
-    process: Child,
-    host: String,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Starts one that keeps its blobs below `folder`; with TLS if there is a `cert.pem`.
-fn registry(folder: &Path) -> Registry {
-    fs_err::create_dir_all(folder).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let host = format!("127.0.0.1:{port}");
-    let at = |name: &str| folder.join(name).display().to_string();
-    let tls = match folder.join("cert.pem").exists() {
-        true => format!(", tls: {{certificate: '{}', key: '{}'}}", at("cert.pem"), at("key.pem")),
-        false => String::new(),
-    };
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'{tls}}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}}}\n",
-        at("data")
-    );
-    fs_err::write(at("config.yml"), config).unwrap();
-    let mut command = Command::new("docker-registry");
-    command.args(["serve", &at("config.yml")]).stdout(Stdio::null()).stderr(Stdio::null());
-    let registry = Registry { process: command.spawn().unwrap(), host };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(&registry.host).is_err() {
-        assert!(Instant::now() < deadline, "docker-registry does not listen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    registry
-}
 
 fn write(place: &Place, name: &str, text: &str) -> String {
     let path = place.path(name);
@@ -82,11 +45,9 @@ fn build(place: &Place, state: &str, env: &[(&str, &str)]) -> Ran {
 
 #[test]
 fn a_build_does_not_depend_on_the_mirror_that_it_used() {
-    if !has("docker-registry") {
-        return;
-    }
     let place = Place::new(&[]);
-    let (origin, mirror) = (registry(&place.path("r1")), registry(&place.path("r2")));
+    let Some(origin) = Registry::start_in(&place.path("r1")) else { return };
+    let Some(mirror) = Registry::start_in(&place.path("r2")) else { return };
     push(&place, &[format!("{}/base:1", origin.host), format!("{}/copy/base:1", mirror.host)]);
     let table = format!("[[registry]]\nprefix = 'images.example'\nlocation = '{}'\n", origin.host);
     let alone = write(&place, "alone.conf", &table);
@@ -140,7 +101,7 @@ fn a_mistake_in_a_file_is_told_with_its_place() {
         "cannot use `[place]/own/containers/registries.conf`, line 3: unknown field `mirrors`";
     assert!(report.contains(expect), "{report}");
     assert!(
-        report.contains("help: mend the file, or move it away; docs/registries.md"),
+        report.contains("help: correct the file, or move it away; docs/registries.md"),
         "{report}"
     );
     fs_err::write(file, "[[registry]]\nprefix = 'images.example'\nblocked = true\n").unwrap();
@@ -229,11 +190,8 @@ fn by_proxy(place: &Place, state: &str, proxy: &Proxy, env: &[(&str, &str)]) -> 
 
 #[test]
 fn registries_are_asked_through_the_proxies_of_the_environment() {
-    if !has("docker-registry") {
-        return;
-    }
     let place = Place::new(&[]);
-    let origin = registry(&place.path("r"));
+    let Some(origin) = Registry::start_in(&place.path("r")) else { return };
     push(&place, &[format!("{}/base:1", origin.host)]);
     write(
         &place,
@@ -265,12 +223,12 @@ fn registries_are_asked_through_the_proxies_of_the_environment() {
 
 #[test]
 fn tls_goes_through_a_proxy_to_a_registry_with_an_authority_of_its_own() {
-    if !has("docker-registry") || !has("openssl") {
+    if !has("openssl") {
         return;
     }
     let place = Place::new(&[]);
     let folder = place.path("r");
-    let plain = registry(&folder);
+    let Some(plain) = Registry::start_in(&folder) else { return };
     push(&place, &[format!("{}/base:1", plain.host)]);
     drop(plain);
     let made = Command::new("openssl")
@@ -283,7 +241,9 @@ fn tls_goes_through_a_proxy_to_a_registry_with_an_authority_of_its_own() {
         .args(["-addext", "basicConstraints=critical,CA:FALSE"])
         .output();
     assert!(made.unwrap().status.success());
-    let origin = registry(&folder);
+    let http = tls(&folder.join("cert.pem"), &folder.join("key.pem"));
+    let settings = Settings { http, ..Settings::default() };
+    let Some(origin) = Registry::start(&folder, &settings) else { return };
     let proxy = Proxy::start(&origin.host);
     let url = format!("http://{}", proxy.host);
     let (ran, _) = by_proxy(&place, "s", &proxy, &[("HTTPS_PROXY", &url)]);

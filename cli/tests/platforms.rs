@@ -271,7 +271,7 @@ fn a_foreign_step_runs_with_an_emulator_and_its_images_are_found() {
     if sandbox::runs("arm64") == Some(false) {
         let report = build().report();
         let expect = "ERROR: failed to solve: failed to resolve source metadata for base: no image for platform \
-                      `linux/amd64`, there are `linux/arm64`\n  help: choose one that there is with --platform, \
+                      `linux/amd64`, there are `linux/arm64`\n  help: choose one of these with --platform, \
                       or with FROM --platform=... for one stage";
         assert!(report.contains(expect), "{report}");
     }

@@ -2,55 +2,28 @@
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+#[path = "../../registry/tests/support/process.rs"]
+mod process;
 #[path = "../../exporters/tests/common/faults.rs"]
 #[allow(dead_code, reason = "only undisturbed requests are counted here")]
 mod proxy;
 mod support;
 
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use process::Registry;
 use proxy::Proxy;
-use support::{Place, can_run, has};
-
-/// A registry that ends with the test.
-struct Registry(Child, String);
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn registry(place: &Place) -> Registry {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let host = format!("127.0.0.1:{port}");
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}}}\n",
-        place.path("data").display()
-    );
-    fs_err::write(place.path("config.yml"), config).unwrap();
-    let mut command = Command::new("docker-registry");
-    command.arg("serve").arg(place.path("config.yml")).stdout(Stdio::null()).stderr(Stdio::null());
-    let registry = Registry(command.spawn().unwrap(), host);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(&registry.1).is_err() {
-        assert!(Instant::now() < deadline, "docker-registry does not listen");
-        std::thread::yield_now();
-    }
-    registry
-}
+use support::{Place, can_run};
 
 #[test]
 fn only_what_is_new_is_moved_and_its_bytes_are_told() {
-    if !can_run() || !has("docker-registry") {
+    if !can_run() {
         return;
     }
     let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY f /f\n"), ("f", "content")]);
-    let registry = registry(&place);
-    let proxy = Proxy::start(&registry.1, 0);
+    let Some(registry) = Registry::start_in(&place.path("registry")) else { return };
+    let proxy = Proxy::start(&registry.host, 0);
     let base = format!("{}/library/base:1", proxy.host);
     let pushed = place.build(&["-t", &base, "--push", "--progress=plain"]).ok();
     assert!(pushed.stderr.contains(" pushing sha256:"), "{}", pushed.stderr);

@@ -1,4 +1,4 @@
-//! Notes for manifests, indexes and their descriptors (`spec/cli-and-outputs.md` §1, §3.1).
+//! Annotations of manifests, indexes and their descriptors.
 
 use std::collections::BTreeMap;
 

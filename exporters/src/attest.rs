@@ -1,5 +1,4 @@
-//! What is said about an image beside it: in-toto statements in manifests of their own
-//! (`spec/cli-and-outputs.md` §3.7).
+//! Attestations of an image: in-toto statements in manifests of their own.
 //!
 //! ```text
 //! index ─▶ manifest of a platform

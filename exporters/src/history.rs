@@ -1,4 +1,4 @@
-//! Times and layers of an image's history (`spec/instructions.md` §2).
+//! Times and layers of an image's history.
 //!
 //! The frontend leaves one entry per instruction, without times; entries that came with the base image
 //! have theirs.

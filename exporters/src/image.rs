@@ -1,5 +1,4 @@
-//! Puts an image together: configs, manifests, index (`spec/instructions.md` §2, `spec/cli-and-outputs.md`
-//! §3.3).
+//! Puts an image together: configs, manifests, index.
 //!
 //! ```text
 //! PlatformResult ─▶ layer blobs + diff ids ─▶ config ─▶ manifest ─┐

@@ -1,5 +1,4 @@
-//! OCI image layout as a tar or a folder, and the Docker archive, which is one with a file more
-//! (`spec/cli-and-outputs.md` §3.4-3.6).
+//! OCI image layout as a tar or a folder, and the Docker archive, which is one with a file more.
 //!
 //! ```text
 //! blobs/sha256/<hex>   documents and layers

@@ -49,7 +49,7 @@ pub use options::{ImageOptions, Kind, Naming, Output, PushOptions, Target};
 pub use stored::assemble_stored;
 pub use tree::Stop;
 
-/// What is known of an image once it is exported, for the metadata file (`spec/cli-and-outputs.md` §7).
+/// What is known of an image once it is exported, for the metadata file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exported {
     /// The index or only manifest; `None` when the image has none yet, as in the local store.

@@ -1,4 +1,4 @@
-//! The files of a result in a folder (`spec/cli-and-outputs.md` §3.2).
+//! The `local` exporter: the files of a result in a folder.
 //!
 //! Files belong to the caller; modes, links, hard links and times are kept. What is in the folder already
 //! stays, unless a file has the same name or `mode=delete` was asked for.

@@ -1,4 +1,4 @@
-//! `mode=delete`: a folder loses what the result does not have (`spec/cli-and-outputs.md` §3.1).
+//! `mode=delete` of the `local` exporter: removes from the folder what the result does not have.
 //!
 //! Invariant: as for [`local`](crate::local), nothing outside the folder is touched; links are removed, not followed.
 

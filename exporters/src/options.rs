@@ -1,4 +1,4 @@
-//! What `--output` asks for (`spec/cli-and-outputs.md` §3).
+//! Parses the values of `--output`.
 //!
 //! ```text
 //! type=oci,dest=out.tar,compression=zstd     attributes, CSV-quoted

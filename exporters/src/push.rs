@@ -1,4 +1,4 @@
-//! The image in a registry (`spec/cli-and-outputs.md` §3.8).
+//! Pushes an image to a registry.
 //!
 //! Blobs first, then the manifests by digest, then the top document under each tag: whoever sees a tag
 //! finds all of it there.

@@ -1,4 +1,4 @@
-//! The files of a result in one tar (`spec/cli-and-outputs.md` §3.2).
+//! The `tar` exporter: the files of a result in one tar.
 
 use tree::diff::{FlatOptions, append_tree};
 use tree::tar::{Entry, EntryKind, Writer};

@@ -3,14 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "../../registry/tests/support/process.rs"]
+mod process;
 #[path = "common/faults.rs"]
 mod proxy;
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -22,46 +22,21 @@ use exporters::{Content, ExportError, Image, ImageOptions, ImageResult, PushOpti
 use fs_err as fs;
 use llb::image::{Descriptor, ImageConfig};
 use llb::{DiffId, Digest, Platform, Reference};
+use process::Registry;
 use proxy::{LONG, Proxy};
 use registry::{Client, ClientOptions};
 use tree::layer::{Encoding, Whiteouts};
 
+/// A registry with the folder that it keeps its blobs in.
 struct Server {
-    child: Child,
-    host: String,
+    registry: Registry,
     _folder: tempfile::TempDir,
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts `docker-registry`; `None`, with a word on it, where it is not installed.
 fn start() -> Option<Server> {
     let folder = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let host = format!("127.0.0.1:{port}");
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}}}\n",
-        folder.path().join("data").display()
-    );
-    fs::write(folder.path().join("config.yml"), config).unwrap();
-    let mut command = Command::new("docker-registry");
-    command.arg("serve").arg(folder.path().join("config.yml"));
-    let Ok(child) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
-        println!("SKIP: docker-registry is not installed");
-        return None;
-    };
-    let server = Server { child, host, _folder: folder };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(&server.host).is_err() {
-        assert!(Instant::now() < deadline, "docker-registry does not listen");
-        std::thread::yield_now();
-    }
-    Some(server)
+    let registry = Registry::start_in(folder.path())?;
+    Some(Server { registry, _folder: folder })
 }
 
 /// Of each kind of work, and how much of it at once: most of the time is spent waiting.
@@ -240,10 +215,10 @@ fn disturbed_pulls_end_right_or_with_a_clear_error() {
     let bench = Bench::new();
     let direct = Client::new(ClientOptions::default());
     for seed in 0..IMAGES {
-        let names = references(&[&format!("{}/base/{seed}:1", server.host)]);
+        let names = references(&[&format!("{}/base/{seed}:1", server.registry.host)]);
         push(&direct, &bench.store, &image(&bench, seed), &names, PushOptions::default()).unwrap();
     }
-    let proxy = Proxy::start(&server.host, DISTURBED);
+    let proxy = Proxy::start(&server.registry.host, DISTURBED);
     let (right, errors) = many(|number| {
         let seed = number % IMAGES;
         let name = Reference::parse(&format!("{}/base/{seed}:1", proxy.host)).unwrap();
@@ -257,7 +232,7 @@ fn disturbed_pushes_end_right_or_with_a_clear_error() {
     let Some(server) = start() else { return };
     let bench = Bench::new();
     let images: Vec<Image> = (0..EACH).map(|seed| image(&bench, seed)).collect();
-    let proxy = Proxy::start(&server.host, DISTURBED);
+    let proxy = Proxy::start(&server.registry.host, DISTURBED);
     let direct = Client::new(ClientOptions::default());
     let (right, errors) = many(|number| {
         // Some repositories are pushed to by several at once.
@@ -266,7 +241,7 @@ fn disturbed_pushes_end_right_or_with_a_clear_error() {
         let client = Client::new(impatient());
         match push(&client, &bench.store, &images[number], &names, PushOptions::default()) {
             Ok(_) => {
-                let name = Reference::parse(&format!("{}/{path}", server.host)).unwrap();
+                let name = Reference::parse(&format!("{}/{path}", server.registry.host)).unwrap();
                 whole(&direct, &name, &images[number]);
                 Ok(())
             }
@@ -318,7 +293,7 @@ fn check_requests(proxy: &Proxy, expect: &[(&[&str], usize)]) {
 fn only_what_a_registry_does_not_have_is_sent() {
     let Some(server) = start() else { return };
     let bench = Bench::new();
-    let proxy = Proxy::start(&server.host, 0);
+    let proxy = Proxy::start(&server.registry.host, 0);
     let client = Client::new(ClientOptions::default());
     let push_to = |names: &[&str], image: &Image| {
         let names: Vec<String> =
@@ -361,11 +336,11 @@ fn a_base_that_the_registry_has_is_neither_fetched_nor_sent() {
     let bench = Bench::new();
     let direct = Client::new(ClientOptions::default());
     let base = image(&bench, 1);
-    let names = references(&[&format!("{}/library/base:1", server.host)]);
+    let names = references(&[&format!("{}/library/base:1", server.registry.host)]);
     push(&direct, &bench.store, &base, &names, PushOptions::default()).unwrap();
 
     // Another machine, which knows the base by its manifest only.
-    let proxy = Proxy::start(&server.host, 0);
+    let proxy = Proxy::start(&server.registry.host, 0);
     let client = Client::new(ClientOptions::default());
     let name = Reference::parse(&format!("{}/library/base:1", proxy.host)).unwrap();
     let other = Bench::new();

@@ -1,4 +1,4 @@
-//! Values of `--chmod` (`spec/instructions.md` §7.7).
+//! Parses the values of `--chmod`, octal or symbolic.
 
 /// Permission bits to set on what is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]

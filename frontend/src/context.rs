@@ -103,7 +103,7 @@ impl Context<'_> {
 pub(crate) struct Globals {
     /// Its variables.
     pub(crate) scope: Variables,
-    /// Its variables if there were no build-args; `None` when a default value can not be expanded then.
+    /// Its variables if there were no build-args; `None` when a default value cannot be expanded then.
     pub(crate) defaults: Option<Variables>,
     /// The arguments that the file declares, by name.
     pub(crate) args: BTreeMap<String, GlobalArg>,
@@ -125,7 +125,7 @@ pub(crate) struct GlobalArg {
 /// The global scope of a Dockerfile.
 ///
 /// # Errors
-/// Those of default values that can not be expanded.
+/// Those of default values that cannot be expanded.
 pub(crate) fn globals(
     dockerfile: &Dockerfile,
     options: &Options,

@@ -1,4 +1,4 @@
-//! `SOURCE_DATE_EPOCH`: the time that a build pretends to be made at (`spec/instructions.md` §14).
+//! `SOURCE_DATE_EPOCH`: the time that a build pretends to be made at.
 //!
 //! It is a number of seconds, or names where the time comes from: `context`, a named context, or a stage that only
 //! downloads. The frontend fetches nothing, so the caller asks [`epoch_source`] first and puts what it found out into

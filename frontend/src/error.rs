@@ -106,7 +106,7 @@ pub enum ErrorKind {
     /// The file comes to more than one that somebody has written.
     #[error("what all instructions come to together is too large")]
     TooLarge,
-    /// A word that can not be expanded.
+    /// A word that cannot be expanded.
     #[error("failed to process {}: {reason}", crate::go_text::quote(.word))]
     Expansion {
         /// The whole word.
@@ -154,7 +154,7 @@ pub enum ErrorKind {
         /// One of them.
         stage: String,
     },
-    /// A kind of source that this builder can not fetch yet.
+    /// A kind of source that this builder cannot fetch yet.
     #[error("{what} is not supported yet: `{url}`")]
     Unsupported {
         /// What is not supported.

@@ -54,7 +54,7 @@ pub(crate) fn heredoc(
 
 /// Replaces known variables in a text that is only shown; `hidden` ones become stars.
 ///
-/// Quotes and escapes stay, and a text that can not be expanded is shown as it is.
+/// Quotes and escapes stay, and a text that cannot be expanded is shown as it is.
 pub(crate) fn for_display(
     text: &str,
     escape: char,

@@ -1,6 +1,6 @@
 //! Text forms of Go that the reference builder writes into an image's history.
 //!
-//! Covers quoted strings (`%q`), lists and durations, as far as `spec/instructions.md` §1 needs them.
+//! Covers quoted strings (`%q`), lists and durations, as far as histories need them.
 
 /// Quotes as Go's `%q`: printable characters stay, the others become escapes.
 pub(crate) fn quote(text: &str) -> String {

@@ -1,4 +1,4 @@
-//! The image config as instructions change it (`spec/instructions.md` §2).
+//! The image config of a stage, as instructions change it.
 
 use llb::Platform;
 use llb::image::{ContainerConfig, History, ImageConfig, RootFs};

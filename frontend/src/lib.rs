@@ -12,7 +12,7 @@
 //! - Vertices carry nothing of the Dockerfile's layout: comments, letter case, stage names and line
 //!   numbers are in their metadata only.
 //!
-//! Format: `spec/instructions.md`, `spec/dockerfile-syntax.md` §10-12, `spec/solver-and-cache.md` §1.
+//! Format: the Dockerfile reference, as BuildKit's frontend implements it.
 
 mod chmod;
 mod context;
@@ -20,6 +20,7 @@ mod convert;
 mod epoch;
 mod error;
 mod expand;
+mod from;
 mod go_text;
 mod image;
 mod lint;

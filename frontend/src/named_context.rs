@@ -1,4 +1,4 @@
-//! Named contexts and what the names in a Dockerfile refer to (`spec/instructions.md` §3-4).
+//! Named contexts and what the names in a Dockerfile refer to.
 
 use llb::op::SourceOp;
 use llb::reference::InvalidReference;
@@ -85,7 +85,7 @@ pub(crate) fn find(
 /// What the base `name` stands for: a named context, else an image.
 ///
 /// # Errors
-/// When it is no valid name, or a context that can not be used.
+/// When it is no valid name, or a context that cannot be used.
 pub(crate) fn locate(
     cx: &Context<'_>,
     name: &str,

@@ -85,7 +85,7 @@ pub struct ResolvedImage {
 /// Images by what was asked for.
 #[derive(Debug, Clone, Default)]
 pub struct ResolvedImages {
-    /// `None` for images that can not be resolved.
+    /// `None` for images that cannot be resolved.
     images: BTreeMap<(ImageLocation, Platform), Option<ResolvedImage>>,
 }
 
@@ -95,7 +95,7 @@ impl ResolvedImages {
         self.images.insert((request.location.clone(), request.platform.clone()), Some(image));
     }
 
-    /// Answers `request` with: this image can not be resolved. Only for questions, not for builds.
+    /// Answers `request` with: this image cannot be resolved. Only for questions, not for builds.
     pub fn insert_unknown(&mut self, request: &ImageRequest) {
         self.images.insert((request.location.clone(), request.platform.clone()), None);
     }
@@ -105,7 +105,7 @@ impl ResolvedImages {
         self.images.get(&(location.clone(), platform.clone()))?.as_ref()
     }
 
-    /// Whether the image for `location` and `platform` can not be resolved.
+    /// Whether the image for `location` and `platform` cannot be resolved.
     pub(crate) fn is_unknown(&self, location: &ImageLocation, platform: &Platform) -> bool {
         matches!(self.images.get(&(location.clone(), platform.clone())), Some(None))
     }

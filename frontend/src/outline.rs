@@ -1,4 +1,4 @@
-//! What a target asks of the user: arguments, secrets and ssh agents (`spec/cli-and-outputs.md` §8).
+//! The outline of a target: the arguments, secrets and ssh agents that it uses.
 //!
 //! Stages note what they ask for while they are converted; the outline of a target is put together from the
 //! notes of the stages that it needs.

@@ -1,4 +1,4 @@
-//! Predefined arguments (`spec/dockerfile-syntax.md` §11.3).
+//! Predefined build arguments: platforms (`TARGETPLATFORM`, …) and proxies.
 
 use std::collections::BTreeMap;
 

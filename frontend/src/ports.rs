@@ -1,4 +1,4 @@
-//! Arguments of `EXPOSE` (`spec/instructions.md` §10).
+//! Parses the arguments of `EXPOSE`: ports, ranges and protocols.
 
 /// A port specification as written, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Questions about a Dockerfile that need no build: what the checks say, what a target asks for, which
-//! targets there are (`spec/cli-and-outputs.md` §8).
+//! targets there are.
 //!
-//! An image that can not be resolved is no reason not to answer: mark it with
+//! An image that cannot be resolved is no reason not to answer: mark it with
 //! [`ResolvedImages::insert_unknown`](crate::ResolvedImages::insert_unknown), and what follows from it is left out.
 
 use llb::Definition;
@@ -30,7 +30,7 @@ pub enum Answer<T> {
 pub struct Findings {
     /// What they found, by line; also when the file has mistakes.
     pub warnings: Vec<Warning>,
-    /// Mistakes for which the file can not be built.
+    /// Mistakes for which the file cannot be built.
     pub errors: Vec<FrontendError>,
 }
 

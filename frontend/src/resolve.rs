@@ -8,10 +8,11 @@ use llb::{DiffId, Platform};
 
 use crate::context::Context;
 use crate::error::FrontendError;
+use crate::from::undeclared;
 use crate::lint::Rule;
 use crate::named_context::{self, Located, NamePlace};
 use crate::outcome::{ImageLocation, ImageRequest, ResolvedImage};
-use crate::stage::{Base, Plan, Stage, StageId, undeclared};
+use crate::stage::{Base, Plan, Stage, StageId};
 use crate::{go_text, image};
 
 /// Names to suggest for an image that does not exist.
@@ -71,7 +72,7 @@ pub(crate) enum Resolution<'a> {
 /// Finds what every reachable stage of `plan` starts from, and adds the triggers of base images to it.
 ///
 /// # Errors
-/// All bases that can not be used, and mistakes in triggers.
+/// All bases that cannot be used, and mistakes in triggers.
 pub(crate) fn resolve<'a>(
     cx: &Context<'a>,
     plan: &mut Plan<'a>,

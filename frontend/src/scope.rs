@@ -1,4 +1,4 @@
-//! Variables of a scope in their order (`spec/dockerfile-syntax.md` §11.1).
+//! The variables of a scope, in the order in which they were set.
 
 use std::collections::HashMap;
 

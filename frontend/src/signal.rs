@@ -1,4 +1,4 @@
-//! Values of `STOPSIGNAL` (`spec/instructions.md` §10).
+//! Parses the value of `STOPSIGNAL`.
 
 /// Linux signals by name; the real-time ones are counted from both ends besides.
 const NAMES: &[&str] = &[

@@ -1,26 +1,24 @@
-//! The stages of a Dockerfile and how they depend on each other (`spec/instructions.md` §3-4).
+//! The stages of a Dockerfile and how they depend on each other.
 //!
 //! A *hidden* stage stands for an image, named context or empty tree that an instruction reads
 //! without a stage of its own (`COPY --from=alpine`).
 //!
 //! Invariants:
 //! - The stages of the file come first, in order, then the hidden ones.
-//! - Stages do not depend on each other in a circle once [`Plan::new`] has returned.
+//! - The dependencies of stages have no cycle once [`Plan::new`] has returned.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use llb::Platform;
-use parser::word::{self, Expanded};
+use parser::word;
 use parser::{Comment, FromInstruction, Instruction, InstructionKind, Span, Word};
 
 use crate::context::Context;
 use crate::error::{ErrorKind, FrontendError};
-use crate::lint::Rule;
 use crate::named_context;
 use crate::options::{NamedContext, Options};
 use crate::place::{Place, Triggers};
-use crate::{expand, go_text};
 
 /// Bytes that an instruction takes besides its text, roughly.
 const STEP_SIZE: usize = 1 << 10;
@@ -84,7 +82,7 @@ pub(crate) struct Step<'d> {
     pub(crate) place: Place,
     /// Stages that it reads: one for each `--mount`, or the one of `--from`.
     pub(crate) sources: Vec<Option<StageId>>,
-    /// Whether it reads a stage that there is not; it is left out then.
+    /// Whether it reads a stage that does not exist; it is left out then.
     pub(crate) is_broken: bool,
 }
 
@@ -92,12 +90,7 @@ impl<'d> Step<'d> {
     fn new(instruction: Cow<'d, Instruction>, place: Place) -> Self {
         Self { instruction, place, sources: Vec::new(), is_broken: false }
     }
-}
 
-/// Place of an instruction that reads a stage, with the comments above it.
-type User<'d> = (Place, &'d [Comment]);
-
-impl<'d> Step<'d> {
     /// Comments above the instruction; a trigger has none.
     fn comments(&self) -> &'d [Comment] {
         match &self.instruction {
@@ -106,6 +99,9 @@ impl<'d> Step<'d> {
         }
     }
 }
+
+/// Place of an instruction that reads a stage, with the comments above it.
+type User<'d> = (Place, &'d [Comment]);
 
 /// All stages for one platform.
 #[derive(Debug)]
@@ -138,7 +134,7 @@ impl<'d> Plan<'d> {
     /// Mistakes in `--from` and in triggers are among the [`errors`](Self::errors) of the plan.
     ///
     /// # Errors
-    /// All mistakes in `FROM`, a target that there is not, and circles.
+    /// All mistakes in `FROM`, an unknown target, and circular dependencies.
     pub(crate) fn new(cx: &Context<'d>) -> Result<Self, Vec<FrontendError>> {
         let mut plan = Self::collect(cx)?;
         let mut errors = plan.link_contexts();
@@ -213,12 +209,11 @@ impl<'d> Plan<'d> {
         let name = from.stage.as_ref().map(|stage| stage.name.clone());
         let index = self.stages.len();
         let mut args = Vec::new();
-        let image = base_name(cx, from, place, &mut args);
-        let platform = from
-            .platform
-            .as_ref()
-            .filter(|word| !word.text.is_empty())
-            .map(|word| base_platform(cx, word, name.as_deref(), place, &mut args));
+        let image = crate::from::base_name(cx, from, place, &mut args);
+        let platform =
+            from.platform.as_ref().filter(|word| !word.text.is_empty()).map(|word| {
+                crate::from::base_platform(cx, word, name.as_deref(), place, &mut args)
+            });
         let platform = platform.transpose();
         // The stage is added even if its FROM is wrong, so that later stages find it.
         let replaced = name.as_deref().and_then(|name| {
@@ -255,7 +250,8 @@ impl<'d> Plan<'d> {
         image.err().into_iter().chain(platform.err()).collect()
     }
 
-    /// Lets stages whose base, or which themselves, are named contexts that are stages begin with those.
+    /// Where a named context that is itself a stage (`target:`) stands for a base or for a whole stage, makes that stage
+    /// the base.
     fn link_contexts(&mut self) -> Vec<FrontendError> {
         let mut errors = Vec::new();
         for id in 0..self.stages.len() {
@@ -597,90 +593,4 @@ fn trigger_of(step: &Step<'_>) -> Option<String> {
         }
         _ => None,
     }
-}
-
-/// The base of a `FROM` with variables replaced.
-fn base_name(
-    cx: &Context<'_>,
-    from: &FromInstruction,
-    place: Place,
-    args: &mut Vec<String>,
-) -> Result<Expanded, FrontendError> {
-    let written = &from.image;
-    if let Some(defaults) = &cx.globals.defaults
-        && let Ok(default) = expand::single(&written.text, cx.escape(), defaults, cx.budget)
-        && !(default.used.is_empty() && default.unset.is_empty())
-        && (default.text.is_empty() || llb::Reference::parse(&default.text).is_err())
-    {
-        cx.linter.report(Rule::InvalidDefaultArgInFrom, place.lines, || {
-            format!(
-                "Default value for ARG {} results in empty or invalid base image name",
-                written.text
-            )
-        });
-    }
-    let expanded = expand::single(&written.text, cx.escape(), &cx.globals.scope, cx.budget)
-        .map_err(|error| place.error_at(written.span, error.into()))?;
-    cx.report_unknown_in_from(&expanded.unset, place);
-    args.extend(expanded.used.iter().cloned());
-    if expanded.text.is_empty() {
-        let hint = undeclared(cx, &expanded.unset);
-        let kind = ErrorKind::BlankBase { written: written.text.clone() };
-        return Err(place.error_at(written.span, kind).with_hint(hint));
-    }
-    Ok(expanded)
-}
-
-/// What to do about a variable of a `FROM` that has no value.
-pub(crate) fn undeclared(cx: &Context<'_>, unset: &[String]) -> Option<String> {
-    let name = unset.first()?;
-    Some(match llb::suggest::nearest(name, cx.globals.scope.names()) {
-        Some(near) => format!("`${name}` has no value: did you mean `${near}`?"),
-        None => format!("`${name}` has no value: declare `ARG {name}=...` before the first FROM"),
-    })
-}
-
-/// The platform of a `FROM --platform`.
-fn base_platform(
-    cx: &Context<'_>,
-    word: &Word,
-    stage: Option<&str>,
-    place: Place,
-    args: &mut Vec<String>,
-) -> Result<Platform, FrontendError> {
-    let globals = &cx.globals.scope;
-    let expanded = expand::single(&word.text, cx.escape(), globals, cx.budget)
-        .map_err(|error| place.error_at(word.span, error.into()))?;
-    cx.report_unknown_in_from(&expanded.unset, place);
-    args.extend(expanded.used.iter().cloned());
-    let with_hint = |error: FrontendError| match undeclared(cx, &expanded.unset) {
-        Some(hint) => error.with_hint(Some(hint)),
-        None => error,
-    };
-    if expanded.text.is_empty() {
-        let kind = ErrorKind::EmptyPlatform { written: word.text.clone() };
-        return Err(with_hint(place.error_at(word.span, kind)));
-    }
-    let platform = Platform::parse(&expanded.text).map_err(|source| {
-        let kind = ErrorKind::InvalidPlatform { written: word.text.clone(), source };
-        with_hint(place.error_at(word.span, kind))
-    })?;
-    let is_target = expanded.used == ["TARGETPLATFORM"] && expanded.unset.is_empty();
-    if is_target && globals.get("TARGETPLATFORM") == Some(expanded.text.as_str()) {
-        cx.linter.report(Rule::RedundantTargetPlatform, place.lines, || {
-            let written = &word.text;
-            format!("Setting platform to predefined {written} in FROM is redundant as this is the default behavior")
-        });
-    }
-    let stage = stage.unwrap_or_default();
-    let names_it = stage.contains(&platform.os) || stage.contains(&platform.architecture);
-    if expanded.used.is_empty() && expanded.unset.is_empty() && !names_it {
-        cx.linter.report(Rule::FromPlatformFlagConstDisallowed, place.lines, || {
-            format!(
-                "FROM --platform flag should not use constant value {}",
-                go_text::quote(&expanded.text)
-            )
-        });
-    }
-    Ok(platform)
 }

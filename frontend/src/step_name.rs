@@ -1,4 +1,4 @@
-//! Names of steps for the user (`spec/instructions.md` §16).
+//! Names of steps as progress output shows them: `[stage 2/4] RUN make`.
 
 use llb::Platform;
 use parser::InstructionKind;

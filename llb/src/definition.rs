@@ -29,7 +29,7 @@ pub struct Vertex {
     pub metadata: VertexMetadata,
 }
 
-/// What is known of a vertex without being part of its digest (`spec/solver-and-cache.md` §1.2).
+/// What is known of a vertex without being part of its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VertexMetadata {
     /// Run it even if the cache has a result.

@@ -1,4 +1,4 @@
-//! What a build tells while it runs (`spec/solver-and-cache.md` §10).
+//! Progress events of a build.
 
 use std::time::SystemTime;
 

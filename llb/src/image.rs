@@ -1,5 +1,4 @@
-//! Image documents as they are written: config, manifest, index, descriptor
-//! (`spec/instructions.md` §2, `spec/cli-and-outputs.md` §3.3).
+//! Image documents as they are written: config, manifest, index, descriptor.
 //!
 //! These are the wire structs: field order is the order in the JSON text, and maps are sorted, because
 //! the bytes are hashed. The text is that of Go's `encoding/json`, which escapes `<`, `>`, `&` and the
@@ -380,7 +379,7 @@ fn from_json<'de, T: Deserialize<'de>>(
     serde_json::from_slice(text).map_err(|source| InvalidDocument { kind, source })
 }
 
-/// Media types (`spec/cli-and-outputs.md` §3.3).
+/// Media types.
 pub mod media_type {
     /// OCI manifest.
     pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";

@@ -1,4 +1,4 @@
-//! Operations of a definition, field for field those of BuildKit (`spec/solver-and-cache.md` §1.1).
+//! Operations of a definition, field for field those of BuildKit's LLB.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Operating system and architecture (`spec/cli-and-outputs.md` §12).
+//! Platforms: operating system, architecture, variant.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,6 @@
 //! "Did you mean": the known word nearest to an unknown one.
 
-/// Differences from this number on are no misspelling (`spec/dockerfile-syntax.md` §5).
+/// Differences from this number on are no misspelling.
 const TOO_FAR: usize = 3;
 
 /// Longest word, in bytes, that is compared: hostile input must not make this slow.

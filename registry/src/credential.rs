@@ -1,7 +1,7 @@
 //! Credentials from the files of Docker and of Podman.
 //!
 //! The key of a registry is its host and port as in a reference; Docker Hub's is
-//! `https://index.docker.io/v1/` (`spec/cli-and-outputs.md` §11). Podman also has keys for a part of a registry,
+//! `https://index.docker.io/v1/`. Podman also has keys for a part of a registry,
 //! `host/folder`, of which the longest counts.
 
 use std::collections::HashMap;

@@ -2,16 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "support/process.rs"]
+mod process;
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use llb::image::media_type;
 use llb::{Digest, Reference, base64};
+use process::{Registry, Settings, tls};
 use registry::{Client, ClientOptions, Error, HostOptions, Pushed};
 use support::{Seen, Server, answer, chain, descriptor, manifest};
 use tempfile::TempDir;
@@ -31,45 +33,6 @@ fn openssl(folder: &Path, arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(output.stdout)
-}
-
-struct Registry {
-    child: Child,
-    host: String,
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts `docker-registry` with further settings; `None`, with a word on it, where it is not installed.
-fn start(folder: &Path, http: &str, more: &str) -> Option<Registry> {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let host = format!("127.0.0.1:{port}");
-    let data = folder.join(format!("data-{port}"));
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'{http}}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}}}\n{more}",
-        data.display()
-    );
-    let file = folder.join(format!("{port}.yml"));
-    fs_err::write(&file, config).unwrap();
-    let mut command = Command::new("docker-registry");
-    let started =
-        command.arg("serve").arg(file).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let Ok(child) = started else {
-        println!("SKIP: docker-registry is not installed");
-        return None;
-    };
-    let registry = Registry { child, host };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(&registry.host).is_err() {
-        assert!(Instant::now() < deadline, "docker-registry does not listen");
-        std::thread::yield_now();
-    }
-    Some(registry)
 }
 
 fn url_safe(bytes: &[u8]) -> String {
@@ -138,7 +101,8 @@ impl Guarded {
             tokens.host,
             folder.path().join("cert.pem").display()
         );
-        let registry = start(folder.path(), "", &auth)?;
+        let registry =
+            Registry::start(folder.path(), &Settings { more: auth, ..Settings::default() })?;
         Some(Self { registry, tokens, folder })
     }
 
@@ -266,9 +230,9 @@ fn authority(folder: &Path, days: &str, address: &str) -> Option<()> {
 fn ask_with_tls(days: &str, address: &str, trusted: bool) -> Option<Result<(), String>> {
     let folder = tempfile::tempdir().unwrap();
     authority(folder.path(), days, address)?;
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    let tls = format!(", tls: {{certificate: '{}', key: '{}'}}", at("cert.pem"), at("key.pem"));
-    let registry = start(folder.path(), &tls, "")?;
+    let at = |name: &str| folder.path().join(name);
+    let http = tls(&at("cert.pem"), &at("key.pem"));
+    let registry = Registry::start(folder.path(), &Settings { http, ..Settings::default() })?;
     let mut options = ClientOptions { retries: 0, ..ClientOptions::default() };
     // A loopback host is asked by plain HTTP first; this one answers that it wants TLS.
     options.hosts.insert(registry.host.clone(), HostOptions { insecure: Some(false) });

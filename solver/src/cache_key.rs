@@ -1,4 +1,4 @@
-//! What of a vertex counts for the cache (`spec/solver-and-cache.md` §2).
+//! Cache keys: what of a vertex counts for the cache.
 //!
 //! A vertex is known by its [`CacheMap`]: a key of the op by itself, and for each input how that input
 //! counts: by its definition (with a selector), by the content of some of its files, or both. The

@@ -180,14 +180,14 @@ impl Engine {
     /// another one the process that starts steps is started if some are expected to run.
     pub fn warm_up(&self, expects_steps: bool) {
         let store = self.inner.store.clone();
-        let mut works: Vec<Box<dyn FnOnce() + Send>> = vec![Box::new(move || store.warm_up())];
-        if expects_steps && self.inner.options.isolation.tier.is_some() {
+        let opening = std::thread::Builder::new().spawn(move || store.warm_up());
+        let has_sandbox = expects_steps && self.inner.options.isolation.tier.is_some();
+        let starting = has_sandbox.then(|| {
             let starter = Arc::clone(&self.inner.sandbox);
             // A failure is met again by the step.
-            works.push(Box::new(move || drop(starter.get())));
-        }
-        let threads =
-            works.into_iter().filter_map(|work| std::thread::Builder::new().spawn(work).ok());
+            std::thread::Builder::new().spawn(move || drop(starter.get()))
+        });
+        let threads = [Some(opening), starting].into_iter().flatten().filter_map(Result::ok);
         self.inner.warming.lock().unwrap_or_else(PoisonError::into_inner).extend(threads);
     }
 

@@ -72,12 +72,6 @@ pub enum TreeError {
 }
 
 impl TreeError {
-    /// Whether a path that was asked for is missing.
-    #[must_use]
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::NotFound { .. })
-    }
-
     pub(crate) fn not_found(path: &Path) -> Self {
         Self::NotFound { path: absolute(path) }
     }

@@ -78,7 +78,6 @@ proptest! {
             let place = Path::new(&path);
             prop_assert_eq!(Some(patterns.matches_or_parent(place)), reference::is_ignored(&rules, &path));
             prop_assert_eq!(Some(patterns.matches(place)), reference::is_ignored_on_a_walk(&rules, &path));
-            prop_assert_eq!(patterns.has_negations(), rules.iter().any(|rule| rule.negated));
         }
     }
 

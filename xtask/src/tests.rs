@@ -13,7 +13,7 @@ use crate::shell::{as_root, has, is_root, line, run};
 use crate::users;
 
 /// Programs that tests use, with the Debian packages that have them.
-const NEEDED: [(&str, &str); 22] = [
+const NEEDED: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
     ("umoci", "umoci"),
@@ -33,6 +33,8 @@ const NEEDED: [(&str, &str); 22] = [
     ("qemu-aarch64-static", "qemu-user-static"),
     ("script", "bsdutils"),
     ("ssh-agent", "openssh-client"),
+    ("openssl", "openssl"),
+    ("ps", "procps"),
     ("mkfs.btrfs", "btrfs-progs"),
     ("useradd", "passwd"),
     ("setpriv", "util-linux"),

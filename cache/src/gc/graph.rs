@@ -233,17 +233,7 @@ impl Graph {
 
     /// Decides what goes; `mounts` and `contexts` are sorted by their last use.
     pub(super) fn plan(&self, limits: &Limits, mounts: &[Loose], contexts: &[Loose]) -> Plan {
-        let mut users: HashMap<LayerId, usize> = self.layers.keys().map(|id| (*id, 0)).collect();
-        let in_use = self.layers.iter().filter(|(_, layer)| layer.in_use).map(|(id, _)| vec![*id]);
-        let chains = self
-            .images
-            .iter()
-            .cloned()
-            .chain(in_use)
-            .chain(self.holders.iter().map(|row| row.layers.clone()));
-        for id in chains.flat_map(|chain| self.reach(&chain)) {
-            *users.entry(id).or_default() += 1;
-        }
+        let mut users = self.users();
         let mut plan = Plan::default();
         let mut left = limits.excess;
         // Nothing leads to these whatever else goes.
@@ -301,12 +291,32 @@ impl Graph {
             }
         }
         take_loose(i64::MAX, &mut plan, &mut left);
+        let of_layers: HashSet<_> =
+            plan.layers.iter().flat_map(|id| &self.layers[id].blobs).collect();
         plan.blobs = self.unused_blobs(&plan);
         plan.blobs.retain(|digest| {
-            limits.allow(&crate::layer::hex(digest)) && old(self.blobs[digest].used)
-                || plan.layers.iter().any(|id| self.layers[id].blobs.contains(digest))
+            of_layers.contains(digest)
+                || limits.allow(&crate::layer::hex(digest)) && old(self.blobs[digest].used)
         });
         plan
+    }
+
+    /// How many images, results and layers in use lead to each layer.
+    fn users(&self) -> HashMap<LayerId, usize> {
+        let mut users: HashMap<LayerId, usize> = self.layers.keys().map(|id| (*id, 0)).collect();
+        let in_use = self.layers.iter().filter(|(_, layer)| layer.in_use).map(|(id, _)| vec![*id]);
+        let results = self.holders.iter().map(|row| row.layers.clone());
+        for id in self
+            .images
+            .iter()
+            .cloned()
+            .chain(in_use)
+            .chain(results)
+            .flat_map(|chain| self.reach(&chain))
+        {
+            *users.entry(id).or_default() += 1;
+        }
+        users
     }
 
     /// Takes what a layer frees from what is still to be freed.

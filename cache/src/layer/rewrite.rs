@@ -13,7 +13,7 @@ use rusqlite::{OptionalExtension, params};
 use tree::Stop;
 use tree::codec::{Codec, Compressor, HashReader, HashWriter};
 
-use super::{Layer, codec_name, descriptor, media_type_of};
+use super::{Layer, codec_name, media_type_of};
 use crate::blob::Ingest;
 use crate::error::CacheError;
 
@@ -75,7 +75,7 @@ impl Layer {
         let own = DiffId(Digest::from_bytes(hash));
         self.check_diff_id(own)?;
         let (digest, length) = made.ingest.commit(None)?;
-        let mut descriptor = descriptor(media_type_of(codec), digest, length);
+        let mut descriptor = Descriptor::new(media_type_of(codec), digest, length);
         let annotations = descriptor.annotations.get_or_insert_default();
         let mut name = rewrite.name(codec);
         if made.diff_id == own {

@@ -283,7 +283,7 @@ impl Store {
                 id.0, digest.as_bytes(), size, parents, description, created, now(), generation, boot
             ];
             transaction.prepare_cached(sql).at(database)?.execute(values).at(database)?;
-            let text = serde_json::to_string(&super::descriptor(media_type::OCI_LAYER, *digest, size.cast_unsigned()))
+            let text = serde_json::to_string(&Descriptor::new(media_type::OCI_LAYER, *digest, size.cast_unsigned()))
                 .map_err(|error| CacheError::io(&inner.root, error.into()))?;
             let sql = "INSERT INTO layer_blob (layer, digest, codec, descriptor) VALUES (?1, ?2, ?3, ?4)";
             let values = params![id.0, digest.as_bytes(), super::PACKED, text];

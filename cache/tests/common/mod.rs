@@ -42,16 +42,8 @@ impl Remote {
         let mut gzip = Compressor::new(Vec::new(), Codec::GZIP).unwrap();
         std::io::Write::write_all(&mut gzip, &builder).unwrap();
         builder = gzip.finish().unwrap();
-        let descriptor = Descriptor {
-            media_type: media_type::OCI_LAYER_GZIP.to_owned(),
-            digest: Digest::of(&builder),
-            size: builder.len() as u64,
-            urls: None,
-            annotations: None,
-            data: None,
-            platform: None,
-            artifact_type: None,
-        };
+        let size = builder.len() as u64;
+        let descriptor = Descriptor::new(media_type::OCI_LAYER_GZIP, Digest::of(&builder), size);
         self.blobs.lock().unwrap().insert(descriptor.digest, builder);
         (diff_id, descriptor)
     }

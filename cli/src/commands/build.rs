@@ -1,39 +1,32 @@
 //! `build [OPTIONS] CONTEXT`: the main job, from the Dockerfile to what was asked for.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use exporters::{Attestation, ImageResult, Stop};
-use frontend::{
-    Build, EpochSource, ImageLocation, ImageRequest, NamedContext, Options, Outcome, ResolveMode,
-    ResolvedImages, Target,
-};
-use llb::event::VertexError;
-use llb::url::redacted;
-use llb::{Digest, Event, EventSink, Platform, Reference, SourceInfo};
-use parser::Dockerfile;
+use frontend::{Build, NamedContext, Options, Target};
+use llb::{EventSink, Platform, SourceInfo};
 use sandbox::Cancel;
-use solver::{Engine, Job, LayoutPick, OpError};
-use tree::trace::span;
+use solver::{Engine, EngineOptions, Job};
+use tree::trace::{Span, span};
 
 use crate::args::BuildArgs;
 use crate::commands::call::{Call, Images, report_warnings, send_warnings};
 use crate::commands::context::Origin;
+use crate::commands::dockerfile::{Parsed, announce_definition, convert, parsed, settle};
 use crate::commands::export::{Exported, Outputs};
 use crate::commands::options::{frontend_options, named_context, tags};
 use crate::commands::print_llb::Form;
 use crate::commands::tidy::{self, Limits};
 use crate::commands::{engine_options, epoch, guess, limits, op_failure, solve_failure, verify};
-use crate::inputs::{DockerfileText, Given, ignore_file, secret};
-use crate::mistakes::{frontend_failure, further_mistakes, parse_failure, unresolved};
+use crate::inputs::{Given, ignore_file, secret};
 use crate::progress::{Mode, Progress, raw_warning};
 use crate::provenance::{Facts, Provenance};
 use crate::report::{Exit, Failure, chain, print, tell};
 use crate::trace::Trace;
-use crate::{explain, guard, metadata, signals, syntax};
+use crate::{explain, guard, metadata, signals};
 
 /// Runs the command; the program began at `began`.
 pub(crate) fn run(args: BuildArgs, began: Instant) -> Result<Exit, Failure> {
@@ -60,153 +53,217 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     for flag in args.without_effect() {
         warn(mode, &format!("{flag} has no effect"));
     }
-    let call = Call::parse(args.check, args.call.as_deref())?;
-    let llb_form = Form::parse(&args)?;
-    if let Some(answer) = call.and_then(Call::answer_at_once) {
+    let purpose = Purpose::of(&args)?;
+    if let Purpose::Answer(call) = purpose
+        && let Some(answer) = call.answer_at_once()
+    {
         return answer;
     }
-    if args.explain && (call.is_some() || llb_form.is_some()) {
-        return Err(Failure::new(
-            Exit::Usage,
-            "--explain is about what a build did, and nothing is built here",
-        )
-        .hint("leave out --check, --call or --print-llb"));
-    }
-    let began = jiff::Timestamp::now();
-    let provenance = Provenance::parse(&args)?;
-    let noted = metadata::provenance(provenance.as_ref())?;
-    let mut origin = Origin::of(&args)?;
-    let names = tags(&args.tags)?;
-    let mut options = frontend_options(&args)?;
-    epoch::apply(&args, origin.folder(), &mut options)?;
-    let mut outputs = Outputs::parse(&args, &names, &options)?;
-    if let Some(provenance) = &provenance {
-        outputs.attest(provenance.inline_only);
-        if !outputs.carry_attestations() {
-            warn(
-                mode,
-                "no output carries the provenance: push the image or write it as an OCI archive",
-            );
-        }
-    }
-    let prints = args.quiet || call.is_some() || llb_form.is_some() || outputs.uses_stdout();
-    if prints && Trace::is_stdout(args.trace.as_deref()) {
-        return Err(Failure::new(
-            Exit::Usage,
-            "the trace and something else cannot both be written to standard output",
-        )
-        .hint("give --trace a file"));
-    }
-    if let Some(path) = &args.iidfile {
-        outputs.check_iidfile()?;
-        remove_if_there(path)?;
-    }
+    let (mut request, mut origin) = Request::of(args, mode, purpose)?;
     let source = origin.dockerfile()?;
     // Mistakes in a Dockerfile that is at hand are told before anything is opened.
-    let at_hand = source.as_ref().map(|source| parsed(source, &args, &mut options)).transpose()?;
-    let at_hand = match (at_hand, call) {
-        (Some(Parsed { tree: Err(failure), info }), Some(call)) => {
-            return call.answer_unparsed(failure, &info);
-        }
-        (Some(Parsed { tree: Err(failure), .. }), None) => return Err(failure),
-        (at_hand, _) => at_hand,
-    };
-    if args.jobs == Some(0) {
-        return Err(Failure::new(Exit::Usage, "invalid --jobs 0: want 1 or more"));
+    let at_hand = source
+        .as_ref()
+        .map(|source| parsed(source, &request.args, &mut request.options))
+        .transpose()?;
+    if let Some(Parsed { tree: Err(failure), info }) = at_hand {
+        return purpose.fail(failure, &info);
     }
-    let secrets = secrets(&args.secrets)?;
-    let secret_guard = guard::reaction(args.secret_guard.as_deref())?;
+    let path = source.and_then(|source| source.path);
     let limits = Limits::from_environment()?;
-    let resources = limits::resources(&args)?;
-
     let opening = span("open", || "contexts and store".to_owned());
-    let mut root = engine_options(args.root.as_deref(), args.jobs, args.isolation.as_deref())?;
-    root.registry.hosts = outputs.hosts();
-    root.resources = resources;
-    let hashes = root.root.join("contexts");
-    let agents =
-        crate::inputs::agents(&args.ssh, std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from))?;
-    let mut given = Given::new(secrets, secret_guard, agents);
-    if let Some(folder) = origin.folder() {
-        let path = source.as_ref().and_then(|source| source.path.as_deref());
-        let ignore = ignore_file(folder, path)?;
-        options.ignore_patterns = ignore_lines(&ignore);
-        given.add_context("context", folder, &ignore, &hashes)?;
+    let (settings, given) = request.prepare(&origin, path.as_deref())?;
+    let start = Start { origin, at_hand, path, settings, given };
+    match purpose {
+        Purpose::Answer(call) => answer(call, request, start),
+        Purpose::Print(form) => print_definition(form, request, start),
+        Purpose::Build => build(request, start, &limits, trace, opening),
     }
-    add_named_contexts(&args, &mut options, &mut given, &hashes)?;
-    let given = Arc::new(given);
-    if let Some(call) = call {
-        let Parsed { tree, info } = match at_hand {
-            Some(at_hand) => at_hand,
-            None => {
-                let engine = Engine::open(root.clone()).map_err(|error| op_failure(&error))?;
-                let job = engine.job(Arc::clone(&given) as _, Arc::new(()), cancel()?);
-                settle(&job, origin, None, &args, &mut options)?
-            }
-        };
-        return match tree {
-            Ok(tree) => call.answer(&tree, &options, &mut Images::new(root, given), &info),
-            Err(failure) => call.answer_unparsed(failure, &info),
-        };
-    }
-    if let Some(form) = llb_form {
-        let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
-        let job = engine.job(given, Arc::new(()), cancel()?);
-        let Parsed { tree, info } = settle(&job, origin, at_hand, &args, &mut options)?;
-        return form.print(&convert(&job, &tree?, &options, &(), &info)?);
+}
+
+/// What becomes of the Dockerfile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Build,
+    /// A question about it is answered.
+    Answer(Call),
+    /// Its definition is printed.
+    Print(Form),
+}
+
+impl Purpose {
+    fn of(args: &BuildArgs) -> Result<Self, Failure> {
+        let call = Call::parse(args.check, args.call.as_deref())?;
+        Ok(match (call, Form::parse(args)?) {
+            (Some(call), _) => Self::Answer(call),
+            (None, Some(form)) => Self::Print(form),
+            (None, None) => Self::Build,
+        })
     }
 
-    let engine = Engine::open(root).map_err(|error| op_failure(&error))?;
-    let expects_steps = args.no_cache
-        || at_hand.as_ref().and_then(|parsed| parsed.tree.as_ref().ok()).is_some_and(|tree| {
-            let path = source.as_ref().and_then(|source| source.path.as_deref());
-            guess::expects_steps(tree, path, origin.folder(), engine.store().last_written())
-        });
-    engine.warm_up(expects_steps);
+    /// What comes of a Dockerfile that cannot be parsed.
+    fn fail(self, failure: Failure, info: &Arc<SourceInfo>) -> Result<Exit, Failure> {
+        match self {
+            Self::Answer(call) => call.answer_unparsed(failure, info),
+            Self::Build | Self::Print(_) => Err(failure),
+        }
+    }
+}
+
+/// What the command line asks for, checked as far as that needs neither the Dockerfile nor the store.
+struct Request {
+    args: BuildArgs,
+    mode: Mode,
+    /// When the command began.
+    began: jiff::Timestamp,
+    /// What is said beside the image of how it was made.
+    provenance: Option<Provenance>,
+    /// What is said of that in the metadata file.
+    noted: Option<Provenance>,
+    options: Options,
+    outputs: Outputs,
+}
+
+impl Request {
+    fn of(args: BuildArgs, mode: Mode, purpose: Purpose) -> Result<(Self, Origin), Failure> {
+        if args.explain && purpose != Purpose::Build {
+            return Err(usage("--explain is about what a build did, and nothing is built here")
+                .hint("leave out --check, --call or --print-llb"));
+        }
+        let began = jiff::Timestamp::now();
+        let provenance = Provenance::parse(&args)?;
+        let noted = metadata::provenance(provenance.as_ref())?;
+        let origin = Origin::of(&args)?;
+        let names = tags(&args.tags)?;
+        let mut options = frontend_options(&args)?;
+        epoch::apply(&args, origin.folder(), &mut options)?;
+        let mut outputs = Outputs::parse(&args, &names, &options)?;
+        if let Some(provenance) = &provenance {
+            outputs.attest(provenance.inline_only);
+            if !outputs.carry_attestations() {
+                let text = "no output carries the provenance: push the image or write it as an OCI archive";
+                warn(mode, text);
+            }
+        }
+        let prints = args.quiet || purpose != Purpose::Build || outputs.uses_stdout();
+        if prints && Trace::is_stdout(args.trace.as_deref()) {
+            return Err(usage(
+                "the trace and something else cannot both be written to standard output",
+            )
+            .hint("give --trace a file"));
+        }
+        if let Some(path) = &args.iidfile {
+            outputs.check_iidfile()?;
+            remove_if_there(path)?;
+        }
+        Ok((Self { args, mode, began, provenance, noted, options, outputs }, origin))
+    }
+
+    /// Settings of the engine, and what the build is given: secrets, agents, and folders with what is ignored in them.
+    /// `dockerfile` is where the Dockerfile is, if it is a file.
+    fn prepare(
+        &mut self,
+        origin: &Origin,
+        dockerfile: Option<&Path>,
+    ) -> Result<(EngineOptions, Arc<Given>), Failure> {
+        let args = &self.args;
+        if args.jobs == Some(0) {
+            return Err(usage("invalid --jobs 0: want 1 or more"));
+        }
+        let secrets = secrets(&args.secrets)?;
+        let secret_guard = guard::reaction(args.secret_guard.as_deref())?;
+        let resources = limits::resources(args)?;
+        let mut settings =
+            engine_options(args.root.as_deref(), args.jobs, args.isolation.as_deref())?;
+        settings.registry.hosts = self.outputs.hosts();
+        settings.resources = resources;
+        let hashes = settings.root.join("contexts");
+        let own_agent = std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from);
+        let agents = crate::inputs::agents(&args.ssh, own_agent)?;
+        let mut given = Given::new(secrets, secret_guard, agents);
+        if let Some(folder) = origin.folder() {
+            let ignore = ignore_file(folder, dockerfile)?;
+            self.options.ignore_patterns = ignore_lines(&ignore);
+            given.add_context("context", folder, &ignore, &hashes)?;
+        }
+        add_named_contexts(args, &mut self.options, &mut given, &hashes)?;
+        Ok((settings, Arc::new(given)))
+    }
+}
+
+/// What a build begins with, beside what was asked for.
+struct Start {
+    origin: Origin,
+    /// The Dockerfile, if no engine is needed to read it.
+    at_hand: Option<Parsed>,
+    /// Where it is, if it is a file.
+    path: Option<PathBuf>,
+    settings: EngineOptions,
+    given: Arc<Given>,
+}
+
+/// Answers a question about the Dockerfile.
+fn answer(call: Call, mut request: Request, start: Start) -> Result<Exit, Failure> {
+    let Start { origin, at_hand, settings, given, .. } = start;
+    let Parsed { tree, info } = match at_hand {
+        Some(at_hand) => at_hand,
+        None => {
+            let engine = open(settings.clone())?;
+            let job = engine.job(Arc::clone(&given) as _, Arc::new(()), cancel()?);
+            settle(&job, origin, None, &request.args, &mut request.options)?
+        }
+    };
+    match tree {
+        Ok(tree) => call.answer(&tree, &request.options, &mut Images::new(settings, given), &info),
+        Err(failure) => call.answer_unparsed(failure, &info),
+    }
+}
+
+fn print_definition(form: Form, mut request: Request, start: Start) -> Result<Exit, Failure> {
+    let engine = open(start.settings)?;
+    let job = engine.job(start.given, Arc::new(()), cancel()?);
+    let Parsed { tree, info } =
+        settle(&job, start.origin, start.at_hand, &request.args, &mut request.options)?;
+    form.print(&convert(&job, &tree?, &request.options, &(), &info)?)
+}
+
+/// Builds, exports, and shows what came of it. `opening` lasts until the store is open.
+fn build(
+    mut request: Request,
+    start: Start,
+    limits: &Limits,
+    trace: &Trace,
+    opening: Span,
+) -> Result<Exit, Failure> {
+    let Start { origin, at_hand, path, settings, given } = start;
+    let mode = request.mode;
+    let engine = open(settings)?;
+    let tree = at_hand.as_ref().and_then(|parsed| parsed.tree.as_ref().ok());
+    let last_written = || engine.store().last_written();
+    engine.warm_up(
+        request.args.no_cache
+            || tree.is_some_and(|tree| {
+                guess::expects_steps(tree, path.as_deref(), origin.folder(), last_written())
+            }),
+    );
     let cancel = cancel()?;
-    let unfinished = engine.store().unfinished();
-    let last = trace.clone();
-    let interrupted = signals::watch(
-        cancel.clone(),
-        engine.transfers(),
-        move || unfinished.discard(),
-        // What cannot be written then is lost with the rest.
-        move || drop(last.write()),
-    )
-    .map_err(|error| Failure::new(Exit::Machine, format!("cannot watch for signals: {error}")))?;
+    let interrupted = watch_signals(&engine, &cancel, trace)?;
     let wish = cancel.clone();
     let stop = Stop::when(move || wish.is_cancelled());
-    outputs.stop_when(&stop);
+    request.outputs.stop_when(&stop);
     let progress = Arc::new(Progress::start(mode));
     let job = engine.job(Arc::clone(&given) as _, Arc::clone(&progress) as _, cancel.clone());
-    let label = explain::label(&args, source.as_ref().and_then(|source| source.path.as_deref()));
+    let label = explain::label(&request.args, path.as_deref());
     let id = label.id.clone();
     job.label(label);
-    job.prepare_layers(outputs.preparation(&engine));
+    job.prepare_layers(request.outputs.preparation(&engine));
     drop(opening);
-    let settled = settle(&job, origin, at_hand, &args, &mut options);
-    let built = settled.and_then(|Parsed { tree, info }| {
-        let tree = tree?;
-        announce_definition(progress.as_ref(), &info);
-        let build = convert(&job, &tree, &options, progress.as_ref(), &info)?;
-        check_images(&given, &build, &outputs, &options, mode, &info)?;
-        let said = |provenance: &Option<Provenance>| {
-            let facts = Facts { id: &id, build: &build, options: &options, info: &info, began };
-            provenance.as_ref().map_or_else(Vec::new, |it| it.attestations(&job, &facts))
-        };
-        let events = progress.as_ref();
-        let (mut exported, result) =
-            solve(&engine, &job, &build, &outputs, events, || said(&provenance))?;
-        if args.metadata_file.is_some() {
-            let platforms: Vec<_> =
-                build.targets.iter().map(|target| target.platform.clone()).collect();
-            exported.note(metadata::provenance_entries(&said(&noted), &platforms));
-            exported.note(metadata::warnings(&build.warnings, &info));
-        }
-        Ok((build, exported, result, info))
-    });
-    if let (Ok((build, .., info)), Mode::RawJson) = (&built, mode) {
-        send_warnings(progress.as_ref(), &build.warnings, info);
+
+    let settled = settle(&job, origin, at_hand, &request.args, &mut request.options);
+    let run = Run { request: &request, engine: &engine, job: &job, given: &given, id: &id };
+    let built = settled.and_then(|parsed| run.build(parsed, progress.as_ref()));
+    if let (Ok(built), Mode::RawJson) = (&built, mode) {
+        send_warnings(progress.as_ref(), &built.build.warnings, &built.info);
     }
     let saving = span("save", || "hashes of the contexts".to_owned());
     given.save_hashes();
@@ -214,95 +271,163 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
     let showing = span("wait", || "for the display".to_owned());
     progress.finish();
     drop(showing);
+
     let explanations = job.explanations();
-    if args.explain && !matches!(mode, Mode::Quiet | Mode::RawJson) {
+    if request.args.explain && !matches!(mode, Mode::Quiet | Mode::RawJson) {
         tell(format_args!("\n{}", explain::text(&explanations).trim_end()));
     }
     if interrupted.is_set() {
         return Err(Failure::new(Exit::Interrupted, "canceled"));
     }
-    let outcome = built.and_then(|(build, mut exported, result, info)| {
-        if args.explain {
-            exported.explain(&explanations);
+    let outcome = built.and_then(|mut built| {
+        if request.args.explain {
+            built.exported.explain(&explanations);
         }
-        report_warnings(&build.warnings, mode, args.debug, &info);
-        warn_of_other_platforms(&build, &options, mode);
-        let done = finish(&args, mode, &id, &exported)?;
-        if args.verify {
-            let progress = Arc::new(Progress::start(mode));
-            let job = engine.job(given, Arc::clone(&progress) as _, cancel);
-            let verified =
-                verify::again(&job, &build, &outputs, &result, &stop, || progress.finish());
-            if interrupted.is_set() {
-                return Err(Failure::new(Exit::Interrupted, "canceled"));
-            }
-            verified?;
+        let done = run.finish(&built)?;
+        if request.args.verify {
+            run.verify(&built, cancel, &stop, &interrupted)?;
         }
         Ok(done)
     });
-    tidy::after_build(&engine, &limits);
+    tidy::after_build(&engine, limits);
     let _closing = span("close", || "store".to_owned());
     drop((job, engine));
     outcome
 }
 
-/// A Dockerfile that has been read, and what is wrong with it.
-struct Parsed {
-    tree: Result<Dockerfile, Failure>,
+fn open(settings: EngineOptions) -> Result<Engine, Failure> {
+    Engine::open(settings).map_err(|error| op_failure(&error))
+}
+
+fn watch_signals(
+    engine: &Engine,
+    cancel: &Cancel,
+    trace: &Trace,
+) -> Result<signals::Interrupted, Failure> {
+    let unfinished = engine.store().unfinished();
+    let last = trace.clone();
+    signals::watch(
+        cancel.clone(),
+        engine.transfers(),
+        move || unfinished.discard(),
+        // What cannot be written then is lost with the rest.
+        move || drop(last.write()),
+    )
+    .map_err(|error| Failure::new(Exit::Machine, format!("cannot watch for signals: {error}")))
+}
+
+/// A build under way.
+struct Run<'a> {
+    request: &'a Request,
+    engine: &'a Engine,
+    job: &'a Job,
+    given: &'a Arc<Given>,
+    /// The build's id in the notes of its steps.
+    id: &'a str,
+}
+
+/// What came of a build.
+struct Built {
+    build: Build,
+    exported: Exported,
+    result: ImageResult,
     info: Arc<SourceInfo>,
 }
 
-/// Parses a Dockerfile that has been read; it may ask for a frontend that is not there.
-fn parsed(
-    source: &DockerfileText,
-    args: &BuildArgs,
-    options: &mut Options,
-) -> Result<Parsed, Failure> {
-    let _span = span("parse", || source.name.clone());
-    options.filename.clone_from(&source.name);
-    let directives = parser::directives(&source.text);
-    if let Some(warning) = syntax::check(&options.build_args, directives.syntax.as_ref())? {
-        warn(progress_mode(args)?, &warning);
+impl Run<'_> {
+    /// Converts the Dockerfile, solves, and exports.
+    fn build(&self, parsed: Parsed, events: &dyn EventSink) -> Result<Built, Failure> {
+        let Request { options, outputs, .. } = self.request;
+        let Parsed { tree, info } = parsed;
+        let tree = tree?;
+        announce_definition(events, &info);
+        let build = convert(self.job, &tree, options, events, &info)?;
+        self.check_images(&build, &info)?;
+        let edges: Vec<_> = build.targets.iter().filter_map(|target| target.result).collect();
+        let solving = span("solve", String::new);
+        let exported = self.job.solve_then(&build.definition, &edges, |trees| {
+            drop(solving);
+            let mut result = outputs.result(&results(&build, trees));
+            result.attestations =
+                self.attestations(self.request.provenance.as_ref(), &build, &info);
+            outputs.export(self.engine, result.clone(), events).map(|exported| (exported, result))
+        });
+        let (mut exported, result) = exported.map_err(|error| solve_failure(&error))??;
+        if self.request.args.metadata_file.is_some() {
+            let platforms: Vec<_> =
+                build.targets.iter().map(|target| target.platform.clone()).collect();
+            let noted = self.attestations(self.request.noted.as_ref(), &build, &info);
+            exported.note(metadata::provenance_entries(&noted, &platforms));
+            exported.note(metadata::warnings(&build.warnings, &info));
+        }
+        Ok(Built { build, exported, result, info })
     }
-    let info = source_info(source);
-    Ok(Parsed { tree: parse(source, &info, args, options), info })
-}
 
-/// Brings what is not at hand of the context and the Dockerfile.
-fn settle(
-    job: &Job,
-    origin: Origin,
-    at_hand: Option<Parsed>,
-    args: &BuildArgs,
-    options: &mut Options,
-) -> Result<Parsed, Failure> {
-    let _span = at_hand.is_none().then(|| span("bring", || "context and Dockerfile".to_owned()));
-    let brought = origin.settle(job, options)?;
-    match (at_hand, brought) {
-        (Some(at_hand), _) => Ok(at_hand),
-        (None, Some(brought)) => parsed(&brought, args, options),
-        (None, None) => Err(Failure::new(Exit::Usage, "there is no Dockerfile")),
+    fn attestations(
+        &self,
+        provenance: Option<&Provenance>,
+        build: &Build,
+        info: &SourceInfo,
+    ) -> Vec<Attestation> {
+        let Request { options, began, .. } = self.request;
+        let facts = Facts { id: self.id, build, options, info, began: *began };
+        provenance.map_or_else(Vec::new, |it| it.attestations(self.job, &facts))
     }
-}
 
-/// Solves and exports.
-fn solve(
-    engine: &Engine,
-    job: &Job,
-    build: &Build,
-    outputs: &Outputs,
-    events: &dyn EventSink,
-    said: impl FnOnce() -> Vec<Attestation>,
-) -> Result<(Exported, ImageResult), Failure> {
-    let edges: Vec<_> = build.targets.iter().filter_map(|target| target.result).collect();
-    let solving = span("solve", String::new);
-    let exported = job.solve_then(&build.definition, &edges, |trees| {
-        drop(solving);
-        let mut result = outputs.result(&results(build, trees));
-        result.attestations = said();
-        outputs.export(engine, result.clone(), events).map(|exported| (exported, result))
-    });
-    exported.map_err(|error| solve_failure(&error))?
+    /// Looks for values of secrets in what images have besides their layers, before anything runs.
+    fn check_images(&self, build: &Build, info: &Arc<SourceInfo>) -> Result<(), Failure> {
+        let Request { options, outputs, mode, .. } = self.request;
+        let guarded = solver::Session::guard(self.given.as_ref());
+        let Some(secrets) = guarded.filter(|_| outputs.has_image()) else { return Ok(()) };
+        let targets = build.targets.iter();
+        let warning = guard::check_images(&secrets, targets, outputs.annotations(), options, info)?;
+        if let Some(text) = warning {
+            warn(*mode, &text);
+        }
+        Ok(())
+    }
+
+    /// Shows warnings, and prints and writes what identifies the result.
+    fn finish(&self, built: &Built) -> Result<Exit, Failure> {
+        let Request { args, mode, options, .. } = self.request;
+        report_warnings(&built.build.warnings, *mode, args.debug, &built.info);
+        warn_of_other_platforms(&built.build, options, *mode);
+        let write = |path: &Path, text: &[u8]| {
+            write_aside(path, text).map_err(|error| Failure::new(Exit::Machine, error.to_string()))
+        };
+        let exported = &built.exported;
+        let image = exported.id.map(|id| id.to_string()).unwrap_or_default();
+        if let Some(path) = &args.iidfile {
+            write(path, image.as_bytes())?;
+        }
+        if let Some(path) = &args.metadata_file {
+            write(path, exported.metadata_json(self.id).as_bytes())?;
+        }
+        // Nothing belongs behind an archive.
+        if *mode == Mode::Quiet && args.quiet && !exported.to_stdout {
+            print(format_args!("{image}"))?;
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Builds once more without the cache; fails if that gives something else.
+    fn verify(
+        &self,
+        built: &Built,
+        cancel: Cancel,
+        stop: &Stop,
+        interrupted: &signals::Interrupted,
+    ) -> Result<(), Failure> {
+        let Request { outputs, mode, .. } = self.request;
+        let progress = Arc::new(Progress::start(*mode));
+        let job = self.engine.job(Arc::clone(self.given) as _, Arc::clone(&progress) as _, cancel);
+        let finish = || progress.finish();
+        let verified = verify::again(&job, &built.build, outputs, &built.result, stop, finish);
+        if interrupted.is_set() {
+            return Err(Failure::new(Exit::Interrupted, "canceled"));
+        }
+        verified
+    }
 }
 
 /// The targets of a build with their trees.
@@ -316,31 +441,15 @@ pub(crate) fn results(build: &Build, trees: Vec<cache::Ref>) -> Vec<(&Target, ca
     build.targets.iter().zip(trees).collect()
 }
 
-/// Looks for values of secrets in what images have besides their layers, before anything runs.
-fn check_images(
-    given: &Given,
-    build: &Build,
-    outputs: &Outputs,
-    options: &Options,
-    mode: Mode,
-    info: &Arc<SourceInfo>,
-) -> Result<(), Failure> {
-    let Some(secrets) = solver::Session::guard(given).filter(|_| outputs.has_image()) else {
-        return Ok(());
-    };
-    let targets = build.targets.iter();
-    let warning = guard::check_images(&secrets, targets, outputs.annotations(), options, info)?;
-    if let Some(text) = warning {
-        warn(mode, &text);
-    }
-    Ok(())
+fn usage(message: &str) -> Failure {
+    Failure::new(Exit::Usage, message)
 }
 
 fn cancel() -> Result<Cancel, Failure> {
     Cancel::new().map_err(|error| Failure::new(Exit::Machine, chain(&error)))
 }
 
-fn progress_mode(args: &BuildArgs) -> Result<Mode, Failure> {
+pub(super) fn progress_mode(args: &BuildArgs) -> Result<Mode, Failure> {
     let given = args.progress.as_deref().unwrap_or("auto");
     let mode = Mode::parse(given).ok_or_else(|| {
         Failure::new(
@@ -400,152 +509,8 @@ fn add_named_contexts(
     Ok(())
 }
 
-/// The Dockerfile as messages refer to it.
-fn source_info(source: &DockerfileText) -> Arc<SourceInfo> {
-    let text = parser::decode(&source.text);
-    Arc::new(SourceInfo { filename: source.name.clone(), text })
-}
-
-/// Parses the Dockerfile; every mistake of it is shown.
-fn parse(
-    source: &DockerfileText,
-    info: &Arc<SourceInfo>,
-    args: &BuildArgs,
-    options: &Options,
-) -> Result<Dockerfile, Failure> {
-    parser::parse(&source.text).map_err(|errors| {
-        let failures = errors.errors.iter().map(|error| parse_failure(error, info));
-        let mut options = options.clone();
-        let contexts = args.build_contexts.iter().filter_map(|text| named_context(text).ok());
-        options.contexts.extend(contexts);
-        let mut all: Vec<Failure> =
-            failures.chain(further_mistakes(&source.text, &options, info)).collect();
-        all.sort_by_key(Failure::line);
-        Failure::several(all)
-    })
-}
-
-/// Runs the frontend, getting it the images that it asks for.
-fn convert(
-    job: &Job,
-    tree: &Dockerfile,
-    options: &Options,
-    events: &dyn EventSink,
-    info: &Arc<SourceInfo>,
-) -> Result<Build, Failure> {
-    let _span = span("convert", || info.filename.clone());
-    let options = &with_epoch(job, tree, options, info)?;
-    let mut images = ResolvedImages::default();
-    loop {
-        match frontend::convert(tree, options, &images) {
-            Ok(Outcome::Done(build)) => return Ok(*build),
-            Ok(Outcome::Needs(requests)) => {
-                for request in requests {
-                    if images.find(&request.location, &request.platform).is_some() {
-                        continue;
-                    }
-                    let image = resolve(job, &request, events)
-                        .map_err(|error| unresolved(&error, &request, info))?;
-                    images.insert(&request, image);
-                }
-            }
-            Err(errors) => return Err(frontend_failure(&errors, info)),
-        }
-    }
-}
-
-/// The options with the time of the build, asked where it comes from if it is not given.
-fn with_epoch<'a>(
-    job: &Job,
-    tree: &Dockerfile,
-    options: &'a Options,
-    info: &Arc<SourceInfo>,
-) -> Result<Cow<'a, Options>, Failure> {
-    let time = match frontend::epoch_source(tree, options) {
-        Ok(EpochSource::Given) => return Ok(Cow::Borrowed(options)),
-        Ok(EpochSource::Timeless) => None,
-        Ok(EpochSource::Source(source)) => {
-            job.source_time(&source).map_err(|error| op_failure(&error))?
-        }
-        Err(error) => return Err(frontend_failure(&[error], info)),
-    };
-    Ok(Cow::Owned(Options { epoch_of_source: Some(time), ..options.clone() }))
-}
-
-/// Resolves an image, shown as a step of its own.
-pub(crate) fn resolve(
-    job: &Job,
-    request: &ImageRequest,
-    events: &dyn EventSink,
-) -> Result<frontend::ResolvedImage, OpError> {
-    let (location, name) = match &request.location {
-        ImageLocation::Registry(name) => {
-            let reference = Reference::parse(name).map_err(|error| OpError::Layout {
-                name: name.clone(),
-                message: error.to_string(),
-            })?;
-            (solver::ImageLocation::Registry(reference), name.clone())
-        }
-        ImageLocation::OciLayout { context, path, tag, digest } => {
-            let pick = match digest {
-                Some(digest) => LayoutPick::Digest(*digest),
-                None => LayoutPick::Tag(tag.clone().unwrap_or_else(|| "latest".to_owned())),
-            };
-            (
-                solver::ImageLocation::Layout { name: context.clone(), path: path.into(), pick },
-                context.clone(),
-            )
-        }
-    };
-    let title = format!("[internal] load metadata for {name}");
-    let vertex = Digest::of(format!("{title} {}", request.platform).as_bytes());
-    events.send(Event::VertexStarted {
-        vertex,
-        inputs: Vec::new(),
-        name: title,
-        at: SystemTime::now(),
-    });
-    let resolving = span("resolve", || redacted(&name).into_owned());
-    let outcome = job.resolve_image(
-        &location,
-        &request.platform,
-        request.any_platform,
-        request.mode == ResolveMode::ForcePull,
-    );
-    drop(resolving);
-    let error = outcome.as_ref().err().map(|error| VertexError::Failed(chain(error)));
-    events.send(Event::VertexCompleted { vertex, cached: false, error, at: SystemTime::now() });
-    let image = outcome?;
-    let mut platform = request.platform.clone();
-    platform.os.clone_from(&image.config.os);
-    platform.architecture.clone_from(&image.config.architecture);
-    platform.variant.clone_from(&image.config.variant);
-    Ok(frontend::ResolvedImage {
-        digest: image.digest,
-        config: image.config,
-        platform: platform.normalized(),
-        reference: name,
-    })
-}
-
-/// The vertex of reading the Dockerfile: its title and name in events.
-pub(crate) fn definition_vertex(info: &SourceInfo) -> (String, Digest) {
-    let title = format!("[internal] load build definition from {}", info.filename);
-    let vertex = Digest::of(title.as_bytes());
-    (title, vertex)
-}
-
-fn announce_definition(events: &dyn EventSink, info: &SourceInfo) {
-    let (title, vertex) = definition_vertex(info);
-    let at = SystemTime::now();
-    events.send(Event::VertexStarted { vertex, inputs: Vec::new(), name: title, at });
-    let (id, current) = ("reading".to_owned(), info.text.len() as u64);
-    events.send(Event::Status { vertex, id, current, total: 0, started: at, completed: Some(at) });
-    events.send(Event::VertexCompleted { vertex, cached: false, error: None, at });
-}
-
 /// Tells of something that is no reason to fail, in the form in which the rest is told.
-fn warn(mode: Mode, text: &str) {
+pub(super) fn warn(mode: Mode, text: &str) {
     match mode {
         Mode::RawJson => tell(format_args!("{}", raw_warning(text))),
         _ => tell(format_args!("WARNING: {text}")),
@@ -570,22 +535,4 @@ fn write_aside(path: &Path, text: &[u8]) -> std::io::Result<()> {
     aside.push(format!(".{}.partial", std::process::id()));
     fs_err::write(&aside, text)?;
     fs_err::rename(&aside, path)
-}
-
-/// Prints and writes what identifies the result.
-fn finish(args: &BuildArgs, mode: Mode, id: &str, exported: &Exported) -> Result<Exit, Failure> {
-    let write = |path: &Path, text: &[u8]| {
-        write_aside(path, text).map_err(|error| Failure::new(Exit::Machine, error.to_string()))
-    };
-    if let Some(path) = &args.iidfile {
-        write(path, exported.id.map(|id| id.to_string()).unwrap_or_default().as_bytes())?;
-    }
-    if let Some(path) = &args.metadata_file {
-        write(path, exported.metadata_json(id).as_bytes())?;
-    }
-    // Nothing belongs behind an archive.
-    if mode == Mode::Quiet && args.quiet && !exported.to_stdout {
-        print(format_args!("{}", exported.id.map(|id| id.to_string()).unwrap_or_default()))?;
-    }
-    Ok(Exit::Done)
 }

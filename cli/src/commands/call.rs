@@ -1,4 +1,4 @@
-//! `--check` and `--call`: questions about a Dockerfile that build nothing (`spec/cli-and-outputs.md` §8).
+//! `--check` and `--call`: questions about a Dockerfile that build nothing.
 //!
 //! ```text
 //! check    what do the build checks say?        asks for the configs of base images
@@ -7,7 +7,7 @@
 //! subrequests.describe  which questions are there?
 //! ```
 //!
-//! The state folder is opened when an image is asked for, and not before. An image that can not be resolved is
+//! The state folder is opened when an image is asked for, and not before. An image that cannot be resolved is
 //! an error, but what does not depend on it is answered all the same.
 
 mod json;
@@ -22,7 +22,7 @@ use parser::Dockerfile;
 use sandbox::Cancel;
 use solver::{Engine, EngineOptions, Job};
 
-use super::build::{definition_vertex, resolve};
+use super::dockerfile::{definition_vertex, resolve};
 use super::op_failure;
 use crate::inputs::Given;
 use crate::mistakes::{frontend_failure, unresolved};
@@ -99,7 +99,7 @@ impl Call {
         (self.method == Method::Describe).then(|| self.show(text::describe, json::describe))
     }
 
-    /// Answers when the Dockerfile can not be parsed: for the checks this is a finding.
+    /// Answers when the Dockerfile cannot be parsed: for the checks this is a finding.
     pub(crate) fn answer_unparsed(
         self,
         failure: Failure,
@@ -220,7 +220,7 @@ fn failures(mut failure: Failure) -> Vec<Failure> {
     all
 }
 
-/// Gets images for questions; what it can not get stays unknown.
+/// Gets images for questions; what it cannot get stays unknown.
 pub(crate) struct Images {
     root: Option<EngineOptions>,
     given: Arc<Given>,
@@ -228,7 +228,7 @@ pub(crate) struct Images {
     known: ResolvedImages,
     /// Why images could not be resolved, each image once.
     failures: Vec<Failure>,
-    /// Registries that can not be reached.
+    /// Registries that cannot be reached.
     unreachable: BTreeSet<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Where the build context and the Dockerfile come from (`spec/cli-and-outputs.md` §2).
+//! Where the build context and the Dockerfile come from.
 //!
 //! What is on this machine is read at once. What is behind a URL, in a repository or in an archive is brought by the
 //! job, which also unpacks it; then the Dockerfile is read from its tree.
@@ -111,7 +111,7 @@ impl Origin {
             let message =
                 "ambiguous Dockerfile source: both stdin and flag correspond to Dockerfiles";
             return Err(usage(message).hint(
-                "standard input is no archive, so it is taken for the Dockerfile: leave -f away, or give a folder as context",
+                "standard input is not an archive, so it is taken as the Dockerfile: leave out -f, or give a folder as the context",
             ));
         }
         let dockerfile = DockerfilePlace::Stdin(start);
@@ -196,7 +196,7 @@ impl Origin {
             (DockerfilePlace::InContext(Some(file)), Some(_)) => Err(usage(format!(
                 "the build context is a single file, no archive: there can be no `{file}` in it"
             ))
-            .hint("such a file is the Dockerfile itself: leave -f away")),
+            .hint("such a file is the Dockerfile itself: leave out -f")),
             (DockerfilePlace::InContext(file), None) => {
                 Tree::of_context(job, options)?.dockerfile(file.as_deref()).map(Some)
             }

@@ -1,4 +1,4 @@
-//! Whether `mode=delete` may empty a folder (`spec/cli-and-outputs.md` §3.1).
+//! Whether `mode=delete` may empty a folder.
 
 use std::path::{Component, Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `--source-date-epoch`: the time that a build pretends to be made at (`spec/instructions.md` §14).
+//! `--source-date-epoch`: the time that a build pretends to be made at.
 //!
 //! ```text
 //! --source-date-epoch=1700000000   seconds since 1970

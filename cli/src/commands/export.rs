@@ -1,4 +1,4 @@
-//! From `-o`, `-t` and `--push` to exporters (`spec/cli-and-outputs.md` §0, §3).
+//! Turns `-o`, `-t`, `--push` and `--load` into exporters, and runs them.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ pub(crate) struct Exported {
 }
 
 impl Exported {
-    /// Text of the metadata file (`spec/cli-and-outputs.md` §7).
+    /// Text of the metadata file.
     /// `build` is the id of the build.
     pub(crate) fn metadata_json(&self, build: &str) -> String {
         let empty = || String::from("{}");

@@ -1,4 +1,4 @@
-//! `--resource` and its flags of old: what each RUN step may use (`spec/sandbox.md` §9).
+//! `--resource`, and the older flags for the same limits: what each RUN step may use.
 
 use sandbox::Resources;
 

@@ -77,7 +77,7 @@ pub(crate) fn import_failure(error: &ImportError) -> Failure {
         ImportError::NoImages { .. } => Failure::new(Exit::Build, message)
             .hint("`build load` reads what `docker save` and `build save` write; an archive of files is a build context"),
         ImportError::Platform { .. } => {
-            Failure::new(Exit::Build, message).hint("choose one that there is with --platform")
+            Failure::new(Exit::Build, message).hint("choose one of these with --platform")
         }
         ImportError::Missing { .. } | ImportError::Digest { .. } => {
             Failure::new(Exit::Build, message).hint("the archive is damaged or not whole: nothing was loaded; save it once more")

@@ -118,7 +118,7 @@ fn unkept(error: &LoginError) -> Failure {
         LoginError::Helper { .. } => failure.hint(
             "install the helper, or take it out of the file (`credsStore`, `credHelpers`) to have the login in the file",
         ),
-        LoginError::Malformed { .. } => failure.hint("mend the file, or move it away"),
+        LoginError::Malformed { .. } => failure.hint("correct the file, or move it away"),
         LoginError::File { .. } => failure,
     }
 }
@@ -138,7 +138,7 @@ fn asked(question: &str, visible: bool) -> Result<String, Failure> {
     if !stdin.is_terminal() {
         return Err(Failure::new(
             Exit::Usage,
-            "nobody is there to be asked for the user name and password",
+            "cannot ask for the user name and password: standard input is not a terminal",
         )
         .hint("give --username and --password-stdin"));
     }

@@ -5,6 +5,7 @@ mod call;
 mod context;
 mod deletion;
 mod diff;
+pub(crate) mod dockerfile;
 mod doctor;
 mod du;
 mod engines;
@@ -135,10 +136,10 @@ fn default_root() -> PathBuf {
 
 /// What to do about an image that is not there for the platform.
 const OTHER_PLATFORM: &str =
-    "choose one that there is with --platform, or with FROM --platform=... for one stage";
+    "choose one of these with --platform, or with FROM --platform=... for one stage";
 
 /// What to do about a file that says how registries are reached.
-const CONFIG: &str = "mend the file, or move it away; docs/registries.md says which files are read, and what may be in them";
+const CONFIG: &str = "correct the file, or move it away; docs/registries.md says which files are read, and what may be in them";
 
 /// Wording and exit code of an error of the engine.
 pub(crate) fn op_failure(error: &OpError) -> Failure {
@@ -293,7 +294,7 @@ pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
             Failure::new(Exit::Machine, message).hint("build again: what is lost is made once more")
         }
         CacheError::Damaged { .. } => Failure::new(Exit::Machine, message)
-            .hint("run the command again: it begins with an empty database, and builds again what is asked for"),
+            .hint("run the command again: it starts with an empty database, and builds what is needed again"),
         CacheError::Format { .. } => Failure::new(Exit::Machine, message).hint(
             "choose another folder with --root or BRICKLAYER_ROOT; owners and deletions are kept in another way by each \
              kind of isolation, so the one that made the store can also go on with it (--isolation)",
@@ -316,11 +317,11 @@ pub(crate) fn registry_failure(error: &registry::Error, message: String) -> Fail
             .hint("use an image of another registry, or take `blocked` out of the table in that file"),
         registry::Error::NotFound { .. } => failure.hint("check the name and tag; a registry's host comes first, as in `registry.example.com/team/app:1.0`"),
         registry::Error::Unauthorized { .. } => {
-            failure.hint("check the name, and log in with `docker login` or put credentials into $DOCKER_CONFIG/config.json")
+            failure.hint("check the name, and log in with `build login`")
         }
         registry::Error::Unreachable { hint, .. } => failure.hint(*hint),
         registry::Error::UnknownRepository { .. } => {
-            failure.hint("check the name; some registries want a repository to be made before the first push")
+            failure.hint("check the name; some registries need a repository to be created before the first push")
         }
         registry::Error::DeadlineExceeded => failure.hint(format!(
             "give transfers more time with ${}, such as 3h, or 0 for no limit",

@@ -74,7 +74,7 @@ fn add_proxies(args: &mut BTreeMap<String, String>, config: Option<&Path>) {
     let Some(text) = config.and_then(|config| fs_err::read(config).ok()) else { return };
     let Ok(config) = serde_json::from_slice::<serde_json::Value>(&text) else {
         return tell(format_args!(
-            "WARNING: the proxies of Docker's configuration are not used: the file is no JSON"
+            "WARNING: the proxies of Docker's configuration are not used: the file is not JSON"
         ));
     };
     let proxies = &config["proxies"]["default"];
@@ -226,6 +226,10 @@ fn ulimits(given: &[String]) -> Result<Vec<Ulimit>, Failure> {
         let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
         let (soft, hard): (i64, i64) =
             (soft.parse().map_err(|_| bad())?, hard.parse().map_err(|_| bad())?);
+        // -1 is no limit.
+        if soft < -1 || hard < -1 {
+            return Err(bad());
+        }
         if hard != -1 && (soft == -1 || soft > hard) {
             return Err(usage(format!("ulimit soft limit of `{text}` is above its hard limit")));
         }
@@ -236,6 +240,11 @@ fn ulimits(given: &[String]) -> Result<Vec<Ulimit>, Failure> {
 
 /// A size in bytes with an optional unit: `64m`, `1gb`, powers of 1024.
 pub(crate) fn size(text: &str) -> Result<i64, Failure> {
+    let bad = || {
+        usage(format!(
+            "invalid size `{text}`: want a number with a unit b, k, m, g or t, such as 64m"
+        ))
+    };
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = &lower[digits.len()..];
@@ -246,10 +255,14 @@ pub(crate) fn size(text: &str) -> Result<i64, Failure> {
         "m" => 1 << 20,
         "g" => 1 << 30,
         "t" => 1 << 40,
-        _ => return Err(usage(format!("invalid size `{text}`"))),
+        _ => return Err(bad()),
     };
-    let value: f64 = digits.parse().map_err(|_| usage(format!("invalid size `{text}`")))?;
-    Ok((value * factor as f64) as i64)
+    // No sign and no exponent.
+    if !digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return Err(bad());
+    }
+    let value = digits.parse::<f64>().map_err(|_| bad())? * factor as f64;
+    if value < i64::MAX as f64 { Ok(value as i64) } else { Err(bad()) }
 }
 
 /// Names of the image, each checked.
@@ -337,8 +350,29 @@ mod tests {
             ["64", "64k", "1.5m", "2GB", "1gib"].map(|text| size(text).unwrap()),
             [64, 64 << 10, 3 << 19, 2 << 30, 1 << 30]
         );
-        for bad in ["12q", "12gbb", "12ibib"] {
-            assert_eq!(size(bad).unwrap_err().message, format!("invalid size `{bad}`"));
+        for bad in ["12q", "12gbb", "12ibib", "", "m", "-1", "+1", "1e3", "inf", "9999999t"] {
+            let expect = format!(
+                "invalid size `{bad}`: want a number with a unit b, k, m, g or t, such as 64m"
+            );
+            assert_eq!(size(bad).map_err(|failure| failure.message), Err(expect));
+        }
+    }
+
+    #[test]
+    fn limits_of_processes_are_numbers_or_none() {
+        let limit = |name: &str, soft, hard| Ulimit { name: name.to_owned(), soft, hard };
+        assert_eq!(
+            ulimits(&["nofile=10:20", "core=-1", "cpu=5"].map(str::to_owned)).unwrap(),
+            [limit("core", -1, -1), limit("cpu", 5, 5), limit("nofile", 10, 20)]
+        );
+        for (bad, expect) in [
+            ("nofile", "invalid ulimit `nofile`: want name=soft[:hard]"),
+            ("nofile=-5", "invalid ulimit `nofile=-5`: want name=soft[:hard]"),
+            ("nofile=1:-2", "invalid ulimit `nofile=1:-2`: want name=soft[:hard]"),
+            ("nofile=2:1", "ulimit soft limit of `nofile=2:1` is above its hard limit"),
+        ] {
+            let message = ulimits(&[bad.to_owned()]).map_err(|failure| failure.message);
+            assert_eq!(message, Err(expect.to_owned()));
         }
     }
 

@@ -93,8 +93,11 @@ fn open(options: EngineOptions) -> Result<Engine, Failure> {
 
 fn confirmed() -> Result<bool, Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Exit::Usage, "nobody is there to confirm")
-            .hint("give --force to prune without asking"));
+        return Err(Failure::new(
+            Exit::Usage,
+            "cannot ask for confirmation: standard input is not a terminal",
+        )
+        .hint("give --force to prune without asking"));
     }
     let prompt = "This removes all build cache that no image needs, and images without a name. Are you sure? [y/N] ";
     // A prompt that cannot be shown is answered blindly, which is the user's choice.

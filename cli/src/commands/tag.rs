@@ -36,6 +36,6 @@ fn new_name(text: &str) -> Result<Reference, Failure> {
     match name.digest() {
         None => Ok(name),
         Some(_) => Err(invalid("a digest cannot be given to an image".to_owned())
-            .hint("leave away what begins with `@`")),
+            .hint("leave out the part from `@` on")),
     }
 }

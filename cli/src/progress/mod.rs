@@ -1,4 +1,4 @@
-//! Shows a build while it runs: events in, lines on standard error out (`spec/cli-and-outputs.md` §6).
+//! Shows a build while it runs: events in, lines on standard error out.
 //!
 //! Builders of events never wait for the terminal: events go through a channel to one thread, which owns
 //! all output of the build. [`Progress::finish`] waits until everything is shown.

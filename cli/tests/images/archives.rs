@@ -2,8 +2,8 @@
 
 use std::process::Stdio;
 
-use crate::support::{Place, has};
-use crate::{elsewhere, id, run_elsewhere, tool, two_images};
+use crate::support::{Place, has, tool};
+use crate::{elsewhere, id, run_elsewhere, two_images};
 
 #[test]
 fn several_images_in_one_archive_come_back_with_their_names() {
@@ -135,7 +135,7 @@ fn an_image_of_several_platforms_goes_through_a_layout() {
         (
             Some(1),
             "ERROR: image `multi:latest` has nothing for platform `linux/s390x`: it is for `linux/amd64`, `linux/arm64`\n  \
-             help: choose one that there is with --platform\n"
+             help: choose one of these with --platform\n"
         )
     );
 }

@@ -7,6 +7,8 @@ mod differences;
 mod engines;
 mod hostile;
 mod lists;
+#[path = "../../../registry/tests/support/process.rs"]
+mod process;
 mod registries;
 #[path = "../support/mod.rs"]
 mod support;
@@ -32,19 +34,6 @@ fn two_images() -> Place {
 /// An id of an image.
 fn id(place: &Place, name: &str) -> String {
     place.run(&["inspect", "-f", "{{.Id}}", name]).ok().stdout.trim().to_owned()
-}
-
-/// Runs a program and gives what it printed.
-#[track_caller]
-fn tool(program: &str, words: &[&str]) -> String {
-    let output = Command::new(program).args(words).output().unwrap();
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{program} {words:?}:\n{printed}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    printed
 }
 
 /// The same place with an empty store.

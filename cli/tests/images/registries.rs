@@ -1,53 +1,13 @@
 //! `push` and `pull` through a registry.
 
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use crate::support::{Place, has};
+use crate::process::Registry;
+use crate::support::Place;
 use crate::{id, run_elsewhere, two_images};
-
-struct Registry {
-    process: Child,
-    host: String,
-}
-
-impl Registry {
-    fn start(place: &Place) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let host = format!("127.0.0.1:{port}");
-        let (config, folder) = (place.path("registry.yml"), place.path("registry"));
-        let text = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n",
-            folder.display()
-        );
-        fs_err::write(&config, text).unwrap();
-        let mut command = Command::new("docker-registry");
-        command.arg("serve").arg(&config).stdin(Stdio::null());
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(&host).is_err() {
-            assert!(Instant::now() < deadline, "the registry does not start");
-            std::thread::yield_now();
-        }
-        Self { process, host }
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
 
 #[test]
 fn what_was_pushed_is_pulled_and_known_by_its_digest() {
-    if !has("docker-registry") {
-        return;
-    }
     let place = two_images();
-    let registry = Registry::start(&place);
+    let Some(registry) = Registry::start_in(&place.path("registry")) else { return };
     let host = registry.host.clone();
     let name = |tag: &str| format!("{host}/team/app:{tag}");
     for tag in ["1", "2"] {
@@ -88,14 +48,11 @@ fn what_was_pushed_is_pulled_and_known_by_its_digest() {
 
 #[test]
 fn platforms_are_pulled_as_they_are_asked_for() {
-    if !has("docker-registry") {
-        return;
-    }
     let place =
         Place::new(&[("Dockerfile", "FROM scratch\nARG TARGETARCH\nCOPY f-$TARGETARCH /f\n")]);
     place.write("f-amd64", "amd64\n");
     place.write("f-arm64", "arm64\n");
-    let registry = Registry::start(&place);
+    let Some(registry) = Registry::start_in(&place.path("registry")) else { return };
     let name = format!("{}/multi:1", registry.host);
     place.build(&["--platform=linux/amd64,linux/arm64", "-t", &name, "--push"]).ok();
     let platforms = || {

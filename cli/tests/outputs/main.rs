@@ -14,11 +14,10 @@ mod support;
 mod tools;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
 
-use support::Place;
+use support::{Place, tool};
 
 /// Two layers over a base, with what other programs may get wrong.
 const DOCKERFILE: &str = "\
@@ -37,16 +36,6 @@ fn sample() -> Place {
         ("data/gone", "x"),
         ("data/large", &large),
     ])
-}
-
-/// Runs a program and gives what it printed.
-#[track_caller]
-fn tool(program: &str, words: &[&str]) -> String {
-    let output = Command::new(program).args(words).output().unwrap();
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {words:?}:\n{printed}{errors}");
-    printed
 }
 
 /// Unpacks an archive into a folder of this name.

@@ -3,21 +3,8 @@
 use fs_err as fs;
 
 use crate::documents::check_layout;
-use crate::support::{Place, can_run, has};
-use crate::{sample, tool, unpacked};
-
-/// Unpacks an image of an OCI layout with umoci and runs it with runc.
-#[track_caller]
-fn run_image(place: &Place, layout: &str, name: &str) -> String {
-    let bundle = place.path(&format!("bundle-{name}"));
-    tool("umoci", &["unpack", "--image", layout, bundle.to_str().unwrap()]);
-    let config = bundle.join("config.json");
-    let text = fs::read_to_string(&config).unwrap();
-    let text = text.replace("\"terminal\": true", "\"terminal\": false");
-    fs::write(&config, text.replace("\"terminal\":true", "\"terminal\":false")).unwrap();
-    let id = format!("bricklayer-outputs-{}-{name}", std::process::id());
-    tool("runc", &["run", "--bundle", bundle.to_str().unwrap(), &id])
-}
+use crate::support::{can_run, has, run_image, tool};
+use crate::{sample, unpacked};
 
 #[test]
 fn every_archive_is_read_copied_and_run() {
@@ -55,7 +42,7 @@ fn every_archive_is_read_copied_and_run() {
         tool("skopeo", &["copy", "-q", &from, &format!("oci:{copied}")]);
         // umoci knows no zstd.
         if name != "zstd" {
-            assert_eq!(run_image(&place, &copied, name), "text of a\n", "{name}");
+            assert_eq!(run_image(&place, &copied), "text of a\n", "{name}");
         }
         let programs: &[&str] = match name {
             "gzip" | "docker" => &["podman", "buildah"],
@@ -93,6 +80,6 @@ fn a_layout_folder_and_its_index_are_read() {
         assert!(tool("skopeo", &["inspect", "--config", &from]).contains("/data/a"));
         let to = format!("{}:{tag}", place.path(&format!("copy{tag}")).display());
         tool("skopeo", &["copy", "-q", &from, &format!("oci:{to}")]);
-        assert_eq!(run_image(&place, &to, tag), "text of a\n");
+        assert_eq!(run_image(&place, &to), "text of a\n");
     }
 }

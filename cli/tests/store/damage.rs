@@ -273,3 +273,28 @@ fn what_was_synced_survives_a_power_cut() {
     let (ran, found) = built(&place);
     assert!(found == expect && ran.stderr.contains("CACHED"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_synced_store_that_was_archived_is_used_on_another_machine() {
+    if !can_run() || !has("python3") {
+        return;
+    }
+    let place = place();
+    let (_, expect) = built(&place);
+    // As docs/ci.md says.
+    place.run(&["prune", "--force", "--max-used-space", "5gb"]).ok();
+    let archive = place.path("state.tar").display().to_string();
+    let tar = |words: &[&str]| {
+        let mut tar = Command::new("tar");
+        tar.args(["--xattrs", "--xattrs-include=*", "-C"]).arg(place.folder.path()).args(words);
+        assert!(tar.status().unwrap().success());
+    };
+    tar(&["-cf", &archive, "state"]);
+    fs::remove_dir_all(place.path("state")).unwrap();
+    tar(&["-xf", &archive]);
+    reboot(&place);
+    let (ran, found) = built(&place);
+    let steps = ran.stderr.lines().filter(|line| line.contains("] RUN ")).count();
+    assert!(steps > 0 && ran.stderr.matches("CACHED").count() >= steps, "{}", ran.stderr);
+    assert!(found == expect, "{}", ran.stderr);
+}

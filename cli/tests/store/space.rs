@@ -172,7 +172,7 @@ fn what_is_asked_wrongly_is_told_with_what_is_known() {
         ),
         (
             &["prune"],
-            "ERROR: nobody is there to confirm\n  help: give --force to prune without asking\n",
+            "ERROR: cannot ask for confirmation: standard input is not a terminal\n  help: give --force to prune without asking\n",
         ),
     ] {
         let ran = place.run(words);

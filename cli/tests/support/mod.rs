@@ -10,6 +10,7 @@ pub(crate) mod users;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -36,6 +37,34 @@ pub(crate) fn has(program: &str) -> bool {
         println!("SKIP: {program} is not installed");
     }
     found
+}
+
+/// Runs a program and gives what it printed; fails with its output unless it succeeded.
+#[track_caller]
+pub(crate) fn tool(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output().unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{program} {words:?}:\n{printed}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    printed
+}
+
+/// Unpacks an image of an OCI layout with umoci, runs it with runc, and gives what it printed.
+#[track_caller]
+pub(crate) fn run_image(place: &Place, layout: &str) -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let id = format!("bricklayer-test-{}-{number}", std::process::id());
+    let bundle = place.path(&id);
+    tool("umoci", &["unpack", "--image", layout, bundle.to_str().unwrap()]);
+    let config = bundle.join("config.json");
+    let text = fs_err::read_to_string(&config).unwrap();
+    let text = text.replace("\"terminal\": true", "\"terminal\": false");
+    fs_err::write(&config, text.replace("\"terminal\":true", "\"terminal\":false")).unwrap();
+    tool("runc", &["run", "--bundle", bundle.to_str().unwrap(), &id])
 }
 
 /// Copies the executable, by another program: a file that this process has open for writing, or one that it is just

@@ -1,4 +1,4 @@
-//! `ARG`, `ENV` and `LABEL` (`spec/dockerfile-syntax.md` §11, `spec/instructions.md` §5).
+//! Converts `ARG`, `ENV` and `LABEL`.
 
 use parser::{Arg, ArgItem, Instruction, Pair, Pairs};
 

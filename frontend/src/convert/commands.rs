@@ -1,4 +1,4 @@
-//! `CMD`, `ENTRYPOINT`, `HEALTHCHECK` and `SHELL` (`spec/instructions.md` §10-11).
+//! Converts `CMD`, `ENTRYPOINT`, `HEALTHCHECK` and `SHELL`, which change only the config.
 
 use std::time::Duration;
 

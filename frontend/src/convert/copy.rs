@@ -1,4 +1,4 @@
-//! `COPY` and `ADD` (`spec/instructions.md` §7-8).
+//! Converts `COPY` and `ADD` into file ops.
 
 use llb::op::{
     CopyAction, FileAction, FileActionKind, FileInput, FileOp, MkfileAction, Owner, SourceOp,

@@ -1,4 +1,4 @@
-//! `EXPOSE`, `MAINTAINER`, `STOPSIGNAL`, `USER` and `VOLUME` (`spec/instructions.md` §10-11).
+//! Converts `EXPOSE`, `MAINTAINER`, `STOPSIGNAL`, `USER` and `VOLUME`, which change only the config.
 
 use llb::image::Empty;
 use parser::Word;

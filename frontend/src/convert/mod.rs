@@ -192,7 +192,7 @@ impl Converter<'_, '_> {
             InstructionKind::Entrypoint(command) => self.entrypoint(place, keyword, command),
             InstructionKind::Env(pairs) => self.env(place, keyword, pairs),
             InstructionKind::Expose(words) => self.expose(place, words),
-            // A FROM begins a stage, and a trigger can not be one.
+            // A FROM begins a stage, and a trigger cannot be one.
             InstructionKind::From(_) => Ok(()),
             InstructionKind::Healthcheck(healthcheck) => {
                 self.healthcheck(place, keyword, healthcheck)

@@ -1,4 +1,4 @@
-//! `RUN --mount` (`spec/instructions.md` §6.1).
+//! Converts the mounts of `RUN --mount`.
 
 use llb::op::{
     CacheMount, CacheSharing, ContentCache, FileAction, FileActionKind, FileInput, FileOp,

@@ -1,4 +1,4 @@
-//! `RUN` (`spec/instructions.md` §6, heredocs: `spec/dockerfile-syntax.md` §9.4).
+//! Converts `RUN` into an exec op, heredocs included.
 
 use llb::entitlement::{Entitlement, allows_device};
 use llb::op::{

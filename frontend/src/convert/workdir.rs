@@ -1,4 +1,4 @@
-//! `WORKDIR` (`spec/instructions.md` §9).
+//! Converts `WORKDIR`: the config, and a file op that makes the folder.
 
 use llb::op::{FileAction, FileActionKind, FileInput, FileOp, MkdirAction};
 use llb::{Edge, Op};

@@ -1,4 +1,4 @@
-//! Build checks: rules that find doubtful, but valid, Dockerfiles (`spec/instructions.md` §15).
+//! Build checks: rules about Dockerfiles that are valid but questionable.
 //!
 //! ```text
 //! rule     names and texts          options  which of them are on

@@ -1,4 +1,4 @@
-//! Which rules are on (`# check=…`, `BUILDKIT_DOCKERFILE_CHECK`; `spec/dockerfile-syntax.md` §3).
+//! Which rules are on (`# check=…`, `BUILDKIT_DOCKERFILE_CHECK`).
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Git repositories: refs as a Dockerfile and the command line write them (`spec/instructions.md` §8).
+//! Git repositories: refs as a Dockerfile and the command line write them.
 //!
 //! ```text
 //! https://host/path.git#ref:subdir

@@ -1,4 +1,4 @@
-//! What comes from elsewhere: sources of `ADD`, and contexts, that are not folders (`spec/instructions.md` §8).
+//! Remote sources, for `ADD` and as build contexts: git repositories and URLs.
 
 pub(crate) mod git;
 pub(crate) mod http;

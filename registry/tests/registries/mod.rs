@@ -2,34 +2,27 @@
 
 #![allow(dead_code, reason = "not every test needs all of it")]
 
+#[path = "../support/process.rs"]
+mod process;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use llb::image::{Descriptor, Manifest, media_type};
 use llb::{Digest, Reference};
+use process::Settings;
 use registry::Client;
 use tempfile::TempDir;
 
-/// `user` with the password `secret`.
-const HTPASSWD: &str = r"user:$2y$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a
-";
-
+/// A registry with the folder that it keeps its blobs in.
 pub(crate) struct Server {
-    child: Child,
+    process: process::Registry,
     pub(crate) host: String,
     pub(crate) folder: TempDir,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// How a registry is started.
@@ -45,41 +38,16 @@ pub(crate) struct Setup<'a> {
 /// Starts `docker-registry`; `None`, with a word on it, where it is not installed.
 pub(crate) fn start(setup: &Setup<'_>) -> Option<Server> {
     let folder = tempfile::tempdir().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let host = format!("127.0.0.1:{port}");
-    let at = |name: &str| folder.path().join(name).display().to_string();
     let clients = setup
         .clients
         .map_or_else(String::new, |path| format!(", clientcas: ['{}']", path.display()));
-    let tls = setup.tls.map_or_else(String::new, |path| {
+    let http = setup.tls.map_or_else(String::new, |path| {
         let path = path.display();
         format!(", tls: {{certificate: '{path}/server.pem', key: '{path}/server.key'{clients}}}")
     });
-    let mut config = format!(
-        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'{tls}}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}, delete: {{enabled: true}}}}\n",
-        at("data")
-    );
-    if setup.password {
-        fs_err::write(at("htpasswd"), HTPASSWD).unwrap();
-        config += &format!("auth: {{htpasswd: {{realm: test, path: '{}'}}}}\n", at("htpasswd"));
-    }
-    fs_err::write(at("config.yml"), config).unwrap();
-    let started = Command::new("docker-registry")
-        .args(["serve", &at("config.yml")])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(child) = started else {
-        println!("SKIP: docker-registry is not installed");
-        return None;
-    };
-    let server = Server { child, host, folder };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(&server.host).is_err() {
-        assert!(Instant::now() < deadline, "docker-registry does not listen");
-        std::thread::yield_now();
-    }
-    Some(server)
+    let settings = Settings { password: setup.password, http, ..Settings::default() };
+    let process = process::Registry::start(folder.path(), &settings)?;
+    Some(Server { host: process.host.clone(), process, folder })
 }
 
 impl Server {
@@ -96,16 +64,7 @@ pub(crate) fn reference(name: &str) -> Reference {
 }
 
 pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
-    Descriptor {
-        media_type: media_type.to_owned(),
-        digest: Digest::of(bytes),
-        size: bytes.len() as u64,
-        urls: None,
-        annotations: None,
-        data: None,
-        platform: None,
-        artifact_type: None,
-    }
+    Descriptor::new(media_type, Digest::of(bytes), bytes.len() as u64)
 }
 
 pub(crate) const CONFIG: &[u8] =

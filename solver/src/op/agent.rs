@@ -1,4 +1,4 @@
-//! Forwarding of an ssh agent to a step (`spec/sandbox.md` §8).
+//! Forwarding of an ssh agent to a step.
 //!
 //! The step talks to a socket of the builder's. What passes is a list of keys and signatures, each a request and its
 //! answer; a request for anything else, such as to add or remove keys, is refused.

@@ -240,7 +240,7 @@ fn rlimits(exec: &ExecOp) -> Vec<Rlimit> {
         .collect()
 }
 
-/// The environment of a step: what the Dockerfile says and what comes on top (`spec/sandbox.md` §3).
+/// The environment of a step: what the Dockerfile says and what comes on top.
 fn environment(
     solve: &Solve<'_>,
     exec: &ExecOp,
@@ -391,7 +391,9 @@ fn exit_hint(code: i32, workspace: &Workspace) -> Option<String> {
         127 => Some(
             "exit code 127: a program was not found; is it installed in this stage?".to_owned(),
         ),
-        137 => Some("exit code 137: the process was killed, often for want of memory".to_owned()),
+        137 => {
+            Some("exit code 137: the process was killed, often because memory ran out".to_owned())
+        }
         _ => None,
     }
 }

@@ -41,15 +41,15 @@ fn in_context(job: &JobInner, name: &str, context: &dyn View, error: TreeError) 
     let is_there = |path: &Path| matches!(context.metadata(path), Ok(Some(_)));
     let hint = match &end {
         Some(end) if is_there(end.strip_prefix("/").unwrap_or(end)) => format!(
-            "`{shown}` leads over a link to `{}`, and this copy follows no links on the way: name that itself",
+            "`{shown}` leads through a link to `{}`, and this copy follows no links on the way: name that itself",
             end.display()
         ),
         Some(end) if is_ignored(end) => format!(
-            "`{shown}` leads over a link to `{}`, which is in {place}, but its .dockerignore file excludes it",
+            "`{shown}` leads through a link to `{}`, which is in {place}, but its .dockerignore file excludes it",
             end.display()
         ),
         Some(end) => format!(
-            "`{shown}` leads over a link to `{}`, and there is no such file in {place}",
+            "`{shown}` leads through a link to `{}`, and there is no such file in {place}",
             end.display()
         ),
         None if is_ignored(path) => {
@@ -86,7 +86,7 @@ fn in_tree(name: &str, tree: &dyn View, error: TreeError) -> OpError {
                 .to_owned()
         }
         Some(end) => format!(
-            "`{shown}` leads over a link to `{}`, and there is no such file in the {place}",
+            "`{shown}` leads through a link to `{}`, and there is no such file in the {place}",
             end.display()
         ),
         None if name.starts_with("[internal] ") => {

@@ -103,12 +103,6 @@ impl Patterns {
         self.patterns.is_empty()
     }
 
-    /// Whether any pattern is negated with `!`.
-    #[must_use]
-    pub fn has_negations(&self) -> bool {
-        self.negations
-    }
-
     /// Whether a walk down to this relative path finds it matched.
     #[must_use]
     pub fn matches(&self, path: &Path) -> bool {

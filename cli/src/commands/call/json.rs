@@ -115,7 +115,7 @@ struct BuildErrorJson<'a> {
     location: Location,
 }
 
-/// Findings of the checks; of several reasons why the Dockerfile can not be built the first one.
+/// Findings of the checks; of several reasons why the Dockerfile cannot be built the first one.
 pub(super) fn findings(
     warnings: &[Warning],
     failures: &[Failure],

@@ -43,7 +43,7 @@ pub(super) fn summary(warnings: &[Warning], debug: bool, info: &Arc<SourceInfo>)
     out
 }
 
-/// Why the Dockerfile can not be built, each reason with its place below.
+/// Why the Dockerfile cannot be built, each reason with its place below.
 pub(super) fn failures(failures: &[Failure]) -> String {
     let mut out = String::new();
     for failure in failures {

@@ -66,7 +66,7 @@ pub(super) fn registries(paths: &registry::ConfigPaths) -> Finding {
             Finding::ok("registries", files.join(", "))
         }
         Err(error) => Finding::limited("registries", chain(&error), "images cannot be pulled")
-            .lift("mend the file, or move it away"),
+            .lift("correct the file, or move it away"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `build doctor`: what this machine gives to builds, and what would lift its limits.
+//! `build doctor`: what this machine allows builds to do, and how to lift its limits.
 //!
 //! Everything is tried as far as it can be: a namespace is made, a file shared, a control group made, a step set up.
 //! Nothing is left behind.
@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::report::{Exit, Failure, chain, print};
 
-/// Tell what this machine gives to builds, and what would lift its limits
+/// Show what this machine allows builds to do, and how to lift its limits
 ///
 /// Succeeds if RUN steps are possible.
 #[derive(Debug, clap::Parser)]

@@ -264,7 +264,7 @@ impl Checkout<'_> {
         let path = Path::new(&submodule.path);
         let into = folder.join(path);
         if !tree::checkout::is_real_dir(folder, path).map_err(|e| failed("open", &into, e))? {
-            let message = format!("`{}` is no folder", submodule.path);
+            let message = format!("`{}` is not a folder", submodule.path);
             return Err(GitError::Local { action: "write a submodule", message }.into());
         }
         let git_dir =

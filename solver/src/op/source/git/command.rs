@@ -334,7 +334,8 @@ impl Git<'_> {
             |reason: String| OpError::from(GitError::Secret { id: id.to_owned(), reason });
         let value = self.job.session.secret(id).map_err(|error| unusable(error.to_string()))?;
         let Some(value) = value else { return Ok(None) };
-        let text = std::str::from_utf8(&value).map_err(|_| unusable("it is no text".to_owned()))?;
+        let text =
+            std::str::from_utf8(&value).map_err(|_| unusable("it is not text".to_owned()))?;
         let text = text.trim();
         if text.contains(|c: char| c.is_control()) {
             return Err(unusable("it has more than one line".to_owned()));

@@ -1,4 +1,4 @@
-//! Git repositories (`spec/instructions.md` §8, `spec/solver-and-cache.md` §2.2).
+//! Git repositories.
 //!
 //! ```text
 //! request     what the source op asks for           submodule  what .gitmodules says

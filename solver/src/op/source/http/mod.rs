@@ -93,7 +93,7 @@ impl<'a> Wanted<'a> {
             }
         }
         if ["", ".", ".."].contains(&wanted.file) || wanted.file.contains(['/', '\0']) {
-            return Err(OpError::Invalid(format!("`{}` is no name of a file", wanted.file)));
+            return Err(OpError::Invalid(format!("`{}` is not a file name", wanted.file)));
         }
         Ok(wanted)
     }
