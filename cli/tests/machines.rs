@@ -175,8 +175,9 @@ fn too_few_processes_are_told() {
             let script = format!("prlimit --nproc={count} BUILD");
             let ran = shell(tier, &place, &[], &script);
             assert!(!ran.stderr.contains("panicked"), "{tier} {count}: {}", ran.stderr);
+            // Other tests run as the same user: `setpriv` may not be able to begin at all.
             assert!(
-                matches!(ran.code, Some(0 | 4)),
+                matches!(ran.code, Some(0 | 4 | 126)),
                 "{tier} {count}: {:?} {}",
                 ran.code,
                 ran.stderr

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Place, can_run, repository};
 
-/// A build that goes on when the test ends, whatever became of it.
+/// A build that ends with the test, also when it is stopped then.
 struct Stopped(Child);
 
 impl Drop for Stopped {
@@ -47,15 +47,15 @@ fn check(first: &str, second: &str, told: &str) {
             pid.as_raw_nonzero()
         ),
     ];
-    let mut waiting = build(&place, "ctx/two").spawn().unwrap();
+    let mut waiting = Stopped(build(&place, "ctx/two").spawn().unwrap());
     let began = Instant::now();
     let mut seen = Vec::new();
-    for line in BufReader::new(waiting.stderr.take().unwrap()).lines().map_while(Result::ok) {
+    for line in BufReader::new(waiting.0.stderr.take().unwrap()).lines().map_while(Result::ok) {
         seen.push(line);
         if expect.iter().all(|text| seen.iter().any(|line| line.contains(text))) {
             kill_process(pid, Signal::CONT).unwrap();
             std::thread::spawn(move || lines.for_each(drop));
-            assert!(waiting.wait().unwrap().success());
+            assert!(waiting.0.wait().unwrap().success());
             assert!(holder.0.wait().unwrap().success());
             return;
         }
