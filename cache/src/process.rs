@@ -134,6 +134,25 @@ pub(crate) fn is_alive(root: &Path, name: &str) -> Result<bool, CacheError> {
     Ok(Lock::attempt(&place(root, name), Mode::Exclusive)?.is_none())
 }
 
+/// Processes of this machine that have the store open and are stopped, as far as this one can see: who waits for a
+/// lock of theirs waits until somebody lets them go on.
+pub(crate) fn stopped(root: &Path) -> Vec<u32> {
+    let Ok(locks) = fs::canonicalize(root.join("locks/names")) else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let is_stopped = |process: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // The name may hold blanks and brackets; after its last bracket stands the state.
+        stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't']))
+    };
+    let has_locks = |process: &u32| {
+        let descriptors = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten();
+        let mut links = descriptors.flatten().map(|entry| fs::read_link(entry.path()));
+        links.any(|link| link.is_ok_and(|link| link == locks))
+    };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    names.filter(|process| is_stopped(process) && has_locks(process)).collect()
+}
+
 /// Removes the folders of dead processes.
 pub(crate) fn sweep(root: &Path) -> Result<(), CacheError> {
     let ingest = root.join("ingest");

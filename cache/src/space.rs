@@ -20,6 +20,8 @@ pub struct FileSystem {
     place: PathBuf,
     size: u64,
     free: u64,
+    /// What is kept back for root, besides.
+    reserved: u64,
     /// Files that can still be made; `None` when that is not limited.
     files: Option<u64>,
 }
@@ -44,6 +46,7 @@ impl FileSystem {
             place: place.to_owned(),
             size: it.f_blocks.saturating_mul(it.f_frsize),
             free: it.f_bavail.saturating_mul(it.f_frsize),
+            reserved: it.f_bfree.saturating_sub(it.f_bavail).saturating_mul(it.f_frsize),
             files: (it.f_files > 0).then_some(it.f_favail),
         })
     }
@@ -60,7 +63,8 @@ impl FileSystem {
 
     /// Whether hardly anything can be written any more.
     pub fn is_full(&self) -> bool {
-        self.free < FULL || self.files.is_some_and(|files| files < FEW)
+        let has_more = || self.reserved >= FULL && may_use_reserved();
+        self.free < FULL && !has_more() || self.files.is_some_and(|files| files < FEW)
     }
 
     /// Where it is mounted, as far as that can be told from the path that was asked for.
@@ -71,6 +75,14 @@ impl FileSystem {
         let inside = place.ancestors().take_while(|folder| device(folder) == own);
         inside.last().unwrap_or(&place).to_owned()
     }
+}
+
+/// Whether this process may write what a file system keeps back: as root, and not of a user namespace.
+fn may_use_reserved() -> bool {
+    let held = rustix::thread::capabilities(None).map(|sets| sets.effective);
+    held.is_ok_and(|held| held.contains(rustix::thread::CapabilitySet::SYS_RESOURCE))
+        && fs::read_to_string("/proc/self/uid_map")
+            .is_ok_and(|map| map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 impl fmt::Display for FileSystem {

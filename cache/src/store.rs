@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -87,6 +87,8 @@ pub(crate) struct Inner {
     lost: AtomicBool,
     /// Bytes that have been added to the store since the last look at its limits.
     pub(crate) written: AtomicU64,
+    /// When the disk was last seen full; 0 for never.
+    pub(crate) full_at: AtomicI64,
     /// Changes that wait for the next transaction.
     deferred: Mutex<Vec<Change>>,
     process: Mutex<Option<Arc<Process>>>,
@@ -147,6 +149,7 @@ impl Store {
             database: Mutex::default(),
             lost: AtomicBool::new(false),
             written: AtomicU64::new(0),
+            full_at: AtomicI64::new(0),
             deferred: Mutex::default(),
             process: Mutex::default(),
             generation: OnceLock::new(),
@@ -221,6 +224,11 @@ impl Store {
     /// When the file system fails.
     pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, CacheError> {
         Lock::attempt(&self.0.lock_place("name", name), Mode::Exclusive)
+    }
+
+    /// Processes that have the store open and are stopped, as far as this one can see.
+    pub fn stopped_holders(&self) -> Vec<u32> {
+        crate::process::stopped(&self.0.root)
     }
 
     /// A handle on what this process is writing; it does not keep the store open.

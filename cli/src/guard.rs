@@ -66,7 +66,16 @@ pub(crate) fn redact_json(value: &mut Value) {
     match value {
         Value::String(text) => redact_in_place(text),
         Value::Array(values) => values.iter_mut().for_each(redact_json),
-        Value::Object(map) => map.values_mut().for_each(redact_json),
+        Value::Object(map) => {
+            map.values_mut().for_each(redact_json);
+            let given_away = |key: &&String| matches!(redact(key), Cow::Owned(_));
+            let keys: Vec<String> = map.keys().filter(given_away).cloned().collect();
+            for key in keys {
+                if let Some(value) = map.remove(&key) {
+                    map.insert(redact(&key).into_owned(), value);
+                }
+            }
+        }
         _ => {}
     }
 }
@@ -111,20 +120,22 @@ pub(crate) fn layer_failure(message: String) -> Failure {
     Failure::new(Exit::Build, message).hint(LAYER_HINT)
 }
 
-/// Looks through what the image has besides its layers: config, history and annotations. Returns what to warn of.
+/// Looks through what the image has besides its layers: config, history, annotations and names. Returns what to warn of.
 pub(crate) fn check_images<'t>(
     guard: &Guard,
     targets: impl Iterator<Item = &'t Target>,
-    annotations: &Annotations,
+    (annotations, names): (&Annotations, &[String]),
     options: &Options,
     info: &Arc<SourceInfo>,
 ) -> Result<Option<String>, Failure> {
     let secrets = &guard.secrets;
     let mut found = targets.into_iter().find_map(|target| config_leak(secrets, target));
     if found.is_none() {
-        let all = annotations.0.iter();
-        let leaks = all.filter_map(|it| secrets.find(format!("{it:?}").as_bytes()));
-        found = leaks.map(|id| ("an annotation of the image".to_owned(), id)).next();
+        let texts = annotations.0.iter().flat_map(|it| [&it.key, &it.value]);
+        let texts = texts.map(|text| ("an annotation of the image", text));
+        let mut all = texts.chain(names.iter().map(|name| ("a name of the image", name)));
+        found =
+            all.find_map(|(place, text)| Some((place.to_owned(), secrets.find(text.as_bytes())?)));
     }
     let Some((place, id)) = found else { return Ok(None) };
     let message = format!("{place} has the value of secret `{id}`");

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
     let began = Instant::now();
     sandbox::maybe_run_zygote();
     sandbox::raise_descriptor_limit();
+    commands::machine::report_missing_threads();
     let mut words: Vec<std::ffi::OsString> = std::env::args_os().collect();
     let first = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();
     let outcome = if COMMANDS.contains(&first.as_str()) {

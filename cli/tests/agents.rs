@@ -7,6 +7,7 @@ mod support;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use support::users::{UserPlace, WITH_RANGE, WITHOUT_RANGE, can_be_user, ensure, id_of};
 use support::{Place, can_run, has};
 
 /// An agent that ends with the test.
@@ -28,9 +29,25 @@ fn run(program: &str, words: &[&str], socket: &Path) -> String {
 
 /// A place whose base has the machine's `ssh-add`, an agent with one key, and the key as `ssh-add -l` shows it.
 fn place() -> (Place, Agent, String) {
+    place_of(None)
+}
+
+/// The same with the agent of a user.
+fn place_of(user: Option<&'static str>) -> (Place, Agent, String) {
     let place = Place::new(&[]);
     let socket = place.path("agent.sock");
-    let mut command = Command::new("ssh-agent");
+    let mut command = match user {
+        None => Command::new("ssh-agent"),
+        Some(user) => {
+            ensure(user).unwrap();
+            let (uid, gid) = id_of(user).unwrap();
+            std::os::unix::fs::chown(place.path(""), Some(uid), Some(gid)).unwrap();
+            let mut command = Command::new("setpriv");
+            command.args([format!("--reuid={uid}"), format!("--regid={gid}")]);
+            command.args(["--clear-groups", "--", "ssh-agent"]);
+            command
+        }
+    };
     command.args(["-D", "-a"]).arg(&socket).stdout(Stdio::null());
     let agent = Agent(command.spawn().unwrap());
     while !socket.exists() {
@@ -82,6 +99,52 @@ fn a_step_lists_and_uses_keys_and_cannot_change_them() {
     assert_eq!(out, expect);
     assert!(!place.path("out/run/buildkit").exists(), "the mount point stayed");
     assert_eq!(run("ssh-add", &["-l"], &socket), shown);
+}
+
+/// A step of a tier lists the keys of an agent and signs with one, and can neither change them nor find the agent later.
+#[track_caller]
+fn check_tier(tier: &str, user: Option<&'static str>) {
+    if !can_forward() || user.is_some() && !can_be_user() {
+        return;
+    }
+    let (place, _agent, shown) = place_of(user);
+    place.write(
+        "Dockerfile",
+        "FROM busybox\nCOPY root /\nCOPY key.pub /key.pub\n\
+         RUN --mount=type=ssh,uid=0 ssh-add -l > /out && ssh-add -T /key.pub && echo signed >> /out; \
+         ssh-add -D 2>> /out; ssh-add -l >> /out\n\
+         RUN test -z \"$SSH_AUTH_SOCK\" && test ! -e /run/buildkit && echo gone >> /out\n",
+    );
+    fs_err::copy(place.path("key.pub"), place.path("ctx/key.pub")).unwrap();
+    let place = match user {
+        Some(user) => UserPlace::of(user, place),
+        None => UserPlace::of_root(place),
+    };
+    let isolation = format!("--isolation={tier}");
+    let agent = format!("default={}", place.path("agent.sock").display());
+    place.build(&["--ssh", &agent, &isolation, "-o", "out"]).ok();
+    let out = fs_err::read_to_string(place.path("out/out")).unwrap();
+    assert_eq!(out, format!("{shown}signed\nFailed to remove all identities.\n{shown}gone\n"));
+}
+
+#[test]
+fn a_step_of_root_uses_an_agent() {
+    check_tier("root", None);
+}
+
+#[test]
+fn a_rootless_step_uses_the_agent_of_the_user() {
+    check_tier("rootless", Some(WITH_RANGE));
+}
+
+#[test]
+fn a_step_with_one_id_uses_the_agent_of_the_user() {
+    check_tier("single-id", Some(WITHOUT_RANGE));
+}
+
+#[test]
+fn a_step_without_namespaces_uses_an_agent() {
+    check_tier("chroot", None);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use llb::Digest;
+use support::users::{UserPlace, WITH_RANGE, WITHOUT_RANGE, can_be_user};
 use support::{Place, Ran, can_run};
 
 /// One header of a tar and the bytes behind it.
@@ -35,9 +36,9 @@ fn sized(name: &[u8], kind: u8, link: &[u8], size: u64, data: &[u8]) -> Vec<u8> 
     put(156, &[kind]);
     put(157, &link[..link.len().min(100)]);
     put(257, b"ustar\x0000");
-    // Numbers of a device: memory of the machine.
+    // Numbers of a device that everybody may open: `/dev/urandom`.
     put(329, b"0000001\0");
-    put(337, b"0000001\0");
+    put(337, b"0000011\0");
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     let mut bytes = header.to_vec();
@@ -72,8 +73,20 @@ fn attack(name: &str, words: &[(&str, &str)]) -> String {
     words.iter().fold(text, |text, (word, is)| text.replace(&format!("{{{word}}}"), is))
 }
 
+/// An archive of the corpus.
+struct Archive {
+    name: String,
+    tar: Vec<u8>,
+    /// One archive for each entry.
+    apart: Vec<Vec<u8>>,
+    /// What is said of it, whichever way it comes.
+    refused: Option<String>,
+    /// What is said of it as a layer.
+    refused_layer: Option<String>,
+}
+
 /// The archives of the corpus.
-fn archives(outside: &Path) -> Vec<(String, Vec<u8>)> {
+fn archives(outside: &Path) -> Vec<Archive> {
     let outside = outside.to_str().unwrap();
     let target = format!("{outside}/canary");
     let up = "../".repeat(12) + target.trim_start_matches('/');
@@ -86,7 +99,14 @@ fn archives(outside: &Path) -> Vec<(String, Vec<u8>)> {
             Some(keep) => members.concat()[..keep as usize].to_vec(),
             None => ended(&members),
         };
-        (archive["name"].as_str().unwrap().to_owned(), tar)
+        let text = |key: &str| archive[key].as_str().map(str::to_owned);
+        Archive {
+            name: text("name").unwrap(),
+            tar,
+            apart: members.iter().map(|member| ended(std::slice::from_ref(member))).collect(),
+            refused: text("refused"),
+            refused_layer: text("refused as a layer").or_else(|| text("refused")),
+        }
     };
     let all: Vec<_> = all.as_array().unwrap().iter().map(archive).collect();
     assert!(all.len() > 20);
@@ -102,6 +122,7 @@ fn entry(entry: &serde_json::Value) -> Vec<u8> {
         "symlink" => (b'2', &b""[..]),
         "device" => (b'3', &b""[..]),
         "folder" => (b'5', &b""[..]),
+        "sparse" => (b'S', EVIL),
         other => unreachable!("kind {other}"),
     };
     let mut bytes = match entry["extended"].as_array() {
@@ -137,14 +158,25 @@ fn check_outside(outside: &Path, name: &str, ran: &Ran) {
     assert_eq!(fs_err::read_dir(outside).unwrap().count(), 1, "{name}: something was made");
 }
 
+/// What is to be refused is, and says why.
+#[track_caller]
+fn check_refused(expect: Option<&String>, name: &str, ran: &Ran) {
+    if let Some(expect) = expect {
+        assert!(matches!(ran.code, Some(1 | 4)), "{name}: {:?} {}", ran.code, ran.stderr);
+        assert!(ran.stderr.contains(expect), "{name}: {expect}: {}", ran.stderr);
+    }
+}
+
 #[test]
 fn archives_that_are_added_stay_in_the_root() {
     let (place, outside) = guarded();
     place.write("Dockerfile", "FROM scratch\nADD evil.tar /sub/\n");
-    for (name, tar) in archives(&outside) {
+    for Archive { name, tar, .. } in archives(&outside) {
         fs_err::write(place.path("ctx/evil.tar"), tar).unwrap();
-        check_outside(&outside, &name, &place.build(&["-o", "type=local,dest=out"]));
-        check_outside(&outside, &name, &place.build(&["-o", "type=oci,dest=out.tar"]));
+        // What has no readable beginning is copied as any other file.
+        for words in [["-o", "type=local,dest=out"], ["-o", "type=oci,dest=out.tar"]] {
+            check_outside(&outside, &name, &place.build(&words));
+        }
         let _ = fs_err::remove_dir_all(place.path("out"));
     }
 }
@@ -153,18 +185,20 @@ fn archives_that_are_added_stay_in_the_root() {
 fn archives_as_contexts_stay_in_their_place() {
     let (place, outside) = guarded();
     let text = b"FROM scratch\nCOPY . /sub/\n";
-    for (name, tar) in archives(&outside) {
+    for Archive { name, tar, refused, .. } in archives(&outside) {
         let whole = [member(b"Dockerfile", b'0', b"", text), tar].concat();
         fs_err::write(place.path("context.tar"), whole).unwrap();
         let mut command = place.command(&["-o", "type=local,dest=out", "-"]);
         command.stdin(fs_err::File::open(place.path("context.tar")).unwrap().into_parts().0);
-        check_outside(&outside, &name, &place.ran(command.output().unwrap()));
+        let ran = place.ran(command.output().unwrap());
+        check_outside(&outside, &name, &ran);
+        check_refused(refused.as_ref(), &name, &ran);
         let _ = fs_err::remove_dir_all(place.path("out"));
     }
 }
 
-/// An OCI layout with an image of one layer.
-fn layout(folder: &Path, layer: &[u8]) {
+/// An OCI layout with an image of these layers.
+fn layout(folder: &Path, layers: &[Vec<u8>]) {
     let blobs = folder.join("blobs/sha256");
     fs_err::create_dir_all(&blobs).unwrap();
     let blob = |bytes: &[u8], kind: &str| {
@@ -174,12 +208,13 @@ fn layout(folder: &Path, layer: &[u8]) {
         let kind = format!("application/vnd.oci.image.{kind}");
         serde_json::json!({ "mediaType": kind, "digest": digest, "size": size })
     };
+    let diff_ids: Vec<String> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux",
-        "rootfs": { "type": "layers", "diff_ids": [Digest::of(layer).to_string()] },
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
     let config = blob(config.to_string().as_bytes(), "config.v1+json");
-    let layers = [blob(layer, "layer.v1.tar")];
+    let layers: Vec<_> = layers.iter().map(|layer| blob(layer, "layer.v1.tar")).collect();
     let manifest = serde_json::json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": config, "layers": layers,
@@ -196,45 +231,63 @@ fn layers_of_images_stay_in_the_root() {
     let (place, outside) = guarded();
     // What the image is copied from must be unpacked.
     place.write("Dockerfile", "FROM base AS b\nFROM scratch\nCOPY --from=b / /\n");
-    for (name, tar) in archives(&outside) {
-        let image = place.path("image");
+    let image = place.path("image");
+    let build = |layers: &[Vec<u8>]| {
         let _ = fs_err::remove_dir_all(&image);
-        layout(&image, &tar);
+        layout(&image, layers);
         let base = format!("--build-context=base=oci-layout://{}:1", image.display());
-        check_outside(&outside, &name, &place.build(&[&base, "-o", "type=local,dest=out"]));
+        let ran = place.build(&[&base, "-o", "type=local,dest=out"]);
         let _ = fs_err::remove_dir_all(place.path("out"));
+        ran
+    };
+    for Archive { name, tar, apart, refused_layer, .. } in archives(&outside) {
+        let ran = build(&[tar]);
+        check_outside(&outside, &name, &ran);
+        check_refused(refused_layer.as_ref(), &name, &ran);
+        if apart.len() > 1 {
+            // What one layer makes the next ones may lead over.
+            check_outside(&outside, &format!("{name}, layer by layer"), &build(&apart));
+        }
     }
 }
 
 #[test]
-fn a_layer_that_grows_without_end_is_given_up_or_done_with_little_memory() {
+fn a_layer_that_grows_without_end_takes_little_memory() {
     let (place, outside) = guarded();
-    // 200 MB of zeros in 200 KB.
-    let zeros = vec![0; 200 << 20];
-    let tar = ended(&[member(b"zeros", b'0', b"", &zeros)]);
-    fs_err::write(place.path("ctx/bomb.tar"), &tar).unwrap();
-    let done = Command::new("gzip").arg("-1").arg(place.path("ctx/bomb.tar")).status().unwrap();
-    assert!(done.success());
+    // 400 MB of zeros in 2 MB.
+    let dockerfile = member(b"Dockerfile", b'0', b"", b"FROM scratch\nCOPY zeros /\n");
+    let head = [dockerfile, sized(b"zeros", b'0', b"", 400 << 20, b"")].concat();
+    fs_err::write(place.path("head"), head).unwrap();
     place.write("Dockerfile", "FROM scratch\nADD bomb.tar.gz /\n");
-    let limit = format!(
-        "ulimit -v 4000000; exec '{}' -o type=cacheonly ctx",
-        env!("CARGO_BIN_EXE_bricklayer")
-    );
-    let mut command = Command::new("sh");
-    command.args(["-c", &limit]).env("BRICKLAYER_ROOT", place.path("state"));
-    command.stdin(Stdio::null()).current_dir(place.folder.path());
-    let ran = place.ran(command.output().unwrap()).ok();
-    check_outside(&outside, "bomb", &ran);
+    let pack = "(cat head; head -c 419430400 /dev/zero; head -c 1024 /dev/zero) | gzip -1";
+    for (to, words) in [("ctx/bomb.tar.gz", "ctx"), ("bomb.tar.gz", "- < bomb.tar.gz")] {
+        // The limit counts what can be written, not what is only reserved.
+        let line = format!(
+            "{pack} > {to}; ulimit -d 150000; exec '{}' -o type=cacheonly {words}",
+            env!("CARGO_BIN_EXE_bricklayer")
+        );
+        let mut command = Command::new("sh");
+        command.args(["-c", &line]).env("BRICKLAYER_ROOT", place.path("state"));
+        command.stdin(Stdio::null()).current_dir(place.folder.path());
+        let ran = place.ran(command.output().unwrap()).ok();
+        check_outside(&outside, "bomb", &ran);
+    }
 }
 
-#[test]
-fn a_context_whose_folders_turn_into_links_shows_nothing_else() {
+/// Builds while a folder of the context turns into a link to the outside and back.
+fn check_race(dockerfile: &str, words: &[&str]) {
     let (place, outside) = guarded();
+    // In memory, where names change fastest.
+    let memory = tempfile::tempdir_in("/dev/shm").ok();
+    if let Some(memory) = &memory {
+        fs_err::remove_dir(place.path("ctx")).unwrap();
+        symlink(memory.path(), place.path("ctx")).unwrap();
+    }
     let folder = place.path("ctx/d");
     fs_err::create_dir(&folder).unwrap();
     fs_err::write(folder.join("canary"), "inside\n").unwrap();
     symlink(&outside, place.path("ctx/other")).unwrap();
-    place.write("Dockerfile", "FROM scratch\nCOPY d/ /d/\n");
+    place.write("Dockerfile", dockerfile);
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -244,19 +297,61 @@ fn a_context_whose_folders_turn_into_links_shows_nothing_else() {
                 rustix::fs::renameat_with(cwd, &here, cwd, &other, exchange).unwrap();
             }
         });
-        for _ in 0..40 {
-            let ran = place.build(&["--no-cache", "-o", "type=local,dest=out"]);
+        let mut found = 0;
+        for _ in 0..80 {
+            let ran = place.build(&[words, &["--no-cache", "-o", "type=local,dest=out"]].concat());
             let copied = fs_err::read_to_string(place.path("out/d/canary"));
             // Losing the race may fail; it may not find anything else.
-            assert!(
-                copied.is_err() || copied.is_ok_and(|text| text == "inside\n"),
-                "{}",
-                ran.stderr
-            );
+            found += usize::from(copied.is_ok());
+            if copied.is_ok_and(|text| text != "inside\n") {
+                stop.store(true, Ordering::Relaxed);
+                panic!("it got out: {}", ran.stderr);
+            }
             let _ = fs_err::remove_dir_all(place.path("out"));
         }
         stop.store(true, Ordering::Relaxed);
+        assert!(found > 0, "the race was never won");
     });
+}
+
+#[test]
+fn a_context_whose_folders_turn_into_links_shows_nothing_else() {
+    check_race("FROM scratch\nCOPY d/ /d/\n", &[]);
+}
+
+#[test]
+fn a_source_of_copy_from_whose_folders_turn_into_links_shows_nothing_else() {
+    check_race("FROM scratch\nCOPY --from=live d/ /d/\n", &["--build-context=live=ctx"]);
+    check_race("FROM scratch\nCOPY --from=live /x/../d/. /d/\n", &["--build-context=live=ctx"]);
+}
+
+#[test]
+fn copy_from_a_stage_stays_in_its_root() {
+    if !can_run() {
+        return;
+    }
+    let (place, outside) = guarded();
+    let at = outside.display().to_string();
+    let up = "../".repeat(12);
+    for source in [
+        "/src/canary".to_owned(),
+        "/dir/up/canary".to_owned(),
+        format!("/dir/{up}{at}/canary"),
+        format!("{up}{at}/canary"),
+    ] {
+        let words = [("outside", at.as_str()), ("source", &source)];
+        place.write("Dockerfile", &attack("copy-from.Dockerfile", &words));
+        let ran = place.build(&["-o", "type=local,dest=out"]);
+        assert_eq!(ran.code, Some(1), "{source}: {}", ran.stderr);
+        assert!(ran.stderr.contains("not found"), "{source}: {}", ran.stderr);
+        check_outside(&outside, &source, &ran);
+    }
+    // A link itself, and one that is followed into the stage.
+    let words = [("outside", at.as_str()), ("source", "/dir /own")];
+    place.write("Dockerfile", &attack("copy-from.Dockerfile", &words));
+    let ran = place.build(&["-o", "type=local,dest=out"]).ok();
+    check_outside(&outside, "links", &ran);
+    assert_eq!(fs_err::read_to_string(place.path("out/got/own")).unwrap(), "of the stage\n");
 }
 
 #[test]
@@ -291,40 +386,82 @@ fn marked(ran: &Ran) -> Vec<String> {
     lines.map(|(_, line)| line.to_owned()).collect()
 }
 
-#[test]
-fn a_step_sees_nothing_of_the_builder() {
+/// Has a builder of one tier run the steps of `builder.Dockerfile`. Its parent has left descriptors of the machine open, and
+/// put secrets into its environment.
+#[track_caller]
+fn check_builder_is_hidden(tier: &str) {
     if !can_run() {
+        return;
+    }
+    let user = match tier {
+        "rootless" => Some(WITH_RANGE),
+        "single-id" => Some(WITHOUT_RANGE),
+        _ => None,
+    };
+    if user.is_some() && !can_be_user() {
         return;
     }
     let (place, outside) = guarded();
     place.write("Dockerfile", &attack("builder.Dockerfile", &[]));
-    let images = support::repository().join("testdata/conformance/images/busybox:latest");
-    // A builder whose parent has left descriptors of the machine open, and put secrets into its environment.
+    let place = match user {
+        Some(user) => UserPlace::of(user, place),
+        None => UserPlace::of_root(place),
+    };
+    let command = place.command(&[
+        "--progress=plain",
+        &format!("--isolation={tier}"),
+        "--secret=id=tok,env=TOKEN",
+        "--output=type=cacheonly",
+    ]);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
     let line = format!(
-        "exec 7< '{}' 8>> '{}' 9< /; exec '{}' --progress=plain --secret id=tok,env=TOKEN -o type=cacheonly \
-         --build-context=busybox=oci-layout://{} ctx",
+        "exec 7< '{}' 8>> '{}' 9< /; exec {} {} ctx",
         outside.display(),
         outside.join("canary").display(),
-        env!("CARGO_BIN_EXE_bricklayer"),
-        images.display()
+        words.join(" "),
+        place.contexts().join(" ")
     );
-    let mut command = Command::new("sh");
-    command.args(["-c", &line]).env("BRICKLAYER_ROOT", place.path("state"));
-    command.env("BUILDER_CANARY", "1").env("TOKEN", "SECRET-OF-OTHERS");
-    command.stdin(Stdio::null()).current_dir(place.folder.path());
-    let ran = place.ran(command.output().unwrap()).ok();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &line]).current_dir(place.path("")).stdin(Stdio::null());
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("BUILDER_CANARY", "1").env("TOKEN", "SECRET-OF-OTHERS");
+    let ran = place.place.ran(shell.output().unwrap()).ok();
     let lines = marked(&ran);
-    let numbers: Vec<&str> =
-        lines.iter().map(String::as_str).filter(|line| line.parse::<u32>().is_ok()).collect();
+    let is_number = |line: &&str| line.parse::<u32>().is_ok();
     // The shell has its own for the list and the pipe.
+    let numbers: Vec<&str> = lines.iter().map(String::as_str).filter(is_number).collect();
     assert!(numbers.iter().all(|number| !["7", "8", "9"].contains(number)), "{lines:?}");
-    let rest: Vec<&str> =
-        lines.iter().map(String::as_str).filter(|line| line.parse::<u32>().is_err()).collect();
-    assert_eq!(rest[0], "cwd /", "{lines:?}");
-    let processes: u32 = rest[1].strip_prefix("processes ").unwrap().parse().unwrap();
+    // Without /proc the pattern stands for itself.
+    let is_told = |line: &&str| !is_number(line) && *line != "*";
+    let rest: Vec<&str> = lines.iter().map(String::as_str).filter(is_told).collect();
+    assert_eq!(rest[..2], ["no descriptor", "cwd /"], "{lines:?}");
+    let processes: u32 = rest[2].strip_prefix("processes ").unwrap().parse().unwrap();
     assert!(processes <= 4, "{lines:?}");
-    assert_eq!(rest[2..], ["root", "end"], "{lines:?}");
+    // Without namespaces there is no /proc to be asked, and the kernel says that a signal to all was sent when none was.
+    let expect = if tier == "chroot" { ["others", "end"] } else { ["root", "end"] };
+    assert_eq!(rest[3..], expect, "{lines:?}");
     check_outside(&outside, "descriptors", &ran);
+}
+
+#[test]
+fn a_step_sees_nothing_of_the_builder() {
+    check_builder_is_hidden("root");
+}
+
+#[test]
+fn a_rootless_step_sees_nothing_of_the_builder() {
+    check_builder_is_hidden("rootless");
+}
+
+#[test]
+fn a_step_with_one_id_sees_nothing_of_the_builder() {
+    check_builder_is_hidden("single-id");
+}
+
+#[test]
+fn a_step_without_namespaces_sees_nothing_of_the_builder() {
+    check_builder_is_hidden("chroot");
 }
 
 #[test]
@@ -342,20 +479,57 @@ fn a_working_directory_or_user_of_the_kernels_leads_nowhere() {
         check_outside(&outside, "working directory", &ran);
     }
     let users = [
-        ("ln -sf /proc/self/environ /etc/passwd", "nobody"),
-        ("rm /etc/passwd && mkfifo /etc/passwd", "nobody"),
-        ("rm /etc/passwd && truncate -s 20G /etc/passwd", "nobody"),
-        ("ln -sf /dev/zero /etc/group", "root:wheel"),
+        ("ln -sf /proc/self/environ /etc/passwd", "nobody", "unable to find user nobody"),
+        ("rm /etc/passwd && mkfifo /etc/passwd", "nobody", "`/etc/passwd` is not a regular file"),
+        (
+            "rm /etc/passwd && truncate -s 20G /etc/passwd",
+            "nobody",
+            "\"/etc/passwd\" exceeds 10485760 bytes",
+        ),
+        ("ln -sf /dev/zero /etc/group", "root:wheel", "unable to find group wheel"),
     ];
-    for (change, user) in users {
+    for (change, user, told) in users {
         let words = [("change", change), ("user", user)];
         place.write("Dockerfile", &attack("user.Dockerfile", &words));
         let began = std::time::Instant::now();
         let ran = place.build(&["--progress=plain", "-o", "type=cacheonly"]);
         assert_eq!(ran.code, Some(1), "{change}: {}", ran.stderr);
+        assert!(ran.stderr.contains(told), "{change}: {told}: {}", ran.stderr);
         assert!(began.elapsed().as_secs() < 60, "{change}: it took long");
         check_outside(&outside, change, &ran);
     }
+}
+
+/// How many bytes steps read from the devices of `devices.Dockerfile`.
+#[track_caller]
+fn check_devices(words: &[&str], expect: &[&str]) {
+    if !can_run() {
+        return;
+    }
+    let (place, outside) = guarded();
+    place.write("Dockerfile", &attack("devices.Dockerfile", &[]));
+    let node = ended(&[member(b"node", b'3', b"", b"")]);
+    fs_err::write(place.path("ctx/node.tar"), node).unwrap();
+    let ran = place.build(&[words, &["--progress=plain", "-o", "type=cacheonly"]].concat()).ok();
+    assert_eq!(marked(&ran), expect, "{}", ran.stderr);
+    check_outside(&outside, "devices", &ran);
+}
+
+#[test]
+fn devices_of_images_do_not_open() {
+    let nothing = ["image 0", "copied 0", "made 0", "cache 0", "bound 0", "memory 0", "dev 1"];
+    check_devices(&["--isolation=root"], &nothing);
+}
+
+#[test]
+fn devices_are_not_made_without_mounts_that_close_them() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(&[("Dockerfile", "FROM busybox\nRUN mknod /node c 1 9\n")]);
+    let ran = place.build(&["--isolation=chroot", "--progress=plain"]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains("mknod: /node: Operation not permitted"), "{}", ran.stderr);
 }
 
 #[test]
@@ -364,14 +538,16 @@ fn steps_change_nothing_that_others_have() {
         return;
     }
     let (place, _) = guarded();
-    let first = "FROM busybox AS a\nRUN echo one > /f && ln /f /g && chmod 600 /f\n";
-    place.write("Dockerfile", &format!("{first}FROM scratch\nCOPY --from=a /f /g /\n"));
+    let all = attack("layers.Dockerfile", &[]);
+    let first = all.split_inclusive('\n').take(5).collect::<String>();
+    place.write("Dockerfile", &first);
     place.build(&["-o", "before"]).ok();
     // Begins with the same steps.
-    place.write("Dockerfile", &attack("layers.Dockerfile", &[]));
+    place.write("Dockerfile", &all);
     place.build(&["-o", "type=cacheonly"]).ok();
-    place.write("Dockerfile", &format!("{first}FROM scratch\nCOPY --from=a /f /g /\n"));
-    place.build(&["-o", "after"]).ok();
+    place.write("Dockerfile", &first);
+    let again = place.build(&["-o", "after", "--progress=plain"]).ok();
+    assert!(again.stderr.contains("CACHED"), "{}", again.stderr);
     for name in ["f", "g"] {
         assert_eq!(fs_err::read_to_string(place.path("after").join(name)).unwrap(), "one\n");
         let mode = fs_err::metadata(place.path("after").join(name)).unwrap().mode();
@@ -409,24 +585,36 @@ fn other_users_of_the_machine_reach_no_program_of_an_image() {
     }
 }
 
-#[test]
-fn a_private_cache_mount_is_not_another_builds() {
+/// Two builds of one tier at a time, each with its own folder of a private cache mount.
+#[track_caller]
+fn check_private_cache(tier: &str) {
     if !can_run() {
         return;
     }
-    let (place, _) = guarded();
-    let images = support::repository().join("testdata/conformance/images/busybox:latest");
-    let base = format!("--build-context=busybox=oci-layout://{}", images.display());
+    let user = match tier {
+        "rootless" => Some(WITH_RANGE),
+        "single-id" => Some(WITHOUT_RANGE),
+        _ => None,
+    };
+    if user.is_some() && !can_be_user() {
+        return;
+    }
     let mount = "--mount=type=cache,id=own,sharing=private,target=/c";
+    let (place, _) = guarded();
     place.write(
         "Dockerfile",
         &format!("FROM busybox\nRUN {mount} echo mine > /c/mine; sleep 1000\n"),
     );
-    let mut first = place.command(&["--progress=plain", &base, "-o", "type=cacheonly", "ctx"]);
-    let mut first = first.stderr(Stdio::null()).spawn().unwrap();
+    place.write("second", &format!("FROM busybox\nRUN {mount} test ! -e /c/mine\n"));
+    let place = match user {
+        Some(user) => UserPlace::of(user, place),
+        None => UserPlace::of_root(place),
+    };
+    let isolation = format!("--isolation={tier}");
+    let mut first = place.command(&["--progress=plain", &isolation, "--output=type=cacheonly"]);
+    let mut first = first.args(place.contexts()).arg("ctx").stderr(Stdio::null()).spawn().unwrap();
     let is_there = || {
-        let find =
-            Command::new("find").arg(place.path("state/mounts")).args(["-name", "mine"]).output();
+        let find = Command::new("find").arg(place.path("state")).args(["-name", "mine"]).output();
         !find.unwrap().stdout.is_empty()
     };
     let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
@@ -434,10 +622,24 @@ fn a_private_cache_mount_is_not_another_builds() {
         assert!(std::time::Instant::now() < end, "the first step did not begin");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    place.write("Dockerfile", &format!("FROM busybox\nRUN {mount} test ! -e /c/mine\n"));
-    let mut second = place.command(&["--progress=plain", &base, "-o", "type=cacheonly", "ctx"]);
-    let ran = place.ran(second.output().unwrap());
+    let ran = place.build(&[&isolation, "--output=type=cacheonly", "-f", "ctx/second"]);
     first.kill().unwrap();
     first.wait().unwrap();
     ran.ok();
+}
+
+#[test]
+fn a_private_cache_mount_is_not_another_builds() {
+    check_private_cache("root");
+}
+
+#[test]
+fn a_private_cache_mount_of_a_user_is_not_another_builds() {
+    check_private_cache("rootless");
+    check_private_cache("single-id");
+}
+
+#[test]
+fn a_private_cache_mount_without_namespaces_is_not_another_builds() {
+    check_private_cache("chroot");
 }

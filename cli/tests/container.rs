@@ -60,6 +60,9 @@ struct Container {
     place: Place,
     bundle: PathBuf,
     capabilities: Vec<&'static str>,
+    user: u32,
+    /// Whether namespaces and mounts are allowed in it, and nothing of /proc is hidden, as with `--security-opt`.
+    has_namespaces: bool,
 }
 
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -79,7 +82,18 @@ impl Container {
             assert!(tar.status().unwrap().success());
         }
         let capabilities = CAPABILITIES.iter().map(|(name, _)| *name).collect();
-        Some(Self { place, bundle, capabilities })
+        Some(Self { place, bundle, capabilities, user: 0, has_namespaces: false })
+    }
+
+    /// With another first process than root.
+    fn of_user(mut self, has_namespaces: bool) -> Self {
+        self.capabilities.clear();
+        (self.user, self.has_namespaces) = (1000, has_namespaces);
+        for place in ["", "bundle/rootfs/root"] {
+            let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+            fs_err::set_permissions(self.place.path(place), open).unwrap();
+        }
+        self
     }
 
     fn without(mut self, capability: &str) -> Self {
@@ -123,7 +137,7 @@ impl Container {
             "ociVersion": "1.0.2",
             "process": {
                 "terminal": false,
-                "user": {"uid": 0, "gid": 0},
+                "user": {"uid": self.user, "gid": self.user},
                 "args": ["/bin/sh", "-c", script],
                 "env": ["PATH=/usr/local/bin:/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/root", "CANARY=of-the-builder"],
                 "cwd": "/",
@@ -144,13 +158,35 @@ impl Container {
             "linux": {
                 "namespaces": namespaces,
                 "resources": {"devices": devices()},
-                "seccomp": seccomp(),
-                "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
-                "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+                "seccomp": seccomp(self.has_namespaces),
+                "maskedPaths": if self.has_namespaces { vec![] } else { MASKED.to_vec() },
+                "readonlyPaths": if self.has_namespaces { vec![] } else { READ_ONLY.to_vec() },
             },
         })
     }
 }
+
+const MASKED: [&str; 4] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"];
+const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What a process needs for namespaces of its own, but for `clone3`, which no profile can look into.
+const FOR_NAMESPACES: [&str; 14] = [
+    "clone",
+    "unshare",
+    "setns",
+    "mount",
+    "umount2",
+    "pivot_root",
+    "fsopen",
+    "fsconfig",
+    "fsmount",
+    "open_tree",
+    "move_mount",
+    "mount_setattr",
+    "sethostname",
+    "setdomainname",
+];
 
 /// What may be opened: nothing but the nodes that do no harm.
 fn devices() -> Vec<Value> {
@@ -166,7 +202,7 @@ fn devices() -> Vec<Value> {
 }
 
 /// Docker's default profile: what is not named fails with EPERM.
-fn seccomp() -> Value {
+fn seccomp(has_namespaces: bool) -> Value {
     let held = CAPABILITIES.iter().fold(CapabilitySet::empty(), |all, (_, one)| all | *one);
     let by_capability = profile::BY_CAPABILITY.iter().filter(|(needs, _)| held.contains(*needs));
     let lists = [profile::ALWAYS, profile::SINCE_KERNEL_4_8, profile::NATIVE];
@@ -178,9 +214,13 @@ fn seccomp() -> Value {
     let argument = |value: u32, second: u32, op: &str| json!([{"index": 0, "value": value, "valueTwo": second, "op": op}]);
     let allow = "SCMP_ACT_ALLOW";
     let masked = argument(profile::CLONE_NAMESPACES, 0, "SCMP_CMP_MASKED_EQ");
+    let clone = match has_namespaces {
+        true => json!({"names": FOR_NAMESPACES, "action": allow}),
+        false => json!({"names": ["clone"], "action": allow, "args": masked}),
+    };
     let mut rules = vec![
         json!({"names": names, "action": allow}),
-        json!({"names": ["clone"], "action": allow, "args": masked}),
+        clone,
         json!({"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}),
         json!({"names": ["socket"], "action": allow, "args": argument(40, 0, "SCMP_CMP_NE")}),
     ];
@@ -292,6 +332,51 @@ RUN ls -A /proc | wc -l | sed 's/^/out: proc /'; \\
     assert!(!said("descriptor"), "{text}");
     // The builder lives: it says how the step ended, which has killed itself at most.
     assert!(ok || text.contains("exit code: 137"), "{text}");
+}
+
+#[test]
+fn a_user_in_a_container_that_allows_namespaces_builds() {
+    let dockerfile = "FROM busybox\nRUN id -u > /a && chown 7:8 /a && mkdir /d && mount | wc -l\n";
+    let Some(container) = Container::new(&[("Dockerfile", dockerfile)]) else { return };
+    let container = container.of_user(true);
+    let (ok, text) = container.build("-o type=oci,dest=/place/out.tar", "id -u");
+    assert!(ok, "{text}");
+    assert!(
+        text.contains("[internal] isolation: single-id (") && text.ends_with("\n1000\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_user_in_a_container_that_allows_none_is_told_what_would() {
+    let files = [
+        ("Dockerfile", "FROM busybox AS copy\nCOPY file /file\nFROM copy\nRUN true\n"),
+        ("file", "of the context\n"),
+    ];
+    let Some(container) = Container::new(&files) else { return };
+    let container = container.of_user(false);
+    let (ok, text) = container.build("--target=copy -o type=oci,dest=/place/out.tar", "true");
+    assert!(ok, "{text}");
+    let (ok, text) = container.build("", "echo code $code");
+    assert!(!ok && text.contains("\ncode 4\n"), "{text}");
+    for part in [
+        "RUN is not possible here: not root",
+        "help: one of these lifts it: ",
+        "--cap-add SYS_CHROOT",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn a_state_folder_without_devices_is_told_as_such() {
+    let files = [("Dockerfile", "FROM busybox\nRUN true\n")];
+    let Some(container) = Container::new(&files) else { return };
+    // The only file system of a container that takes no devices.
+    let (ok, text) = container.build("--root=/dev/shm/state", "echo code $code");
+    assert!(!ok && text.contains("\ncode 4\n"), "{text}");
+    let expect = "help: the folder is on a file system that takes no devices (`nodev`): choose another with --root";
+    assert!(text.contains(expect), "{text}");
 }
 
 #[test]

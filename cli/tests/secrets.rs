@@ -164,6 +164,76 @@ fn a_secret_in_config_history_or_annotations_fails_the_build() {
     );
     let note = format!("--annotation=note=is {VALUE}");
     config_leaks("FROM busybox\n", &[&note], "an annotation of the image", None);
+    let note = format!("--annotation={VALUE}=x");
+    config_leaks("FROM busybox\n", &[&note], "an annotation of the image", None);
+    let name = format!("--tag=app:{VALUE}");
+    config_leaks("FROM busybox\n", &[&name], "a name of the image", None);
+    let name = format!("--output=type=oci,dest=o.tar,name=registry.example.com/{VALUE}/app");
+    let ran = place("FROM busybox\n").build(&[GIVEN, &name]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let found = "a name of the image has the value of secret `tok`";
+    assert!(ran.stderr.contains(found) && !ran.stderr.contains(VALUE), "{}", ran.stderr);
+}
+
+#[test]
+fn a_secret_with_quotes_is_found_where_texts_are_written_in_json() {
+    let value = r#"pass"word\and'more"#;
+    let place = Place::new(&[("Dockerfile", "FROM busybox\n")]);
+    fs_err::write(place.path("token"), value).unwrap();
+    for (word, found) in [
+        (format!("--annotation=note={value}"), "an annotation of the image"),
+        (format!("--label=note={value}"), "`config.Labels.note` of the config of the image"),
+    ] {
+        let ran = place.build(&[GIVEN, &word]);
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        assert!(ran.stderr.contains(found), "{}", ran.stderr);
+    }
+}
+
+/// Everything that a build writes, with a secret in each place in which one can be.
+#[test]
+fn files_beside_the_image_are_without_values() {
+    if !can_run() {
+        return;
+    }
+    let place = place("FROM busybox\nARG NOTE\nRUN echo $NOTE > /dev/null\n");
+    let args = [
+        format!("--build-arg=NOTE={VALUE}"),
+        format!("--build-arg={VALUE}=name"),
+        format!("--label={VALUE}=name"),
+        format!("--build-context={VALUE}=ctx"),
+    ];
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let words = [
+        GIVEN,
+        "--secret-guard=warn",
+        "--progress=plain",
+        "--explain",
+        "--trace=trace",
+        "--metadata-file=meta",
+        "--provenance=mode=max",
+        "-o",
+        "type=oci,dest=image,tar=false",
+    ];
+    let ran = place.build(&[&words[..], &args].concat()).ok();
+    let encoded = llb::base64::encode(VALUE.as_bytes());
+    let is_clean =
+        |text: &str| !text.contains(VALUE) && !text.contains(encoded.trim_end_matches('='));
+    assert!(is_clean(&ran.stderr) && is_clean(&ran.stdout), "{}", ran.stderr);
+    for name in ["trace", "meta"] {
+        let text = fs_err::read_to_string(place.path(name)).unwrap();
+        assert!(is_clean(&text), "{name}: {text}");
+    }
+    // Only the config has it, of which the warning tells; the provenance has not.
+    let blobs = fs_err::read_dir(place.path("image/blobs/sha256")).unwrap();
+    let texts = blobs.map(|blob| fs_err::read(blob.unwrap().path()).unwrap());
+    let with: Vec<String> = texts
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .filter(|text| !is_clean(text))
+        .collect();
+    assert!(with.len() == 1 && with[0].contains("\"rootfs\""), "{with:?}");
+    let meta = fs_err::read_to_string(place.path("meta")).unwrap();
+    assert!(meta.contains("buildx.build.provenance") && meta.contains("***"), "{meta}");
 }
 
 #[test]

@@ -52,7 +52,11 @@ pub(crate) fn clone3_with_id(namespaces: NamespaceFlags) -> io::Result<Option<(O
     // with no stack given this is a fork: the child goes on here with a copy of the only thread.
     let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of_val(&args)) };
     match result {
-        -1 => Err(io::Error::last_os_error()),
+        -1 => match io::Error::last_os_error() {
+            // Filters of containers refuse the call whose flags they cannot see, so that the older one is made.
+            error if error.raw_os_error() == Some(libc::ENOSYS) => clone_with_id(namespaces),
+            error => Err(error),
+        },
         0 => Ok(None),
         id => {
             // SAFETY: the kernel stored a new descriptor, which nothing else owns.
@@ -72,19 +76,30 @@ pub(crate) fn fork() -> io::Result<(Cloned, Pid)> {
         return Err(io::Error::from_raw_os_error(libc::EDEADLK));
     }
     let own = rustix::process::getpid();
+    Ok(match clone_with_id(0)? {
+        None => (Cloned::Child, own),
+        Some((process, id)) => {
+            let id = i32::try_from(id).ok().and_then(Pid::from_raw);
+            (Cloned::Parent(process), id.unwrap_or(own))
+        }
+    })
+}
+
+/// As [`clone3_with_id`], with clone(2), for a process that is known to have one thread.
+fn clone_with_id(namespaces: NamespaceFlags) -> io::Result<Option<(OwnedFd, u32)>> {
     let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
+    // The lowest byte, which is none of the flags of namespaces, is the signal at the end.
+    let flags = libc::CLONE_PIDFD | namespaces | libc::SIGCHLD;
     // SAFETY: `pidfd`, which the kernel writes to, outlives the call. Without CLONE_VM and with no stack given this is a
     // fork: the child goes on here with a copy of the only thread. The other arguments are not looked at.
     let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
     match result {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok((Cloned::Child, own)),
+        0 => Ok(None),
         id => {
             // SAFETY: the kernel stored a new descriptor, which nothing else owns.
             let process = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            let id = i32::try_from(id).ok().and_then(Pid::from_raw);
-            Ok((Cloned::Parent(process), id.unwrap_or(own)))
+            Ok(Some((process, u32::try_from(id).unwrap_or(0))))
         }
     }
 }

@@ -444,8 +444,8 @@ impl JobInner {
     }
 
     /// Waits until nobody else runs the step with this key.
-    pub(crate) fn lock(&self, key: &Key) -> Result<Lock, OpError> {
-        let lock = self.engine.store.lock(&step_lock(key), &|| self.cancel.is_cancelled());
+    pub(crate) fn lock(&self, key: &Key, is_given_up: &dyn Fn() -> bool) -> Result<Lock, OpError> {
+        let lock = self.engine.store.lock(&step_lock(key), is_given_up);
         lock.map_err(|error| match error {
             cache::CacheError::Cancelled(_) => OpError::Canceled,
             error => error.into(),

@@ -27,6 +27,7 @@ mod session;
 mod solve;
 mod timeline;
 mod value;
+mod waiting;
 mod workers;
 
 pub use beforehand::Prepare;

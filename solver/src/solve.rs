@@ -29,6 +29,7 @@ use crate::op;
 use crate::scheduler::{Action, Input, Scheduler};
 use crate::timeline::Timeline;
 use crate::value::{Memory, Value};
+use crate::waiting::Wait;
 use crate::workers::Workers;
 
 /// A solve that is over sooner never looks at how full the disk is.
@@ -56,7 +57,7 @@ pub(crate) struct Solve<'a> {
     leads_to_step: Vec<bool>,
     /// Vertices whose layers RUN steps have in their roots.
     in_roots: Vec<bool>,
-    /// Vertices for which a folder of the user's changed while they read it.
+    /// Vertices whose results are not kept: a folder of the user's changed while they read it, or the disk was full.
     unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
     timeline: Timeline<'a>,
@@ -416,7 +417,7 @@ impl<'a> Solve<'a> {
         })?;
         self.diary.ran(vertex, &keys, self.unsteady[vertex].get().is_none());
         if self.unsteady[vertex].get().is_some() {
-            // Nobody knows what exactly was read: neither this nor what is built upon it is kept.
+            // Nobody knows what exactly was read, or could be written: neither this nor what is built upon it is kept.
             self.finish(vertex, values, Some(VertexKeys::default()));
         } else {
             self.save_later(vertex, &keys, &values).map_err(fail)?;
@@ -432,9 +433,10 @@ impl<'a> Solve<'a> {
             return Ok(lock);
         }
         let data = b"waiting for another build that runs this step\n".to_vec();
-        let (vertex, at) = (self.shown(vertex), SystemTime::now());
-        self.job.events.send(Event::Log { vertex, stream: 2, data, at });
-        self.job.lock(key)
+        let (shown, at) = (self.shown(vertex), SystemTime::now());
+        self.job.events.send(Event::Log { vertex: shown, stream: 2, data, at });
+        let wait = Wait::new(self, vertex, String::new());
+        self.job.lock(key, &|| wait.is_given_up())
     }
 
     /// Looks once more at the user's folders that a vertex has read by now: one that changed since its key
@@ -454,9 +456,14 @@ impl<'a> Solve<'a> {
             matches!(self.known.is_steady(vertex, &content), Ok(true))
         };
         if !steady {
-            let _ = self.unsteady[vertex].set(());
+            self.doubt(vertex);
         }
         steady
+    }
+
+    /// Has what a vertex makes not be kept, nor what is built upon it.
+    pub(crate) fn doubt(&self, vertex: usize) {
+        let _ = self.unsteady[vertex].set(());
     }
 
     /// Whether no step needs the files of a vertex in a folder.

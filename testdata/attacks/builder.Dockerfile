@@ -1,5 +1,6 @@
 # Descriptors, environment, processes and secrets of the builder.
 FROM busybox
+RUN for fd in 7 8 9; do (eval "true <&$fd" || eval "true >&$fd") 2> /dev/null && echo "out: open $fd"; done; echo 'out: no descriptor'
 RUN for fd in /proc/self/fd/*; do echo "out: $(basename $fd)"; done | sort -u | head -n 20; \
     echo "out: cwd $(pwd)"; \
     grep -c BUILDER_CANARY /proc/*/environ | grep -v ':0$' | grep -v /self/ | sed 's/^/out: env /'; \

@@ -7,6 +7,7 @@
     reason = "chores have no need of more than the standard library"
 )]
 
+mod attacks;
 mod demo;
 mod dist;
 #[cfg(test)]
@@ -27,6 +28,7 @@ usage: cargo xtask COMMAND
   dist [--profile ci]   make the executable: target/release/build, or target/ci/build
   demo                  make it, build the demo of testdata/demo twice and export it
   test                  install what the tests need and run every test
+  attacks [NAME…]       show that tests of attacks fail without the defences (as root, on a machine to spare)
   realworld [--crash]   build the applications of testdata/realworld as a user would";
 
 fn main() -> ExitCode {
@@ -51,6 +53,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
             Ok(())
         }
         ("demo", []) => demo::demo(top, &dist(top, Profile::Release)?),
+        ("attacks", names) => attacks::run_all(top, names),
         ("test", []) => tests::test(top, || dist(top, Profile::Ci)),
         ("realworld", rest) => realworld::run(top, &dist(top, Profile::Release)?, rest),
         _ => Err(USAGE.to_owned()),

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{OptionalExtension, Row, params};
 
@@ -116,6 +116,7 @@ impl Store {
         let _ = std::thread::Builder::new().name("space".to_owned()).spawn(move || {
             let mut rest_until = Instant::now();
             while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                note_if_full(&store);
                 if Instant::now() >= rest_until && !look(&store) {
                     rest_until = Instant::now() + REST;
                 }
@@ -123,6 +124,23 @@ impl Store {
         });
         // Without it the disk is looked at when it is full.
         SpaceWatch { _stop: stop }
+    }
+
+    /// Whether the disk is full, or was seen full since an instant by a [watch](Self::watch_space).
+    pub fn was_full_since(&self, instant: SystemTime) -> bool {
+        let inner = &self.0;
+        let nanoseconds = instant.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        i128::from(inner.full_at.load(Ordering::Relaxed)) >= nanoseconds.cast_signed()
+            || FileSystem::of(&inner.root).is_ok_and(|disk| disk.is_full())
+    }
+}
+
+/// Remembers that the disk is full, if it is.
+fn note_if_full(store: &Weak<Inner>) {
+    if let Some(inner) = store.upgrade()
+        && FileSystem::of(&inner.root).is_ok_and(|disk| disk.is_full())
+    {
+        inner.full_at.store(now(), Ordering::Relaxed);
     }
 }
 

@@ -380,7 +380,8 @@ impl Run<'_> {
         let guarded = solver::Session::guard(self.given.as_ref());
         let Some(secrets) = guarded.filter(|_| outputs.has_image()) else { return Ok(()) };
         let targets = build.targets.iter();
-        let warning = guard::check_images(&secrets, targets, outputs.annotations(), options, info)?;
+        let about = (outputs.annotations(), &outputs.image_names()[..]);
+        let warning = guard::check_images(&secrets, targets, about, options, info)?;
         if let Some(text) = warning {
             warn(*mode, &text);
         }

@@ -278,6 +278,15 @@ impl Outputs {
             .collect()
     }
 
+    /// What the image is to be called, by all outputs.
+    pub(crate) fn image_names(&self) -> Vec<String> {
+        self.outputs
+            .iter()
+            .flat_map(|output| self.names_of(output))
+            .map(Reference::to_string)
+            .collect()
+    }
+
     fn names_of<'a>(&'a self, output: &'a Output) -> &'a [Reference] {
         if self.names.is_empty() { &output.names } else { &self.names }
     }

@@ -20,6 +20,7 @@ mod limits;
 mod listing;
 mod load;
 mod login;
+pub(crate) mod machine;
 mod options;
 mod print_llb;
 mod prune;
@@ -99,7 +100,7 @@ pub(crate) fn engine_options(
 ) -> Result<EngineOptions, Failure> {
     // Whose folders they are must be known before the user is root of a namespace.
     let mut registry = client_options();
-    let root = root.map_or_else(default_root, Path::to_owned);
+    let root = root.map_or_else(|| machine::default_root(true), |root| Ok(root.to_owned()))?;
     transfers::limit(&mut registry)?;
     Ok(EngineOptions {
         root,
@@ -121,19 +122,6 @@ pub(crate) fn client_options() -> registry::ClientOptions {
     }
 }
 
-/// `/var/lib/bricklayer` for root, else below the user's data folder.
-fn default_root() -> PathBuf {
-    if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/var/lib/bricklayer");
-    }
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
-    let data = std::env::var_os("XDG_DATA_HOME")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
-        .or_else(home);
-    data.unwrap_or_else(|| PathBuf::from("/var/tmp")).join("bricklayer")
-}
-
 /// What to do about an image that is not there for the platform.
 const OTHER_PLATFORM: &str =
     "choose one of these with --platform, or with FROM --platform=... for one stage";
@@ -144,6 +132,9 @@ const CONFIG: &str = "correct the file, or move it away; docs/registries.md says
 /// Wording and exit code of an error of the engine.
 pub(crate) fn op_failure(error: &OpError) -> Failure {
     let message = format!("failed to solve: {}", chain(error));
+    if let Some(hint) = machine::exhausted(&message, matches!(error, OpError::Sandbox(_))) {
+        return Failure::new(Exit::Machine, message).hint(hint);
+    }
     match error {
         OpError::DiskFull { disk, .. } => state_is_full(message, disk),
         OpError::Store(error) => store_failure(error, message),
@@ -159,7 +150,9 @@ pub(crate) fn op_failure(error: &OpError) -> Failure {
         OpError::Sandbox(SandboxError::WorkingDirectory { .. }) => Failure::new(Exit::Build, message)
             .hint("WORKDIR must be a folder of the image, without links of /proc on the way"),
         OpError::Isolation { hint, .. } => Failure::new(Exit::Machine, message).hint(hint),
-        OpError::Sandbox(_) => Failure::new(Exit::Machine, message).hint(sandbox_hint()),
+        OpError::Sandbox(error) => {
+            Failure::new(Exit::Machine, message).hint(machine::sandbox_hint(error))
+        }
         OpError::Checksum { hint, missing, .. } => {
             let meant = missing.as_deref().and_then(meant);
             Failure { hint: joined(hint.clone(), meant), ..Failure::new(Exit::Build, message) }
@@ -218,14 +211,6 @@ fn joined(first: Option<String>, second: Option<String>) -> Option<String> {
     match (first, second) {
         (Some(first), Some(second)) => Some(format!("{first}; {second}")),
         (first, second) => first.or(second),
-    }
-}
-
-fn sandbox_hint() -> &'static str {
-    if rustix::process::geteuid().is_root() {
-        "RUN needs mounts, namespaces and seccomp: the container or machine this runs in must allow them"
-    } else {
-        "RUN needs root for now: run this command as root or with sudo"
     }
 }
 

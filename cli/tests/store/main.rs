@@ -6,6 +6,7 @@ mod damage;
 mod model;
 mod space;
 mod stop;
+mod stopped;
 mod stress;
 #[path = "../support/mod.rs"]
 mod support;

@@ -284,6 +284,33 @@ fn a_full_disk_can_be_pruned_and_what_is_old_makes_room_for_what_is_new() {
 }
 
 #[test]
+fn what_a_step_made_of_a_full_disk_is_not_kept() {
+    if !can_run() {
+        return;
+    }
+    let free = [("BRICKLAYER_MIN_FREE_SPACE", "0"), ("BRICKLAYER_MAX_USED_SPACE", "0")];
+    // With the disk still full at the end, and with room again by then.
+    for (tier, script) in [
+        ("root", "head -c 64m /dev/zero > /big; rm -f /none"),
+        ("root", "sleep 0.3; head -c 64m /dev/zero > /big; sleep 0.5; rm /big"),
+        ("chroot", "sleep 0.3; head -c 64m /dev/zero > /big; sleep 0.5; rm /big"),
+    ] {
+        let place = Place::new(&[]);
+        let _disk = Disk::mount(&place, "size=32m");
+        place.write("Dockerfile", &format!("FROM busybox\nRUN {script}\nRUN true\n"));
+        let words = [&format!("--isolation={tier}"), "--progress=plain", "-o", "type=cacheonly"];
+        let first = place.build_with(&words, &free);
+        let told = "WARNING: the disk that holds the builder's state was full while this step ran (file system \
+                    `[place]/state` of 34 MB): what it could not write may be missing, so that its result is not kept";
+        assert!(first.stderr.contains(told), "{script}: {}", first.stderr);
+        place.write("Dockerfile", &format!("FROM busybox\nRUN {script}\n"));
+        let again = place.build_with(&words, &free);
+        assert!(!again.stderr.contains("CACHED"), "{script}: {}", again.stderr);
+        assert!(again.stderr.contains("was full while"), "{script}: {}", again.stderr);
+    }
+}
+
+#[test]
 fn a_full_output_is_named() {
     let place =
         Place::new(&[("Dockerfile", "FROM scratch\nCOPY big /\n"), ("big", &"x".repeat(8 << 20))]);

@@ -9,12 +9,12 @@ use super::{Place, Ran, has, repository};
 mod accounts;
 
 #[allow(unused_imports, reason = "each test file uses its part")]
-pub(crate) use accounts::{WITH_RANGE, WITHOUT_RANGE, id_of};
+pub(crate) use accounts::{WITH_RANGE, WITHOUT_RANGE, ensure, id_of};
 
 /// A place that belongs to a user, with an executable and base images that it can read.
 pub(crate) struct UserPlace {
     pub(crate) place: Place,
-    user: &'static str,
+    user: Option<&'static str>,
 }
 
 /// Whether this process may become another user; prints why not.
@@ -25,8 +25,21 @@ pub(crate) fn can_be_user() -> bool {
 impl UserPlace {
     /// An empty place of a user, whose context has these files.
     pub(crate) fn new(user: &'static str, files: &[(&str, &str)]) -> Self {
-        accounts::ensure(user).unwrap();
-        let place = Place::new(files);
+        Self::of(user, Place::new(files))
+    }
+
+    /// The same for a place that is there; all in it becomes the user's.
+    pub(crate) fn of(user: &'static str, place: Place) -> Self {
+        ensure(user).unwrap();
+        Self::with(Some(user), place)
+    }
+
+    /// The same for root.
+    pub(crate) fn of_root(place: Place) -> Self {
+        Self::with(None, place)
+    }
+
+    fn with(user: Option<&'static str>, place: Place) -> Self {
         let images = repository().join("testdata/conformance/images");
         let copied = Command::new("cp").arg("-r").arg(images).arg(place.path("images")).status();
         assert!(copied.unwrap().success());
@@ -40,11 +53,9 @@ impl UserPlace {
     pub(crate) fn hand_over(&self) {
         let folder = self.place.folder.path();
         for words in [["chown", "-R"], ["chmod", "-R"]] {
-            let whom = if words[0] == "chown" {
-                format!("{0}:{0}", self.user)
-            } else {
-                "u+rwX,a+rX".into()
-            };
+            let user = self.user.unwrap_or("root");
+            let whom =
+                if words[0] == "chown" { format!("{user}:{user}") } else { "u+rwX,a+rX".into() };
             let done = Command::new(words[0]).arg(words[1]).arg(whom).arg(folder).status();
             assert!(done.unwrap().success());
         }
@@ -52,7 +63,8 @@ impl UserPlace {
 
     /// The command line of `build words…`, to be run by the user.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let (uid, gid) = id_of(self.user).unwrap();
+        let user = self.user.unwrap_or("root");
+        let (uid, gid) = id_of(user).unwrap();
         let mut command = Command::new("setpriv");
         command
             .args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".into()])
@@ -62,7 +74,7 @@ impl UserPlace {
             .env("BRICKLAYER_ROOT", self.place.path("state"))
             .env("DOCKER_CONFIG", self.place.path("docker"))
             .env("HOME", self.place.folder.path())
-            .env("USER", self.user)
+            .env("USER", user)
             .env_remove("SOURCE_DATE_EPOCH")
             .env_remove("BUILDKIT_PROGRESS")
             .env_remove("BRICKLAYER_ISOLATION")

@@ -32,12 +32,13 @@ const TESTS: &[Test] = tests! {
         output_opens_again_for_the_user, working_directory, program_lookup, limits, umask_is_022,
         signals_are_default;
     tree: standard_mounts, etc_files_are_read_only, layer_has_only_changes, device_nodes,
-        bind_mounts, bind_source_stays_inside, racing_links_stay_inside, overlay_mounts, tmpfs_and_secrets,
+        bind_mounts, bind_source_stays_inside, racing_links_stay_inside, racing_targets_stay_inside, overlay_mounts,
+        tmpfs_and_secrets,
         targets_are_made_inside_other_mounts, links_in_the_root_stay_inside, many_layers,
         too_many_layers, long_layer_paths, user_mount_replaces_standard, folder_as_root,
         missing_source_is_named, no_mount_is_left;
     rights: capabilities, user_has_none_effective, masked_paths, proc_sys_is_read_only,
-        forbidden_calls, chroot_works, calls_of_i386, no_new_privs_is_off, insecure_step,
+        forbidden_calls, chroot_works, a_kept_directory_is_no_way_out, calls_of_i386, no_new_privs_is_off, insecure_step,
         network_none_has_loopback_only, own_executable_is_read_only,
         devices_of_the_machine_do_not_open;
     holds: calls_are_decided_as_the_profile_says, abstract_sockets_of_the_machine_are_out_of_reach,

@@ -1,5 +1,6 @@
 //! What a step may do.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -98,6 +99,31 @@ pub(crate) fn forbidden_calls() {
 
 pub(crate) fn chroot_works() {
     assert_eq!(Step::script("chroot / /bin/echo inside").run().ok(), "inside\n");
+}
+
+/// Root may change its root directory, and so has none above it: the way out by a directory that stays open leads
+/// nowhere.
+pub(crate) fn a_kept_directory_is_no_way_out() {
+    let out = probe("escape", |_| {}).ok();
+    let tops: Vec<&str> = out.lines().collect();
+    assert!(tops.len() == 2 && tops[0] == tops[1], "{out}");
+}
+
+/// Inside a step: changes the root directory to one below, and goes up from a directory outside of that.
+fn escape() {
+    fs_err::create_dir("/below").unwrap();
+    let kept = fs_err::File::open("/").unwrap();
+    rustix::process::chroot("/below").unwrap();
+    rustix::process::fchdir(&kept).unwrap();
+    for _ in 0..64 {
+        rustix::process::chdir("..").unwrap();
+    }
+    rustix::process::chroot(".").unwrap();
+}
+
+fn show_top() {
+    let top = fs_err::metadata("/").unwrap();
+    println!("{} {}", top.dev(), top.ino());
 }
 
 /// The same number means another call there: 21 is `mount`, which is `access` on x86-64.
@@ -203,6 +229,11 @@ pub(crate) fn try_calls(which: &str) -> ExitCode {
     match which {
         "native" => try_native_calls(),
         "i386" => try_i386_calls(),
+        "escape" => {
+            show_top();
+            escape();
+            show_top();
+        }
         "user" => println!(
             "{} {}",
             rustix::process::getuid().as_raw(),

@@ -155,10 +155,49 @@ pub(crate) fn racing_links_stay_inside() {
             });
             // A lookup that loses the race may fail; it may not find anything else.
             let outcome = step.run();
-            assert!(outcome.result.is_err() || outcome.stdout == "inside\n", "{outcome:?}");
+            if outcome.result.is_ok() && outcome.stdout != "inside\n" {
+                stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                panic!("{outcome:?}");
+            }
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+/// A place in a mount that others write too, as a shared cache mount is, turns into links to the machine's files while
+/// something is mounted below it.
+pub(crate) fn racing_targets_stay_inside() {
+    let at = folder();
+    let (shared, outside) = (at.path().join("shared"), at.path().join("outside"));
+    for folder in [&shared, &shared.join("place"), &outside] {
+        fs_err::create_dir(folder).unwrap();
+    }
+    symlink(&outside, shared.join("other")).unwrap();
+    let source = layer(at.path(), "source", "file", "text\n");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (place, other) = (shared.join("place"), shared.join("other"));
+            let exchange = rustix::fs::RenameFlags::EXCHANGE;
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                rustix::fs::renameat_with(CWD, &place, CWD, &other, exchange).unwrap();
+            }
+        });
+        for number in 0..100 {
+            let step = Step::exec(&["/bin/true"]).with(|spec| {
+                let deep = format!("/c/place/{number}");
+                spec.mounts = vec![
+                    mount("/c", false, bind(&shared, "")),
+                    mount(&format!("{deep}/folder"), true, bind(&source, "")),
+                    mount(&format!("{deep}-file"), true, bind(&source, "file")),
+                ];
+            });
+            // A lookup that loses the race may fail, or lead to the place of that name in the root.
+            let _ = step.run();
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_eq!(fs_err::read_dir(&outside).unwrap().count(), 0, "something was made outside");
 }
 
 pub(crate) fn overlay_mounts() {

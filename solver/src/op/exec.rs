@@ -11,6 +11,7 @@ use cache::{LayerMeta, Ref, Workspace, WorkspaceKind, WorkspaceRoot};
 use llb::event::Event;
 use llb::op::{ExecOp, MountKind, NetworkMode, SecurityMode};
 use llb::{Edge, Platform};
+use rustix::fs::StatVfsMountFlags;
 use sandbox::{
     Cgroup, Credentials, Environment, ExecReason, Exit, Network, Proxies, ResolverOverrides,
     Resource, Rlimit, Root, SandboxError, Security, Spec, Tier,
@@ -56,6 +57,7 @@ pub(crate) fn execute(
     take_caches(solve, vertex, exec, &mut step.held)?;
     tell_missing_devices(solve, vertex, exec);
     let group = limits::group(solve, vertex, exec)?;
+    let began = SystemTime::now();
     let exit = loop {
         let kind = solve.job.engine.store.workspace_kind();
         let mut spec = step.spec(solve, vertex, exec)?;
@@ -68,7 +70,7 @@ pub(crate) fn execute(
             }
             ended => {
                 let platform = solve.definition.vertex(vertex).platform.as_ref();
-                break ended.map_err(|error| start_error(exec, platform, error, log))?;
+                break ended.map_err(|error| start_error(solve, exec, platform, error, log))?;
             }
         }
     };
@@ -76,6 +78,7 @@ pub(crate) fn execute(
     let Step { mut workspace, held, stubs, .. } = step;
     check_exit(solve, exec, exit, &workspace, (group.as_ref(), log))?;
     drop(group);
+    doubt_if_full(solve, vertex, began);
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
     if tier == Tier::SingleId {
@@ -165,6 +168,24 @@ fn use_plain_trees(solve: &Solve<'_>, vertex: usize, why: &std::io::Error) {
         "WARNING: the file system of `{}` cannot be used for overlays ({why}): each RUN step works on a \
          full copy of its root, which is slower; choose a place on another file system with --root\n",
         store.root().display()
+    );
+    let (vertex, at) = (solve.shown(vertex), SystemTime::now());
+    solve.job.events.send(Event::Log { vertex, stream: 2, data: text.into_bytes(), at });
+}
+
+/// Has the result of a step not be kept if the disk was full while it ran: a step may go on without what it could not
+/// write.
+fn doubt_if_full(solve: &Solve<'_>, vertex: usize, began: SystemTime) {
+    let store = &solve.job.engine.store;
+    if !store.was_full_since(began) {
+        return;
+    }
+    solve.doubt(vertex);
+    let disk = cache::FileSystem::of(store.root()).map(|disk| format!(" ({disk})"));
+    let text = format!(
+        "WARNING: the disk that holds the builder's state was full while this step ran{}: what it could not write may \
+         be missing, so that its result is not kept for other builds\n",
+        disk.unwrap_or_default()
     );
     let (vertex, at) = (solve.shown(vertex), SystemTime::now());
     solve.job.events.send(Event::Log { vertex, stream: 2, data: text.into_bytes(), at });
@@ -317,6 +338,7 @@ fn process_error(
 
 /// A program that cannot be started is the step's own failure, with the code that the reference gives it.
 fn start_error(
+    solve: &Solve<'_>,
     exec: &ExecOp,
     platform: Option<&Platform>,
     error: OpError,
@@ -330,12 +352,14 @@ fn start_error(
     if let Some(cause) = foreign.as_ref().and_then(|foreign| foreign.cause.as_ref()) {
         text = format!("{text}: {cause}");
     }
-    let hint = foreign.map(|foreign| foreign.hint).or_else(|| start_hint(exec, reason));
+    let hint = foreign.map(|foreign| foreign.hint).or_else(|| start_hint(solve, exec, reason));
     process_error(exec, text, Some(1), hint)
 }
 
 /// What to do about a program that cannot be started.
-fn start_hint(exec: &ExecOp, reason: &ExecReason) -> Option<String> {
+fn start_hint(solve: &Solve<'_>, exec: &ExecOp, reason: &ExecReason) -> Option<String> {
+    let root = rustix::fs::statvfs(solve.job.engine.store.root());
+    let runs_nothing = root.is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::NOEXEC));
     let is_shell = exec.meta.args.first().is_some_and(|program| program == "/bin/sh");
     let hint = match reason {
         ExecReason::Missing { .. } if is_shell => {
@@ -344,6 +368,9 @@ fn start_hint(exec: &ExecOp, reason: &ExecReason) -> Option<String> {
         }
         ExecReason::NotInPath => "is the program installed in this stage?",
         ExecReason::Missing { .. } => "is the program in this stage, under this path?",
+        ExecReason::Denied if runs_nothing => {
+            "the builder's state is on a file system that runs no programs (`noexec`): choose another place with --root"
+        }
         ExecReason::Denied => "is the program executable for the user of this step?",
         _ => return None,
     };

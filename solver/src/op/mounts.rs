@@ -17,6 +17,7 @@ use crate::op::exec::{input_edge, secret_value};
 use crate::op::source;
 use crate::solve::Solve;
 use crate::value::Value;
+use crate::waiting::Wait;
 
 /// What must outlive the process: ssh agents, locks of cache mounts, scratch layers of merged and writable binds.
 #[derive(Default)]
@@ -235,6 +236,8 @@ pub(crate) fn take_caches(
             None => Ok(()),
             Some(stack) => fill(stack, &mount.selector, folder),
         };
+        let what = format!("another step or build that uses the cache mount `{}`", mount.dest);
+        let wait = Wait::new(solve, vertex, what);
         let request = CacheMountRequest {
             identity: &identity,
             sharing: match sharing {
@@ -246,7 +249,7 @@ pub(crate) fn take_caches(
             },
             owners: "native",
             init: &init,
-            cancelled: &|| solve.job.cancel.is_cancelled(),
+            cancelled: &|| wait.is_given_up(),
         };
         let taken = solve.job.engine.store.cache_mount(&request).map_err(|error| match error {
             CacheError::Cancelled(_) => OpError::Canceled,

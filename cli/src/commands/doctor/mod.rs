@@ -130,7 +130,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
         })?,
     };
     // Whose folder it is must be known before the user is root of a namespace.
-    let root = args.root.clone().unwrap_or_else(super::default_root);
+    let root = args.root.clone().map_or_else(|| super::machine::default_root(false), Ok)?;
     let probe = Probe::new().map_err(|error| machine(&error))?;
     let registries = checks::registries(&super::client_options().config);
     let mut findings = checks::of_process(&probe);

@@ -1,0 +1,62 @@
+//! Waiting for what another build holds, and saying so when it takes a while.
+//!
+//! Locks are those of the kernel and end with their holders, so that only a holder that is stopped (`SIGSTOP`, Ctrl-Z) is
+//! waited for without end. Such a one is named.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant, SystemTime};
+
+use llb::Event;
+
+use crate::solve::Solve;
+
+/// Who has waited for so long is told for what.
+const SOON: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether a holder is stopped, from then on.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// A wait of a vertex.
+pub(crate) struct Wait<'s, 'a> {
+    solve: &'s Solve<'a>,
+    vertex: usize,
+    /// What is waited for; empty when that has been told.
+    what: String,
+    since: Instant,
+    told: Cell<bool>,
+    /// When it is looked for stopped holders next; `None` once one was told of.
+    look: Cell<Option<Instant>>,
+}
+
+impl<'s, 'a> Wait<'s, 'a> {
+    /// Begins to wait for `what`.
+    pub(crate) fn new(solve: &'s Solve<'a>, vertex: usize, what: String) -> Self {
+        let since = Instant::now();
+        let told = Cell::new(what.is_empty());
+        Self { solve, vertex, what, since, told, look: Cell::new(Some(since + SOON)) }
+    }
+
+    /// Whether to give up; to be asked again and again.
+    pub(crate) fn is_given_up(&self) -> bool {
+        if !self.told.get() && self.since.elapsed() > SOON {
+            self.told.set(true);
+            self.tell(&format!("waiting for {}\n", self.what));
+        }
+        if self.look.get().is_some_and(|look| look <= Instant::now()) {
+            let stopped = self.solve.job.engine.store.stopped_holders();
+            self.look.set(stopped.is_empty().then(|| Instant::now() + AGAIN));
+            for process in stopped {
+                self.tell(&format!(
+                    "process {process} uses the same state folder and is stopped: `kill -CONT {process}` lets it go on\n"
+                ));
+            }
+        }
+        self.solve.job.cancel.is_cancelled()
+    }
+
+    fn tell(&self, text: &str) {
+        let (vertex, at) = (self.solve.shown(self.vertex), SystemTime::now());
+        let data = text.as_bytes().to_vec();
+        self.solve.job.events.send(Event::Log { vertex, stream: 2, data, at });
+    }
+}
