@@ -363,7 +363,7 @@ fn a_disk_that_fills_up_at_any_point_loses_nothing_that_was_there() {
                         &vec![1; 300_000],
                     )
                     .map_err(|source| CacheError::NoSpace { path, source })?;
-                    let made = workspace.commit(&cache::LayerMeta::now(name.as_str()))?;
+                    let made = workspace.commit(&LayerMeta::now(name.as_str()))?;
                     made.blob(Codec::Plain)?;
                     save(&store, &name, &Ref::scratch().push(made))
                 };
