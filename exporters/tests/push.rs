@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "../../registry/tests/registries/server.rs"]
+mod server;
 
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::net::TcpListener;
 
 use cache::Ref;
 use common::{Bench, platform_result, references, result, run, write};
@@ -14,50 +14,9 @@ use exporters::push::push;
 use exporters::{
     Content, ExportError, ImageOptions, ImageResult, PushOptions, assemble, assemble_stored, store,
 };
-use fs_err as fs;
 use llb::Reference;
 use registry::{Client, ClientOptions};
-
-struct Server {
-    child: Child,
-    host: String,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts `docker-registry`; `None`, with a word on it, where it is not installed.
-fn start(bench: &Bench) -> Option<Server> {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let host = format!("127.0.0.1:{port}");
-    let data = bench.path("registry");
-    let config = format!(
-        "version: 0.1\nlog: {{level: error}}\nhttp: {{addr: '{host}'}}\nstorage: {{filesystem: {{rootdirectory: '{}'}}}}\n",
-        data.display()
-    );
-    fs::write(bench.path("registry.yml"), config).unwrap();
-    let started = Command::new("docker-registry")
-        .arg("serve")
-        .arg(bench.path("registry.yml"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(child) = started else {
-        println!("SKIP: docker-registry is not installed");
-        return None;
-    };
-    let server = Server { child, host };
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while TcpStream::connect(&server.host).is_err() {
-        assert!(Instant::now() < deadline, "docker-registry does not listen");
-        std::thread::yield_now();
-    }
-    Some(server)
-}
+use server::{Setup, start};
 
 fn two_platforms(bench: &Bench) -> ImageResult {
     let layer =
@@ -71,7 +30,7 @@ fn two_platforms(bench: &Bench) -> ImageResult {
 #[test]
 fn a_pushed_image_can_be_pulled_under_each_name() {
     let bench = Bench::new();
-    let Some(server) = start(&bench) else { return };
+    let Some(server) = start(&Setup::default()) else { return };
     let client = Client::new(ClientOptions::default());
     let image = assemble(
         &bench.store,
@@ -110,7 +69,7 @@ fn a_pushed_image_can_be_pulled_under_each_name() {
 #[test]
 fn a_push_by_digest_makes_no_tag() {
     let bench = Bench::new();
-    let Some(server) = start(&bench) else { return };
+    let Some(server) = start(&Setup::default()) else { return };
     let client = Client::new(ClientOptions::default());
     let layer = bench.layer(&Ref::scratch(), 1000, |upper| write(upper, "f", "x"));
     let result = result(Ref::scratch().push(layer), &[]);
