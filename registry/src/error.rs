@@ -6,7 +6,6 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use llb::Digest;
 use thiserror::Error;
 
 /// A cause from a library below.
@@ -188,10 +187,10 @@ pub enum Error {
         reason: String,
     },
     /// The bytes to upload could not be read.
-    #[error("cannot read blob {digest} for upload")]
+    #[error("cannot read blob {what} for upload")]
     Source {
-        /// Which blob.
-        digest: Digest,
+        /// Which blob, and the repository that it is for.
+        what: String,
         /// Why.
         #[source]
         source: io::Error,

@@ -57,3 +57,4 @@ pub use options::{ClientOptions, HostOptions};
 pub use progress::{Transfer, Watch};
 pub use pull::BlobReader;
 pub use push::Pushed;
+pub use upload::growing::{Growing, Grown};

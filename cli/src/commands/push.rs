@@ -1,7 +1,7 @@
 //! `build push`.
 
 use cache::{Image, Images};
-use exporters::{Content, ImageOptions, PushOptions, assemble_stored, push};
+use exporters::{Content, ImageOptions, PushOptions, assemble_stored_followed, push};
 use llb::Reference;
 use registry::HostOptions;
 use solver::Engine;
@@ -92,12 +92,14 @@ fn push_one(
         image.variants = vec![variant(&image, &args.image, Some(platform))?.clone()];
     }
     let fail = |error| export_failure(&error);
-    let assembled = assemble_stored(store, &image, &ImageOptions::default(), Content::Elsewhere)
-        .map_err(fail)?;
     let options = PushOptions { enabled: true, insecure: args.insecure, by_digest: false };
     let title = name.tag().map(|tag| format!("{tag}: ")).filter(|_| with_tag).unwrap_or_default();
-    let pushed =
-        push::push(engine.registry(), store, &assembled, &[name], options).map_err(fail)?;
+    let (given, content) = (ImageOptions::default(), Content::Elsewhere);
+    let make = |follow: &cache::Follow<'_>| {
+        assemble_stored_followed(store, &image, &given, content, Some(follow))
+    };
+    let pushed = push::make_and_push(engine.registry(), store, &[name], options, make);
+    let (assembled, pushed) = pushed.map_err(fail)?;
     if is_whole {
         let noted = store.images().set_documents(
             &id,
