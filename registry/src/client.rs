@@ -147,6 +147,12 @@ impl Client {
         Self { watch: Some(watch), ..self.clone() }
     }
 
+    /// What users should hear of although it went well, each once: warnings of registries, and mirrors that did not
+    /// help. Clones share them.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.core.shared.notices.take()
+    }
+
     /// The runtime, and what ends requests.
     pub(crate) fn parts(&self) -> (&Arc<Core>, Cancel, Option<Instant>) {
         (&self.core, self.cancel.clone(), self.end())

@@ -35,6 +35,7 @@ mod error;
 mod fetch;
 mod login;
 mod manifest;
+mod notice;
 mod options;
 mod place;
 mod progress;

@@ -8,6 +8,7 @@ use solver::Engine;
 
 use crate::commands::export::export_failure;
 use crate::commands::facts::variant;
+use crate::commands::transfers::tell_notices;
 use crate::commands::{RootArg, image_failure, op_failure, store_failure};
 use crate::report::{Exit, Failure, chain, print};
 
@@ -99,6 +100,9 @@ fn push_one(
         assemble_stored_followed(store, &image, &given, content, Some(follow))
     };
     let pushed = push::make_and_push(engine.registry(), store, &[name], options, make);
+    if !args.quiet {
+        tell_notices(engine.registry());
+    }
     let (assembled, pushed) = pushed.map_err(fail)?;
     if is_whole {
         let noted = store.images().set_documents(

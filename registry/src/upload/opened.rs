@@ -275,7 +275,9 @@ async fn send_body(
     loop {
         tokio::select! {
             answer = &mut answer => {
-                return answer.map_err(|error| host.advise(broken(&host.name, request, error)));
+                let answer = answer.map_err(|error| host.advise(broken(&host.name, request, error)))?;
+                shared.hear(host, &answer);
+                return Ok(answer);
             }
             () = tokio::time::sleep(shared.options.read_timeout) => {
                 let now = feed.taken();
