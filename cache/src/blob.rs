@@ -19,6 +19,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use tree::codec::{Background, Sha256};
 
 use crate::error::{At, CacheError};
+use crate::growing::{Grower, Growing};
 use crate::layer::Aside;
 use crate::store::{Inner, Store, now};
 
@@ -135,6 +136,8 @@ pub struct Ingest {
     out: Out,
     hash: Sha256,
     size: u64,
+    /// Tells those who read it meanwhile.
+    grower: Option<Grower>,
     finished: bool,
 }
 
@@ -162,6 +165,14 @@ impl Ingest {
     pub fn reopen(&mut self) -> Result<std::fs::File, CacheError> {
         self.settle()?;
         Ok(fs::File::open(&self.path).at(&self.path)?.into_parts().0)
+    }
+
+    /// The blob for others to read while this thread writes it.
+    pub(crate) fn follow(&mut self) -> Result<Growing, CacheError> {
+        let file = fs::File::open(&self.path).at(&self.path)?.into_parts().0;
+        let (grower, growing) = Grower::start(file, self.size);
+        self.grower = Some(grower);
+        Ok(growing)
     }
 
     /// Has what comes from now on written by another thread, while this one hashes it.
@@ -193,6 +204,9 @@ impl Ingest {
                 expected,
                 actual: digest,
             });
+        }
+        if let Some(grower) = self.grower.take() {
+            grower.end(digest);
         }
         place(&self.store, &self.path, &digest, self.size, more)?;
         self.finished = true;
@@ -265,6 +279,9 @@ impl Write for Ingest {
         };
         self.hash.update(&bytes[..length]);
         self.size += length as u64;
+        if let Some(grower) = &self.grower {
+            grower.grow(self.size);
+        }
         Ok(length)
     }
 
@@ -328,6 +345,7 @@ impl Store {
             out: Out::File(file),
             hash: Sha256::new(),
             size: 0,
+            grower: None,
             finished: false,
         })
     }

@@ -38,8 +38,9 @@ use tree::stack::Stack;
 use tree::trace;
 use tree::{Packed, Stop};
 
-use crate::blob::BlobFile;
+use crate::blob::{BlobFile, Ingest};
 use crate::error::{At, CacheError};
+use crate::growing::Follow;
 use crate::lock::{Lock, Mode};
 use crate::reference::Ref;
 use crate::store::{Store, time};
@@ -398,6 +399,19 @@ impl Layer {
     /// # Errors
     /// When the blob cannot be made, or then.
     pub fn blob_unless(&self, codec: Codec, stop: &Stop) -> Result<Descriptor, CacheError> {
+        self.blob_followed(codec, stop, None)
+    }
+
+    /// As [`blob_unless`](Self::blob_unless); `follow` is given the blob if it has to be made, when that begins.
+    ///
+    /// # Errors
+    /// When the blob cannot be made, or `stop` says so.
+    pub fn blob_followed(
+        &self,
+        codec: Codec,
+        stop: &Stop,
+        follow: Option<&Follow<'_>>,
+    ) -> Result<Descriptor, CacheError> {
         let _turn = self.turn()?;
         self.refresh()?;
         for blob in self.blobs()?.into_iter().filter(|blob| blob.is_made_by(codec)) {
@@ -412,20 +426,43 @@ impl Layer {
             }
         }
         let _span = self.span("compress", || codec_name(codec));
-        let ingest = self.0.store.ingest()?;
-        let compressor =
-            Compressor::new(ingest, codec).map_err(|error| self.failed("compress", error))?;
-        let mut out = HashWriter::new(compressor);
-        self.write_tar(&mut stop.guard(&mut out))?;
-        let (compressor, hash, size) = out.finish();
-        let ingest = compressor.finish().map_err(|error| self.failed("compress", error))?;
-        let diff_id = DiffId(Digest::from_bytes(hash));
+        let mut ingest = self.0.store.ingest()?;
+        if let Some(follow) = follow {
+            follow(ingest.follow()?);
+        }
+        let (ingest, diff_id, size) = self.compress(ingest, codec, stop)?;
         self.check_diff_id(diff_id)?;
         let (digest, length) = ingest.commit(None)?;
         let descriptor = Descriptor::new(media_type_of(codec), digest, length);
         self.save_blob(&codec_name(codec), &descriptor)?;
         self.save_diff_id(diff_id, size);
         Ok(descriptor)
+    }
+
+    /// Writes its compressed tar; returns the diff id and size of that too.
+    fn compress(
+        &self,
+        ingest: Ingest,
+        codec: Codec,
+        stop: &Stop,
+    ) -> Result<(Ingest, DiffId, u64), CacheError> {
+        let failed = |error| self.failed("compress", error);
+        let mut compressor = Compressor::new(ingest, codec).map_err(failed)?;
+        let own = match self.known_diff_id().filter(|_| !self.has_dir()) {
+            Some(diff_id) => self.0.store.blob(&diff_id.0)?,
+            None => None,
+        };
+        // A blob that is the tar is verified by reading it, and need not be hashed once more.
+        if let Some(tar) = own {
+            io::copy(&mut tar.open()?, &mut stop.guard(&mut compressor)).map_err(failed)?;
+            let ingest = compressor.finish().map_err(failed)?;
+            return Ok((ingest, DiffId(*tar.digest()), tar.size()));
+        }
+        let mut out = HashWriter::new(compressor);
+        self.write_tar(&mut stop.guard(&mut out))?;
+        let (compressor, hash, size) = out.finish();
+        let ingest = compressor.finish().map_err(failed)?;
+        Ok((ingest, DiffId(Digest::from_bytes(hash)), size))
     }
 
     /// Descriptors of all blobs that it came with or that were asked for, in the store or elsewhere. The packed form

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use cache::{Layer, LayerId, Rewrite, Store};
+use cache::{Follow, Layer, LayerId, Rewrite, Store};
 use llb::DiffId;
 use llb::image::{Compression, Descriptor};
 use tree::codec::Codec;
@@ -80,7 +80,8 @@ pub fn prepare(
         return Ok(());
     }
     if let Some(content) = content {
-        choose(store, layer, options, content, Choice::AsAsked)?;
+        let wanted = Wanted { options, content, choice: Choice::AsAsked, follow: None };
+        choose(store, layer, &wanted)?;
     }
     layer.diff_id_unless(&options.stop)?;
     Ok(())
@@ -96,19 +97,30 @@ impl LayerBlobs {
     }
 }
 
+/// What is wanted of layers.
+#[derive(Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    /// As what.
+    pub(crate) options: &'a ImageOptions,
+    /// Where the bytes must be.
+    pub(crate) content: Content,
+    /// Which of the blobs that there are.
+    pub(crate) choice: Choice,
+    /// Is given the blobs that have to be made, when that begins.
+    pub(crate) follow: Option<&'a Follow<'a>>,
+}
+
 /// Finds or makes a blob for each of the layers.
 pub(crate) fn of_layers<'a>(
     store: &Store,
     layers: impl Iterator<Item = &'a Layer>,
-    options: &ImageOptions,
-    content: Content,
-    choice: Choice,
+    wanted: &Wanted<'_>,
 ) -> Result<LayerBlobs, ExportError> {
+    let options = wanted.options;
     let unique: HashMap<LayerId, &Layer> = layers.map(|layer| (layer.id(), layer)).collect();
     let work: Vec<&Layer> = unique.into_values().collect();
     let done = in_parallel(&work, |layer| {
-        let Chosen { descriptor, diff_id, origin } =
-            choose(store, layer, options, content, choice)?;
+        let Chosen { descriptor, diff_id, origin } = choose(store, layer, wanted)?;
         let blob = LayerBlob {
             descriptor: for_manifest(&descriptor, options)?,
             diff_id,
@@ -161,20 +173,15 @@ struct Chosen {
     origin: Option<String>,
 }
 
-fn choose(
-    store: &Store,
-    layer: &Layer,
-    options: &ImageOptions,
-    content: Content,
-    choice: Choice,
-) -> Result<Chosen, ExportError> {
+fn choose(store: &Store, layer: &Layer, wanted: &Wanted<'_>) -> Result<Chosen, ExportError> {
+    let options = wanted.options;
     let rewrite = rewrite(layer, options)?;
     if !rewrite.is_none() {
         let (descriptor, diff_id) =
             layer.rewritten_blob(rewrite, options.compression, &options.stop)?;
         return Ok(Chosen { descriptor, diff_id, origin: None });
     }
-    let (descriptor, origin) = choose_as_it_is(store, layer, options, content, choice)?;
+    let (descriptor, origin) = choose_as_it_is(store, layer, wanted)?;
     Ok(Chosen { descriptor, diff_id: layer.diff_id_unless(&options.stop)?, origin })
 }
 
@@ -204,12 +211,12 @@ const TABLE: &str = "containerd.io/snapshot/stargz/toc.digest";
 fn choose_as_it_is(
     store: &Store,
     layer: &Layer,
-    options: &ImageOptions,
-    content: Content,
-    choice: Choice,
+    wanted: &Wanted<'_>,
 ) -> Result<(Descriptor, Option<String>), ExportError> {
+    let Wanted { options, content, choice, follow } = *wanted;
+    let make = || Ok((layer.blob_followed(options.compression, &options.stop, follow)?, None));
     if choice == Choice::AsAsked && !layer.is_base() {
-        return Ok((layer.blob_unless(options.compression, &options.stop)?, None));
+        return make();
     }
     let wanted = compression_of(options.compression);
     let remote = layer.descriptor()?.map(|descriptor| descriptor.digest);
@@ -239,7 +246,7 @@ fn choose_as_it_is(
             }
         }
     }
-    Ok((layer.blob_unless(options.compression, &options.stop)?, None))
+    make()
 }
 
 fn compression_of(codec: Codec) -> Compression {

@@ -15,7 +15,7 @@ use llb::{DiffId, Digest, Platform, Reference};
 
 use crate::annotations::{AnnotationTarget, Annotations};
 use crate::attest::{self, Attestation, AttestationManifest};
-use crate::blobs::{self, Choice, Content, LayerBlob};
+use crate::blobs::{self, Choice, Content, LayerBlob, Wanted};
 use crate::options::ImageOptions;
 use crate::{ExportError, Stop, history};
 
@@ -159,6 +159,20 @@ pub fn assemble(
     options: &ImageOptions,
     content: Content,
 ) -> Result<Image, ExportError> {
+    assemble_followed(store, result, options, content, None)
+}
+
+/// As [`assemble`]; `follow` is given the layer blobs that have to be made, when that begins.
+///
+/// # Errors
+/// When a layer cannot be made, or the annotations do not fit the image.
+pub fn assemble_followed(
+    store: &cache::Store,
+    result: &ImageResult,
+    options: &ImageOptions,
+    content: Content,
+    follow: Option<&cache::Follow<'_>>,
+) -> Result<Image, ExportError> {
     let _span = tree::trace::span("assemble", || "image".to_owned());
     let mut annotations = result.annotations.clone();
     annotations.0.extend(options.annotations.0.iter().cloned());
@@ -169,7 +183,11 @@ pub fn assemble(
     let options =
         &ImageOptions { source_date_epoch: options.source_date_epoch.or(epoch), ..options.clone() };
     let layers = result.platforms.iter().flat_map(|platform| platform.reference.layers());
-    let layers = blobs::of_layers(store, layers, options, content, Choice::AsAsked)?;
+    let layers = blobs::of_layers(
+        store,
+        layers,
+        &Wanted { options, content, choice: Choice::AsAsked, follow },
+    )?;
     let mut manifests = Vec::with_capacity(result.platforms.len());
     let mut created: Option<Timestamp> = None;
     for platform in &result.platforms {

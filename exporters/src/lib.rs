@@ -43,10 +43,10 @@ pub use blobs::{Content, prepare};
 pub use compare::{Difference, differences};
 pub use destination::Destination;
 pub use error::ExportError;
-pub use image::{Image, ImageResult, PlatformResult, assemble};
+pub use image::{Image, ImageResult, PlatformResult, assemble, assemble_followed};
 pub use kept::as_written;
 pub use options::{ImageOptions, Kind, Naming, Output, PushOptions, Target};
-pub use stored::assemble_stored;
+pub use stored::{assemble_stored, assemble_stored_followed};
 pub use tree::Stop;
 
 /// What is known of an image once it is exported, for the metadata file.

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
-use cache::Store;
+use cache::{Follow, Store};
 use llb::Reference;
 use registry::Client;
 use tree::trace;
@@ -29,24 +30,97 @@ pub fn push(
     names: &[Reference],
     options: PushOptions,
 ) -> Result<Exported, ExportError> {
+    check(names, options)?;
+    // What is pushed is in the store by now, so the disk may be busy with it while the network is.
+    while_syncing(store, || send(client, store, image, names, options))?;
+    Ok(Exported::new(image, image.descriptor(), names))
+}
+
+/// Does something while what is in the store goes to the disk.
+fn while_syncing<T>(
+    store: &Store,
+    body: impl FnOnce() -> Result<T, ExportError>,
+) -> Result<T, ExportError> {
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(|| store.sync());
+        let done = body()?;
+        match sync.join() {
+            Ok(synced) => synced.map(|()| done).map_err(ExportError::from),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Puts an image together with `make` and pushes it. The blobs that `make` tells of are sent while they are made;
+/// what does not come to a good end so is met again by the push itself, and told there.
+///
+/// # Errors
+/// Those of `make`, and as [`push`].
+pub fn make_and_push(
+    client: &Client,
+    store: &Store,
+    names: &[Reference],
+    options: PushOptions,
+    make: impl FnOnce(&Follow<'_>) -> Result<Image, ExportError>,
+) -> Result<(Image, Exported), ExportError> {
+    check(names, options)?;
+    // Others take it from there.
+    let repository = names.iter().map(Reference::without_version).min_by_key(Reference::name);
+    // The files of the steps are what there is most of: they need not wait for the blobs that are made of them.
+    while_syncing(store, || {
+        let image = early(client, repository.as_ref(), make)?;
+        send(client, store, &image, names, options)?;
+        let exported = Exported::new(&image, image.descriptor(), names);
+        Ok((image, exported))
+    })
+}
+
+/// Runs `make`, and sends the blobs that it tells of to `repository` until all are there or have failed.
+fn early(
+    client: &Client,
+    repository: Option<&Reference>,
+    make: impl FnOnce(&Follow<'_>) -> Result<Image, ExportError>,
+) -> Result<Image, ExportError> {
+    std::thread::scope(|scope| {
+        let follow = |blob: cache::Growing| {
+            let Some(repository) = repository else { return };
+            scope.spawn(move || {
+                let _span = trace::span("push", || "blob while it is made".to_owned());
+                client.push_growing(repository, Arc::new(Made(blob)))
+            });
+        };
+        make(&follow)
+    })
+}
+
+/// A blob of the store, as the client of registries takes it.
+struct Made(cache::Growing);
+
+impl registry::Growing for Made {
+    fn wait(&self, least: u64) -> Option<registry::Grown> {
+        let cache::Grown { size, end } = self.0.wait(least);
+        let digest = match end {
+            Some(cache::End::GivenUp) => return None,
+            Some(cache::End::Whole(digest)) => Some(digest),
+            None => None,
+        };
+        Some(registry::Grown { size, digest })
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+}
+
+/// Refuses names that do not suit.
+fn check(names: &[Reference], options: PushOptions) -> Result<(), ExportError> {
     if names.is_empty() {
         return Err(ExportError::NoName);
     }
-    if options.by_digest
-        && let Some(tagged) = names.iter().find(|name| name.tag().is_some())
-    {
-        return Err(ExportError::TaggedByDigest(tagged.to_string()));
+    match names.iter().find(|name| options.by_digest && name.tag().is_some()) {
+        Some(tagged) => Err(ExportError::TaggedByDigest(tagged.to_string())),
+        None => Ok(()),
     }
-    // What is pushed is in the store by now, so the disk may be busy with it while the network is.
-    std::thread::scope(|scope| {
-        let sync = scope.spawn(|| store.sync());
-        send(client, store, image, names, options)?;
-        match sync.join() {
-            Ok(synced) => synced.map_err(ExportError::from),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })?;
-    Ok(Exported::new(image, image.descriptor(), names))
 }
 
 /// Sends what the repositories of the names do not have.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use llb::image::{ImageConfig, Index, Manifest, media_type};
 use llb::{Digest, Platform};
 
-use crate::blobs::{self, Choice, Content};
+use crate::blobs::{self, Choice, Content, Wanted};
 use crate::image::{self, Document, PlatformImage};
 use crate::{Annotations, ExportError, Image, ImageOptions, history};
 
@@ -23,6 +23,20 @@ pub fn assemble_stored(
     options: &ImageOptions,
     content: Content,
 ) -> Result<Image, ExportError> {
+    assemble_stored_followed(store, stored, options, content, None)
+}
+
+/// As [`assemble_stored`]; `follow` is given the layer blobs that have to be made, when that begins.
+///
+/// # Errors
+/// When the store has lost a part of the image, or a layer blob cannot be made.
+pub fn assemble_stored_followed(
+    store: &cache::Store,
+    stored: &cache::Image,
+    options: &ImageOptions,
+    content: Content,
+    follow: Option<&cache::Follow<'_>>,
+) -> Result<Image, ExportError> {
     let images = store.images();
     let chains = stored
         .variants
@@ -32,9 +46,7 @@ pub fn assemble_stored(
     let layers = blobs::of_layers(
         store,
         chains.iter().flat_map(cache::Ref::layers),
-        options,
-        content,
-        Choice::AsKnown,
+        &Wanted { options, content, choice: Choice::AsKnown, follow },
     )?;
     let mut created: Option<Timestamp> = None;
     let mut manifests = Vec::with_capacity(chains.len());

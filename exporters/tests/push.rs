@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
-#[path = "../../registry/tests/support/process.rs"]
-mod process;
+#[path = "../../registry/tests/registries/server.rs"]
+mod server;
 
 use std::net::TcpListener;
 
@@ -15,8 +15,8 @@ use exporters::{
     Content, ExportError, ImageOptions, ImageResult, PushOptions, assemble, assemble_stored, store,
 };
 use llb::Reference;
-use process::Registry;
 use registry::{Client, ClientOptions};
+use server::{Setup, start};
 
 fn two_platforms(bench: &Bench) -> ImageResult {
     let layer =
@@ -30,7 +30,7 @@ fn two_platforms(bench: &Bench) -> ImageResult {
 #[test]
 fn a_pushed_image_can_be_pulled_under_each_name() {
     let bench = Bench::new();
-    let Some(server) = Registry::start_in(&bench.path("registry")) else { return };
+    let Some(server) = start(&Setup::default()) else { return };
     let client = Client::new(ClientOptions::default());
     let image = assemble(
         &bench.store,
@@ -69,7 +69,7 @@ fn a_pushed_image_can_be_pulled_under_each_name() {
 #[test]
 fn a_push_by_digest_makes_no_tag() {
     let bench = Bench::new();
-    let Some(server) = Registry::start_in(&bench.path("registry")) else { return };
+    let Some(server) = start(&Setup::default()) else { return };
     let client = Client::new(ClientOptions::default());
     let layer = bench.layer(&Ref::scratch(), 1000, |upper| write(upper, "f", "x"));
     let result = result(Ref::scratch().push(layer), &[]);

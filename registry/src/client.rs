@@ -21,6 +21,8 @@ use crate::pull::{self, BlobReader};
 use crate::push::{self, Pushed};
 use crate::session::{Ask, Shared};
 use crate::transport::bad_answer;
+use crate::upload::Upload;
+use crate::upload::growing::{Growing, GrowingUpload};
 use crate::{Cancel, ClientOptions, Error};
 
 /// Asks registries. Cheap to clone; clones share connections, tokens and the runtime.
@@ -143,6 +145,12 @@ impl Client {
     #[must_use]
     pub fn with_watch(&self, watch: Watch) -> Self {
         Self { watch: Some(watch), ..self.clone() }
+    }
+
+    /// What users should hear of although it went well, each once: warnings of registries, and mirrors that did not
+    /// help. Clones share them.
+    pub fn take_notices(&self) -> Vec<String> {
+        self.core.shared.notices.take()
     }
 
     /// The runtime, and what ends requests.
@@ -312,9 +320,37 @@ impl Client {
         source: impl Fn() -> io::Result<Box<dyn Read + Send>> + Sync,
         mount_from: Option<&Reference>,
     ) -> Result<Pushed, Error> {
-        let shared = &self.core.shared;
-        let meter = self.meter(blob);
-        self.run(push::push_blob(shared, repository, blob, &source, mount_from, meter))
+        let (shared, meter) = (&self.core.shared, self.meter(blob));
+        self.core.runtime()?.block_on(async {
+            let mut upload = Upload::new(shared, repository, blob, &source, meter)?;
+            let push = push::push_blob(shared, repository, blob, &mut upload, mount_from);
+            let pushed = limited(&self.cancel, self.end(), push).await;
+            if pushed.is_err() {
+                upload.cancel().await;
+            }
+            pushed
+        })
+    }
+
+    /// Puts a blob into `repository` while it is made; whether it is there then. Nothing is sent of one that is short, and
+    /// what was sent of one that came to nothing is given up: who wants it there calls [`push_blob`](Self::push_blob).
+    ///
+    /// # Errors
+    /// [`Error::Source`] when the bytes cannot be read, and the errors of every request.
+    pub fn push_growing(
+        &self,
+        repository: &Reference,
+        blob: Arc<dyn Growing>,
+    ) -> Result<bool, Error> {
+        let (shared, watch) = (&self.core.shared, self.watch.clone());
+        self.core.runtime()?.block_on(async {
+            let mut upload = GrowingUpload::new(shared, repository, blob, watch)?;
+            let pushed = limited(&self.cancel, self.end(), upload.send()).await;
+            if !matches!(pushed, Ok(true)) {
+                upload.cancel().await;
+            }
+            pushed
+        })
     }
 
     /// Puts a manifest or index under the tag of `reference`, or under its own digest when `reference` has no

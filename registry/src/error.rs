@@ -1,12 +1,11 @@
 //! Why a registry did not give or take what was asked.
 
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use llb::Digest;
 use thiserror::Error;
 
 /// A cause from a library below.
@@ -188,10 +187,10 @@ pub enum Error {
         reason: String,
     },
     /// The bytes to upload could not be read.
-    #[error("cannot read blob {digest} for upload")]
+    #[error("cannot read blob {what} for upload")]
     Source {
-        /// Which blob.
-        digest: Digest,
+        /// Which blob, and the repository that it is for.
+        what: String,
         /// Why.
         #[source]
         source: io::Error,
@@ -248,6 +247,17 @@ impl Error {
             Self::BadAnswer { status: Some(status), .. } => *status == 408 || *status >= 500,
             _ => false,
         }
+    }
+
+    /// The error and its causes on one line.
+    pub(crate) fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            let _ = write!(text, ": {error}");
+            cause = error.source();
+        }
+        text
     }
 
     /// As an error of a reader, which keeps `self` inside.

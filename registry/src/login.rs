@@ -15,11 +15,13 @@ use crate::{Client, ClientOptions, Error};
 
 /// Docker Hub, as in a reference.
 pub(crate) const HUB: &str = "docker.io";
+/// Where Docker Hub's registry is.
+pub(crate) const HUB_AUTHORITY: &str = "registry-1.docker.io";
 /// Docker Hub, as in files with credentials.
 pub(crate) const HUB_KEY: &str = "https://index.docker.io/v1/";
 
 /// Other names of Docker Hub.
-const HUB_NAMES: [&str; 4] = ["", "index.docker.io", "registry-1.docker.io", "hub.docker.com"];
+const HUB_NAMES: [&str; 4] = ["", "index.docker.io", HUB_AUTHORITY, "hub.docker.com"];
 
 /// Why credentials could not be kept or removed.
 #[derive(Debug, thiserror::Error)]

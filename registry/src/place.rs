@@ -4,7 +4,6 @@
 //! went wrong before. A host that cannot be reached is not asked again as long as there is another one, nor is one for a
 //! blob that came damaged from there.
 
-use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError};
 
 use llb::{Digest, Reference};
@@ -108,7 +107,7 @@ impl Shared {
         blob: Option<Digest>,
         ask: impl AsyncFn(&Place) -> Result<T, Error>,
     ) -> Result<(T, Giver), Error> {
-        let mut tried = Vec::new();
+        let (mut tried, mut failed) = (Vec::new(), Vec::new());
         for place in self.places(reference, wanted)? {
             if let Some(before) = place.avoid(blob) {
                 tried.push(before);
@@ -117,12 +116,16 @@ impl Shared {
             let result = ask(&place).await;
             let giver = Giver { place, blob, what: reference.to_string(), tried };
             match result {
-                Ok(found) => return Ok((found, giver)),
+                Ok(found) => {
+                    self.tell_of(failed, &giver);
+                    return Ok((found, giver));
+                }
                 Err(error) if giver.place.is_last || !is_of_a_place(&error) => {
                     return Err(giver.at_last(error));
                 }
                 Err(error) => {
-                    let text = chain(&error);
+                    let text = error.with_causes();
+                    failed.push((giver.place.host.name.clone(), text.clone()));
                     if matches!(error, Error::Unreachable { .. } | Error::Tls { .. }) {
                         let _ = giver.place.host.down.set(text.clone());
                     }
@@ -133,6 +136,15 @@ impl Shared {
         }
         // The last place is never avoided.
         Err(nowhere(reference, "`pull` and `resolve`"))
+    }
+
+    /// Keeps which mirrors failed, and why, where another place gave what they did not.
+    fn tell_of(&self, failed: Vec<(String, String)>, giver: &Giver) {
+        for (mirror, why) in failed {
+            let (what, other) = (&giver.what, &giver.place.host.name);
+            let text = || format!("mirror `{mirror}` did not give {what}, `{other}` did: {why}");
+            self.notices.add(format!("mirror {mirror}"), text);
+        }
     }
 }
 
@@ -172,7 +184,7 @@ impl Giver {
         }
         if let Some(blob) = self.blob {
             let mut spoilt = self.place.host.spoilt.lock().unwrap_or_else(PoisonError::into_inner);
-            spoilt.insert(blob, chain(&error));
+            spoilt.insert(blob, error.with_causes());
         }
         Error::Elsewhere(Box::new(error))
     }
@@ -182,7 +194,7 @@ impl Giver {
             return error;
         }
         let mut tried = self.tried.clone();
-        tried.push(chain(&error));
+        tried.push(error.with_causes());
         Error::Everywhere { what: self.what.clone(), tried, last: Box::new(error) }
     }
 }
@@ -206,15 +218,4 @@ fn nowhere(reference: &Reference, capability: &str) -> Error {
         reference.host()
     );
     Error::Unusable { what: reference.to_string(), problem }
-}
-
-/// The error and its causes on one line.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -56,11 +56,16 @@ pub(crate) struct Meter {
 
 impl Meter {
     pub(crate) fn new(watch: Option<Watch>, blob: &Descriptor) -> Self {
+        Self::since(SystemTime::now(), watch, blob)
+    }
+
+    /// For a transfer that began before its blob was known.
+    pub(crate) fn since(started: SystemTime, watch: Option<Watch>, blob: &Descriptor) -> Self {
         Self {
             watch,
             digest: blob.digest,
             total: blob.size,
-            started: SystemTime::now(),
+            started,
             done: AtomicU64::new(0),
             told: Mutex::new(Instant::now()),
         }

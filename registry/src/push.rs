@@ -15,7 +15,6 @@ use crate::Error;
 use crate::auth::Scopes;
 use crate::manifest;
 use crate::place::Place;
-use crate::progress::Meter;
 use crate::pull::{self, blob_exists, claimed_digest, version};
 use crate::session::{Ask, Shared, message};
 use crate::upload::Upload;
@@ -34,14 +33,13 @@ pub enum Pushed {
     Uploaded,
 }
 
-/// Puts a blob into `repository`, in the cheapest way there is.
+/// Puts a blob into `repository`, in the cheapest way there is. When it fails, the upload is to be cancelled.
 pub(crate) async fn push_blob(
     shared: &Shared,
     repository: &Reference,
     blob: &Descriptor,
-    source: &Source<'_>,
+    upload: &mut Upload<'_>,
     mount_from: Option<&Reference>,
-    meter: Meter,
 ) -> Result<Pushed, Error> {
     let scopes = Scopes::push(repository, None);
     if blob_exists(shared, repository, blob.digest, &scopes).await? {
@@ -50,10 +48,9 @@ pub(crate) async fn push_blob(
     let other = |from: &&Reference| {
         from.host() == repository.host() && from.repository() != repository.repository()
     };
-    let mut upload = Upload::new(shared, repository, blob, source, meter)?;
     if let Some(from) = mount_from.filter(other) {
         // Without leave to read there, the registry may refuse: then the bytes are sent.
-        if upload.begin(Some(from)).await.unwrap_or(false) {
+        if upload.mount(from).await.unwrap_or(false) {
             return Ok(Pushed::Mounted);
         }
     }
@@ -65,7 +62,6 @@ pub(crate) async fn push_blob(
                 return Ok(Pushed::Uploaded);
             }
             Err(error @ (Error::Source { .. } | Error::UnknownRepository { .. })) => {
-                upload.cancel().await;
                 return Err(error);
             }
             Err(error) => error,
@@ -89,10 +85,7 @@ pub(crate) async fn push_blob(
                     | Error::BadAnswer { status: Some(400 | 416), .. }
             );
         let pause = shared.pause(&error, attempt).or_else(|| lost.then(|| shared.backoff(0)));
-        let Some(pause) = pause else {
-            upload.cancel().await;
-            return Err(error);
-        };
+        let Some(pause) = pause else { return Err(error) };
         restarted |= lost;
         attempt += 1;
         tokio::time::sleep(pause).await;

@@ -17,6 +17,8 @@ use crate::auth::{Auth, Scopes};
 use crate::config::{Config, Way};
 use crate::credential::Credential;
 use crate::fetch::date;
+use crate::login::{HUB, HUB_AUTHORITY};
+use crate::notice::Notices;
 use crate::options::{Scheme, schemes};
 use crate::transport::{self, HostTls, LONGEST_MESSAGE, Request, Transport, answered, bad_status};
 use crate::{ClientOptions, Error, HostOptions};
@@ -32,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) config: OnceLock<Config>,
     /// Permits to read ranges of blobs before their turn.
     pub(crate) ahead: Arc<Semaphore>,
+    /// What the user should hear of although it went well.
+    pub(crate) notices: Notices,
     hosts: Mutex<HashMap<HostKey, Arc<Host>>>,
 }
 
@@ -83,7 +87,8 @@ impl Shared {
     pub(crate) fn new(options: ClientOptions, given: Option<Credential>) -> Self {
         let (transport, config) = (Transport::default(), OnceLock::new());
         let ahead = Arc::new(Semaphore::new(crate::download::AHEAD));
-        Self { options, transport, given, config, ahead, hosts: Mutex::default() }
+        let (notices, hosts) = (Notices::default(), Mutex::default());
+        Self { options, transport, given, config, ahead, notices, hosts }
     }
 
     /// What is known of the registry with this name.
@@ -229,8 +234,18 @@ impl Shared {
 
     async fn answer(&self, host: &Host, request: &Request) -> Result<Response, Error> {
         match self.transport.send(&host.name, request.clone(), &self.options).await {
-            Ok(response) => Ok(response),
+            Ok(response) => {
+                self.hear(host, &response);
+                Ok(response)
+            }
             Err(error) => Err(host.advise(self.explained(host, request, error).await)),
+        }
+    }
+
+    /// Keeps what the registry itself wants the user to know.
+    pub(crate) fn hear(&self, host: &Host, response: &Response) {
+        if self.is_own(host, response.url()) {
+            self.notices.hear(&host.name, response.headers());
         }
     }
 
@@ -285,7 +300,7 @@ impl Host {
         let scheme = scheme.name();
         match &self.way.route {
             Some(route) => format!("{scheme}://{}{}", route.authority, route.path),
-            None if self.name == "docker.io" => format!("{scheme}://registry-1.docker.io/v2/"),
+            None if self.name == HUB => format!("{scheme}://{HUB_AUTHORITY}/v2/"),
             None => format!("{scheme}://{}/v2/", self.name),
         }
     }

@@ -394,23 +394,21 @@ pub(crate) fn answered(status: StatusCode, message: &str) -> String {
 
 /// A server that said nothing for the read timeout.
 pub(crate) fn silent(host: &str, request: &Request, timeout: Duration) -> Error {
-    Error::Unreachable {
-        host: host.to_owned(),
-        address: address(&request.url),
-        asked: request.asked(),
-        reason: NO_ANSWER,
-        hint: NETWORK,
-        source: Some(format!("nothing was received for {} seconds", timeout.as_secs_f32()).into()),
-    }
+    let how = format!("nothing was received for {} seconds", timeout.as_secs_f32());
+    stopped(host, request, NO_ANSWER, how)
 }
 
 /// A server whose answer stopped before its end, and how.
 pub(crate) fn too_slow(host: &str, request: &Request, how: String) -> Error {
+    stopped(host, request, BROKEN, how)
+}
+
+fn stopped(host: &str, request: &Request, reason: &'static str, how: String) -> Error {
     Error::Unreachable {
         host: host.to_owned(),
         address: address(&request.url),
         asked: request.asked(),
-        reason: BROKEN,
+        reason,
         hint: NETWORK,
         source: Some(how.into()),
     }

@@ -2,27 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use llb::Digest;
 use registry::{Cancel, Client, ClientOptions, FetchError, Validators};
-
-/// A request as the server saw it: method and target, and its headers.
-#[derive(Debug, Clone)]
-struct Seen {
-    line: String,
-    headers: HashMap<String, String>,
-}
-
-impl Seen {
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
-}
+use support::{Seen, answer, read_request};
 
 /// A server on loopback; one connection, one answer.
 struct Server {
@@ -73,35 +62,6 @@ impl Server {
     fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
-}
-
-fn read_request(stream: TcpStream) -> Option<(TcpStream, Seen)> {
-    let mut reader = BufReader::new(stream);
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line).ok().filter(|read| *read > 0)?;
-        if line.trim_end().is_empty() {
-            break;
-        }
-        lines.push(line.trim_end().to_owned());
-    }
-    let line = lines.first()?.rsplit_once(' ')?.0.to_owned();
-    let header = |line: &String| {
-        line.split_once(": ").map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-    };
-    let headers = lines[1..].iter().filter_map(header).collect();
-    Some((reader.into_inner(), Seen { line, headers }))
-}
-
-fn answer(status: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
-    let mut head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n");
-    let own_length = ["content-length", "transfer-encoding", "no-length"];
-    if !headers.iter().any(|header| own_length.iter().any(|own| header.starts_with(own))) {
-        head += &format!("content-length: {}\r\n", body.len());
-    }
-    headers.iter().for_each(|header| head += &format!("{header}\r\n"));
-    [head.as_bytes(), b"\r\n", body].concat()
 }
 
 fn client() -> Client {

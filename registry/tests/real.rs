@@ -6,11 +6,12 @@ mod registries;
 
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use llb::image::{DescriptorPlatform, Index, media_type};
 use llb::{Platform, Reference};
 use registries::{Certificates, Server, Setup, descriptor, push_image, start};
-use registry::{Client, ClientOptions, Error, HostOptions, Pushed};
+use registry::{Cancel, Client, ClientOptions, Error, Growing, Grown, HostOptions, Pushed};
 
 const PLAIN: Setup<'_> = Setup { password: false, tls: None, clients: None };
 const PASSWORD: Setup<'_> = Setup { password: true, ..PLAIN };
@@ -188,6 +189,40 @@ fn source_of_the_wrong_length_is_an_error_and_leaves_no_blob() {
         assert!(matches!(error, Error::Source { .. }), "{error}");
     }
     assert!(!client.blob_exists(&repository, wanted.digest).unwrap());
+}
+
+/// A blob of which there is one chunk; sets the flag when more is wanted.
+struct Interrupted(Cancel);
+
+impl Growing for Interrupted {
+    fn wait(&self, least: u64) -> Option<Grown> {
+        let there = Grown { size: 5 << 20, digest: None };
+        if least <= there.size {
+            return Some(there);
+        }
+        self.0.cancel();
+        None
+    }
+
+    fn read_at(&self, buffer: &mut [u8], _offset: u64) -> std::io::Result<usize> {
+        buffer.fill(7);
+        Ok(buffer.len())
+    }
+}
+
+#[test]
+fn an_interrupted_push_leaves_no_upload_in_the_registry() {
+    let Some(server) = start(&PLAIN) else { return };
+    let cancel = Cancel::new();
+    let client = Client::new(ClientOptions::default()).with_cancel(cancel.clone());
+    let repository = reference(&server, "interrupted");
+    let pushed = client.push_growing(&repository, Arc::new(Interrupted(cancel)));
+    // Whichever is noticed first: the flag, or that there is no blob.
+    assert!(matches!(pushed, Ok(false) | Err(Error::Cancelled)), "{pushed:?}");
+    let uploads = server.folder.path().join("data/docker/registry/v2/repositories/interrupted");
+    let mut uploads = fs_err::read_dir(uploads.join("_uploads")).unwrap();
+    // It may keep a note of one that has ended, but no bytes.
+    assert!(uploads.all(|upload| !upload.unwrap().path().join("data").exists()));
 }
 
 #[test]

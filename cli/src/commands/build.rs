@@ -271,7 +271,9 @@ fn build(
     let showing = span("wait", || "for the display".to_owned());
     progress.finish();
     drop(showing);
-
+    if mode != Mode::Quiet {
+        engine.registry().take_notices().iter().for_each(|notice| warn(mode, notice));
+    }
     let explanations = job.explanations();
     if request.args.explain && !matches!(mode, Mode::Quiet | Mode::RawJson) {
         tell(format_args!("\n{}", explain::text(&explanations).trim_end()));

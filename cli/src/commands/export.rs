@@ -490,9 +490,13 @@ fn export_image(
     let mut image = None;
     let mut exported = None;
     if output.push.enabled {
-        let pushed = exporters::assemble(store, result, options, Content::Elsewhere)?;
-        exported = Some(exporters::push::push(client, store, &pushed, &result.names, output.push)?);
-        image = Some(pushed);
+        let content = Content::Elsewhere;
+        let make = |follow: &cache::Follow<'_>| {
+            exporters::assemble_followed(store, result, options, content, Some(follow))
+        };
+        let (pushed, said) =
+            exporters::push::make_and_push(client, store, &result.names, output.push, make)?;
+        (image, exported) = (Some(pushed), Some(said));
     } else if output.store && (changes_layers || output.naming.needs_digest()) {
         image = Some(exporters::assemble(store, result, options, Content::Here)?);
     }

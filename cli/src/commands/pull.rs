@@ -8,6 +8,7 @@ use solver::Engine;
 use crate::commands::facts::platforms_of;
 use crate::commands::load::import_failure;
 use crate::commands::tidy::{self, Limits};
+use crate::commands::transfers::tell_notices;
 use crate::commands::{RootArg, op_failure};
 use crate::report::{Exit, Failure, print, tell};
 
@@ -53,8 +54,11 @@ pub(crate) fn run(args: &PullArgs) -> Result<Exit, Failure> {
             tell(format_args!("{}: Pull complete", &digest.hex()[..12]));
         }
     };
-    let pulled = pull(engine.registry(), engine.store(), &name, &platforms, &told)
-        .map_err(|error| import_failure(&error))?;
+    let pulled = pull(engine.registry(), engine.store(), &name, &platforms, &told);
+    if !args.quiet {
+        tell_notices(engine.registry());
+    }
+    let pulled = pulled.map_err(|error| import_failure(&error))?;
     tidy::if_due(&engine, &limits);
     if !args.quiet {
         print(format_args!("Digest: {}", pulled.digest))?;

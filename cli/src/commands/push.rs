@@ -1,13 +1,14 @@
 //! `build push`.
 
 use cache::{Image, Images};
-use exporters::{Content, ImageOptions, PushOptions, assemble_stored, push};
+use exporters::{Content, ImageOptions, PushOptions, assemble_stored_followed, push};
 use llb::Reference;
 use registry::HostOptions;
 use solver::Engine;
 
 use crate::commands::export::export_failure;
 use crate::commands::facts::variant;
+use crate::commands::transfers::tell_notices;
 use crate::commands::{RootArg, image_failure, op_failure, store_failure};
 use crate::report::{Exit, Failure, chain, print};
 
@@ -92,12 +93,17 @@ fn push_one(
         image.variants = vec![variant(&image, &args.image, Some(platform))?.clone()];
     }
     let fail = |error| export_failure(&error);
-    let assembled = assemble_stored(store, &image, &ImageOptions::default(), Content::Elsewhere)
-        .map_err(fail)?;
     let options = PushOptions { enabled: true, insecure: args.insecure, by_digest: false };
     let title = name.tag().map(|tag| format!("{tag}: ")).filter(|_| with_tag).unwrap_or_default();
-    let pushed =
-        push::push(engine.registry(), store, &assembled, &[name], options).map_err(fail)?;
+    let (given, content) = (ImageOptions::default(), Content::Elsewhere);
+    let make = |follow: &cache::Follow<'_>| {
+        assemble_stored_followed(store, &image, &given, content, Some(follow))
+    };
+    let pushed = push::make_and_push(engine.registry(), store, &[name], options, make);
+    if !args.quiet {
+        tell_notices(engine.registry());
+    }
+    let (assembled, pushed) = pushed.map_err(fail)?;
     if is_whole {
         let noted = store.images().set_documents(
             &id,

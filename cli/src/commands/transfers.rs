@@ -6,7 +6,7 @@ use std::time::Duration;
 use llb::{Digest, Event, EventSink};
 use registry::{Client, Transfer, Watch};
 
-use crate::report::{Exit, Failure};
+use crate::report::{Exit, Failure, tell};
 
 /// Variable that sets the longest time for one transfer with all its tries.
 pub(crate) const TIMEOUT: &str = "BRICKLAYER_TRANSFER_TIMEOUT";
@@ -41,6 +41,11 @@ fn parse(text: &str) -> Result<Option<Duration>, Failure> {
     };
     let seconds = number.checked_mul(unit).ok_or_else(bad)?;
     Ok((seconds > 0).then(|| Duration::from_secs(seconds)))
+}
+
+/// Tells what registries want the user to know, and which mirrors did not help.
+pub(crate) fn tell_notices(client: &Client) {
+    client.take_notices().iter().for_each(|notice| tell(format_args!("WARNING: {notice}")));
 }
 
 /// Does something with a client whose transfers are told as progress of `vertex`.

@@ -1,5 +1,8 @@
 //! As much of HTTP/1.1 as the interface of a container engine needs: one request for each connection.
 //!
+//! The library that the client of registries stands on could speak to a socket too, but only from a runtime, which is
+//! that crate's own affair: an archive is written by blocking code, whose errors are to come through as they are.
+//!
 //! Invariants:
 //! - Nothing that an engine answers takes more memory than the limits here.
 //! - A silent engine is given up after a time, but for an archive, which it may take long to unpack.

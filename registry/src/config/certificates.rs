@@ -2,7 +2,6 @@
 //!
 //! Format: Docker's "Verify repository client with certificates"; containers-certs.d(5).
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use reqwest::{Certificate, Identity};
@@ -115,22 +114,7 @@ pub(super) fn folder_for(paths: &ConfigPaths, host: &str) -> Option<PathBuf> {
 /// What is in the first folder for `host` that there is.
 pub(super) fn find(paths: &ConfigPaths, host: &str) -> Result<Option<Certificates>, Error> {
     for folder in candidates(paths, host) {
-        let listed = match fs_err::read_dir(&folder) {
-            Ok(listed) => listed,
-            Err(error)
-                if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory]
-                    .contains(&error.kind()) =>
-            {
-                continue;
-            }
-            Err(error) => return Err(unusable(folder, None, document::reason(&error))),
-        };
-        let mut files = Vec::new();
-        for entry in listed {
-            let entry = entry.map_err(|error| unusable(&folder, None, document::reason(&error)))?;
-            files.push(entry.path());
-        }
-        files.sort();
+        let Some(files) = document::list(&folder)? else { continue };
         return collect(files).map(Some);
     }
     Ok(None)

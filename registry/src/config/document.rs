@@ -1,7 +1,7 @@
 //! TOML texts, and where a mistake in one stands.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
@@ -33,14 +33,31 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, Error> {
                 Err(unusable(path, Some(line), "not UTF-8"))
             }
         },
-        // A path with a file in the place of a folder leads to nothing either.
-        Err(error)
-            if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) =>
-        {
-            Ok(None)
-        }
+        Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(unusable(path, None, reason(&error))),
     }
+}
+
+/// What is in a folder, in order; `None` when it does not exist.
+///
+/// # Errors
+/// [`Error::Config`].
+pub(super) fn list(folder: &Path) -> Result<Option<Vec<PathBuf>>, Error> {
+    let listed = fs_err::read_dir(folder)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
+    match listed {
+        Ok(mut files) => {
+            files.sort();
+            Ok(Some(files))
+        }
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(unusable(folder, None, reason(&error))),
+    }
+}
+
+/// Whether a path leads to nothing; one with a file in the place of a folder does too.
+fn is_absent(error: &io::Error) -> bool {
+    [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind())
 }
 
 /// What the system said, without the path, which the message has already.

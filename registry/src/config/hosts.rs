@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use llb::Reference;
@@ -16,14 +17,11 @@ use super::certificates::{Certificates, ClientCertificate};
 use super::document::{self, line_of};
 use super::{Endpoint, Route, Serves, Way, unusable};
 use crate::Error;
-use crate::login::HUB;
+use crate::login::{HUB, HUB_AUTHORITY};
 use crate::options::Scheme;
-use std::sync::Arc;
 
 /// Name of the folder for hosts that have none of their own.
 const DEFAULT: &str = "_default";
-/// Where Docker Hub's registry is.
-const HUB_AUTHORITY: &str = "registry-1.docker.io";
 
 /// What a file says.
 #[derive(Debug)]
@@ -38,6 +36,7 @@ struct Entry {
     route: Arc<Route>,
 }
 
+/// The whole file. It repeats [`Settings`], as fields that are flattened cannot be checked for unknown ones.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {

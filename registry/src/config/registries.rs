@@ -119,18 +119,8 @@ pub(super) fn files(paths: &ConfigPaths) -> Result<Vec<PathBuf>, Error> {
     let folders = &paths.containers[..main.map_or(paths.containers.len(), |at| at + 1)];
     for folder in folders.iter().rev() {
         let folder = folder.join("registries.conf.d");
-        let mut further = Vec::new();
-        let listed = match fs_err::read_dir(&folder) {
-            Ok(listed) => listed,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(unusable(folder, None, document::reason(&error))),
-        };
-        for entry in listed {
-            let entry = entry.map_err(|error| unusable(&folder, None, document::reason(&error)))?;
-            further.push(entry.path());
-        }
+        let Some(mut further) = document::list(&folder)? else { continue };
         further.retain(|path| path.extension().is_some_and(|end| end == "conf") && path.is_file());
-        further.sort();
         files.extend(further);
     }
     Ok(files)

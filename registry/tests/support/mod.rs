@@ -127,9 +127,11 @@ pub(crate) fn read_request(stream: TcpStream) -> Option<(TcpStream, Seen)> {
     Some((reader.into_inner(), Seen { line, headers, body }))
 }
 
+/// An answer, with its length unless a header tells of that.
 pub(crate) fn answer(status: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status}\r\nconnection: close\r\n");
-    if !headers.iter().any(|header| header.starts_with("content-length")) {
+    let own_length = ["content-length", "transfer-encoding", "no-length"];
+    if !headers.iter().any(|header| own_length.iter().any(|own| header.starts_with(own))) {
         head += &format!("content-length: {}\r\n", body.len());
     }
     headers.iter().for_each(|header| head += &format!("{header}\r\n"));
