@@ -149,10 +149,15 @@ impl Layer {
         thread::scope(|scope| {
             let (mut tar, pipe) = io::pipe().map_err(failed)?;
             let source = scope.spawn(move || {
-                let mut out = HashWriter::new(stop.guard(pipe));
+                let mut pipe = stop.guard(pipe);
+                // What goes into the blob as it is, is hashed there.
+                if rewrite.latest.is_none() {
+                    return self.write_tar(&mut pipe).map(|()| None);
+                }
+                let mut out = HashWriter::new(pipe);
                 self.write_tar(&mut out)?;
                 let (_, hash, size) = out.finish();
-                Ok((hash, size))
+                Ok(Some((hash, size)))
             });
             let dating = match rewrite.latest {
                 Some(latest) => {
@@ -172,11 +177,13 @@ impl Layer {
                 .map_or(Ok(()), |dating| join(dating).and_then(|dated| dated.map_err(failed)));
             let own = own?;
             match dated {
+    /// Hash and size of the tar that it was made of.
+    tar: ([u8; 32], u64),
                 Err(error) if !is_unheard(&error) => return Err(error),
                 _ => {}
             }
             let made = made.map_err(failed)?;
-            Ok((own?, made))
+            Ok((own?.unwrap_or(made.tar), made))
         })
     }
 }
@@ -203,14 +210,15 @@ impl Made {
             };
             let made = tree::codec::write_estargz(tar, &mut ingest, level)?;
             let table = Some(Digest::from_bytes(made.table));
-            return Ok(Self { ingest, diff_id: id(made.diff_id), size: made.size, table });
+            let (diff_id, size) = made.diff_id;
+            return Ok(Self { ingest, tar: made.tar, diff_id: id(diff_id), size, table });
         }
         let mut tar = HashReader::new(tar);
         let mut compressor = Compressor::new(ingest, codec)?;
         io::copy(&mut tar, &mut compressor)?;
         let ingest = compressor.finish()?;
         let (_, hash, size) = tar.finish();
-        Ok(Self { ingest, diff_id: id(hash), size, table: None })
+        Ok(Self { ingest, tar: (hash, size), diff_id: id(hash), size, table: None })
     }
 }
 
