@@ -19,7 +19,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use fs_err::{self as fs, File};
-use llb::image::{Descriptor, Index, media_type};
+use llb::image::{Descriptor, Index, annotation, blob_path, media_type};
 use llb::{Digest, Reference};
 use serde::Serialize;
 use tree::tar::{Entry, EntryKind, Writer};
@@ -30,8 +30,6 @@ use crate::image::{Image, PlatformImage};
 use crate::{ExportError, Exported};
 
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const IMAGE_NAME: &str = "io.containerd.image.name";
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Which layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +84,7 @@ pub fn write_tar_of(
                 .map(|document| (document.descriptor.digest, Blob::Document(&document.bytes))),
         );
         for (digest, blob) in blobs {
-            let path = format!("blobs/sha256/{}", digest.hex());
+            let path = blob_path(&digest);
             match blob {
                 Blob::Document(bytes) => tar.bytes(&path, 0o444, bytes)?,
                 Blob::Layer(layer) => {
@@ -193,9 +191,9 @@ fn descriptors(image: &Image, names: &[Reference]) -> Vec<Descriptor> {
     let named = |name: &Reference| {
         let mut descriptor = plain.clone();
         let annotations = descriptor.annotations.get_or_insert_default();
-        annotations.insert(IMAGE_NAME.to_owned(), name.to_string());
+        annotations.insert(annotation::IMAGE_NAME.to_owned(), name.to_string());
         if let Some(tag) = name.tag() {
-            annotations.insert(REF_NAME.to_owned(), tag.to_owned());
+            annotations.insert(annotation::REF_NAME.to_owned(), tag.to_owned());
         }
         descriptor
     };
@@ -212,12 +210,11 @@ struct DockerManifest {
 }
 
 fn docker_manifest(image: &PlatformImage, names: &[Reference]) -> DockerManifest {
-    let path = |descriptor: &Descriptor| format!("blobs/sha256/{}", descriptor.digest.hex());
     let tags: Vec<String> = names.iter().map(Reference::familiar).collect();
     DockerManifest {
-        config: path(&image.config.descriptor),
+        config: blob_path(&image.config.descriptor.digest),
         repo_tags: Some(tags).filter(|tags| !tags.is_empty()),
-        layers: image.layers.iter().map(|layer| path(&layer.descriptor)).collect(),
+        layers: image.layers.iter().map(|layer| blob_path(&layer.descriptor.digest)).collect(),
     }
 }
 
@@ -228,7 +225,7 @@ fn merged_index(path: &Path, mut index: Index, unnamed: bool) -> Result<Index, E
             descriptor
                 .annotations
                 .get_or_insert_default()
-                .insert(REF_NAME.to_owned(), "latest".to_owned());
+                .insert(annotation::REF_NAME.to_owned(), "latest".to_owned());
         }
     }
     let old = match fs::read(path) {
@@ -241,7 +238,10 @@ fn merged_index(path: &Path, mut index: Index, unnamed: bool) -> Result<Index, E
     };
     let name = |descriptor: &Descriptor| {
         let annotations = descriptor.annotations.clone().unwrap_or_default();
-        (annotations.get(IMAGE_NAME).cloned(), annotations.get(REF_NAME).cloned())
+        (
+            annotations.get(annotation::IMAGE_NAME).cloned(),
+            annotations.get(annotation::REF_NAME).cloned(),
+        )
     };
     let replaced = |old: &Descriptor| index.manifests.iter().any(|new| name(new) == name(old));
     let mut manifests: Vec<Descriptor> =

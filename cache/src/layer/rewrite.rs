@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io::{self, Read, Write};
 use std::thread::{self, ScopedJoinHandle};
 
-use llb::image::Descriptor;
+use llb::image::{Descriptor, annotation};
 use llb::{DiffId, Digest};
 use rusqlite::{OptionalExtension, params};
 use tree::Stop;
@@ -83,10 +83,10 @@ impl Layer {
             let latest = rewrite.latest.map(|latest| latest.to_string()).unwrap_or_default();
             annotations.insert(LATEST.to_owned(), latest);
         } else {
-            annotations.insert(DIFF_ID.to_owned(), made.diff_id.to_string());
+            annotations.insert(annotation::DIFF_ID.to_owned(), made.diff_id.to_string());
         }
         if let Some(table) = made.table {
-            annotations.insert(TABLE.to_owned(), table.to_string());
+            annotations.insert(annotation::TABLE.to_owned(), table.to_string());
             annotations.insert(SIZE.to_owned(), made.size.to_string());
         }
         self.save_blob(&name, &descriptor)?;
@@ -108,7 +108,7 @@ impl Layer {
         rewrite: Rewrite,
         codec: Codec,
     ) -> Result<Option<(Descriptor, DiffId)>, CacheError> {
-        let annotation = |descriptor: &Descriptor, key: &str| {
+        let note = |descriptor: &Descriptor, key: &str| {
             descriptor.annotations.as_ref().and_then(|all| all.get(key)).cloned()
         };
         let row: Option<String> = self.0.store.0.read(|db| {
@@ -118,14 +118,15 @@ impl Layer {
         })?;
         let made: Option<Descriptor> = row.and_then(|text| serde_json::from_str(&text).ok());
         if let Some(made) = made
-            && let Some(diff_id) = annotation(&made, DIFF_ID).and_then(|text| text.parse().ok())
+            && let Some(diff_id) =
+                note(&made, annotation::DIFF_ID).and_then(|text| text.parse().ok())
             && self.0.store.blob(&made.digest)?.is_some()
         {
             return Ok(Some((made, DiffId(diff_id))));
         }
         let (Some(latest), false) = (rewrite.latest, rewrite.table) else { return Ok(None) };
         for blob in self.blobs()?.into_iter().filter(|blob| blob.codec == codec_name(codec)) {
-            let youngest = annotation(&blob.descriptor, LATEST).and_then(|text| text.parse().ok());
+            let youngest = note(&blob.descriptor, LATEST).and_then(|text| text.parse().ok());
             let fits = youngest.is_some_and(|youngest: i64| youngest <= latest);
             if let Some(diff_id) = self.known_diff_id().filter(|_| fits)
                 && self.0.store.blob(&blob.descriptor.digest)?.is_some()
