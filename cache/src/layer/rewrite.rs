@@ -3,8 +3,7 @@
 //! An image may be asked for with times that are cut back, or with tables of contents. Such a blob has a diff id of its
 //! own. It is kept like others, and never stands for the layer: no other form is made from it.
 
-use std::error::Error;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::thread::{self, ScopedJoinHandle};
 
 use llb::image::{Descriptor, annotation};
@@ -17,12 +16,8 @@ use super::{Layer, codec_name, descriptor, media_type_of};
 use crate::blob::Ingest;
 use crate::error::CacheError;
 
-/// The digest of a table of contents.
-const TABLE: &str = "containerd.io/snapshot/stargz/toc.digest";
 /// The size of what the blob holds, for who fetches only parts of it.
 const SIZE: &str = "io.containers.estargz.uncompressed-size";
-/// The diff id of a blob, where it is not that of the layer.
-const DIFF_ID: &str = "containerd.io/uncompressed";
 /// Of the layer's own tar: the earliest time known that no file of it is younger than.
 const LATEST: &str = "buildkit/latest";
 
@@ -94,14 +89,6 @@ impl Layer {
         Ok((descriptor, made.diff_id))
     }
 
-    /// Writes its uncompressed tar, from whatever form there is.
-    ///
-    /// # Errors
-    /// When the layer cannot be read or `out` fails.
-    pub fn write_own_tar(&self, out: &mut dyn Write) -> Result<(), CacheError> {
-        self.write_tar(out)
-    }
-
     /// A blob made so before, or one whose files were all old enough.
     fn known_rewritten(
         &self,
@@ -171,16 +158,14 @@ impl Layer {
             let made = Made::write(tar, rewrite, codec, ingest);
             // What failed first is the cause of what failed behind it; who is only not listened to is no cause.
             let own = join(source).and_then(|own: Result<_, CacheError>| match own {
-                Err(error) if !is_unheard(&error) => Err(error),
+                Err(error) if !error.is_unheard() => Err(error),
                 own => Ok(own),
             });
             let dated = dating
                 .map_or(Ok(()), |dating| join(dating).and_then(|dated| dated.map_err(failed)));
             let own = own?;
             match dated {
-    /// Hash and size of the tar that it was made of.
-    tar: ([u8; 32], u64),
-                Err(error) if !is_unheard(&error) => return Err(error),
+                Err(error) if !error.is_unheard() => return Err(error),
                 _ => {}
             }
             let made = made.map_err(failed)?;
@@ -192,6 +177,8 @@ impl Layer {
 /// A blob that has been written, but has no name yet.
 struct Made {
     ingest: Ingest,
+    /// Hash and size of the tar that it was made of.
+    tar: ([u8; 32], u64),
     diff_id: DiffId,
     size: u64,
     table: Option<Digest>,
@@ -225,16 +212,4 @@ impl Made {
 
 fn join<T>(thread: ScopedJoinHandle<'_, T>) -> Result<T, CacheError> {
     thread.join().map_err(|panic| std::panic::resume_unwind(panic))
-}
-
-/// Whether a stage failed only because the next one had ended.
-fn is_unheard(error: &CacheError) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::BrokenPipe;
-        }
-        cause = error.source();
-    }
-    false
 }

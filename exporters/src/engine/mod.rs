@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use tree::tar::{Entry, EntryKind, Writer};
 
 use crate::image::finished_config;
+use crate::piped::Piped;
 use crate::{ExportError, Exported, ImageOptions, ImageResult};
 
 pub use http::Address;
@@ -241,48 +242,11 @@ impl Archive<'_> {
             if written.insert(*diff_id) {
                 let size = layer.measure()?;
                 let mut content = Piped::start(layer)?;
-                tar.append_file(&entry(&file(diff_id), size), &mut content)?;
-                content.end()?;
+                let appended = tar.append_file(&entry(&file(diff_id), size), &mut content);
+                content.end(appended)??;
             }
         }
         tar.finish()?;
         Ok(())
-    }
-}
-
-/// A layer's tar, written by a thread of its own.
-struct Piped {
-    pipe: io::PipeReader,
-    thread: std::thread::JoinHandle<Result<u64, cache::CacheError>>,
-}
-
-impl Piped {
-    fn start(layer: &Layer) -> io::Result<Self> {
-        let (pipe, mut writer) = io::pipe()?;
-        let layer = layer.clone();
-        let work =
-            move || layer.write_plain(&mut io::BufWriter::with_capacity(128 << 10, &mut writer));
-        let thread = std::thread::Builder::new().spawn(work)?;
-        Ok(Self { pipe, thread })
-    }
-}
-
-impl Piped {
-    /// Makes sure that it was read whole, and that it is what it should be.
-    fn end(mut self) -> io::Result<()> {
-        let more = io::Read::read(&mut self.pipe, &mut [0])?;
-        if more > 0 {
-            return Err(io::Error::other("a layer became longer while it was read"));
-        }
-        match self.thread.join() {
-            Ok(written) => written.map(drop).map_err(io::Error::other),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-}
-
-impl io::Read for Piped {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.pipe.read(buffer)
     }
 }
