@@ -120,10 +120,5 @@ fn chain(
             diff_ids: diff_ids.len(),
         });
     }
-    let mut chain = Ref::scratch();
-    for (descriptor, diff_id) in descriptors.iter().zip(diff_ids) {
-        let layer = store.base_layer_over(&chain, diff_id, descriptor, origin.to_owned())?;
-        chain = chain.push(layer);
-    }
-    Ok(chain)
+    Ok(store.base_layers(diff_ids.into_iter().zip(&descriptors), origin)?)
 }
