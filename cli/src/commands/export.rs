@@ -491,7 +491,7 @@ fn export_image(
         let (result, names) = match &image {
             Some(image) => (
                 exporters::as_written(store, result, image)?,
-                output.naming.names(&result.names, image.top().descriptor.digest)?,
+                output.naming.names(&result.names, image.top().descriptor.digest),
             ),
             None => (Cow::Borrowed(result), result.names.clone()),
         };
