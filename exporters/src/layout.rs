@@ -14,7 +14,7 @@
 //!
 //! Format: OCI image layout 1.1.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
 use std::path::Path;
 
@@ -66,6 +66,17 @@ pub fn write_tar_of(
     flavor: Flavor,
     destination: Destination,
 ) -> Result<(), ExportError> {
+    write_tar_without(&HashSet::new(), store, images, flavor, destination)
+}
+
+/// Writes several images as one tar without the blobs that its reader `has`.
+pub(crate) fn write_tar_without(
+    has: &HashSet<Digest>,
+    store: &cache::Store,
+    images: &[(&Image, &[Reference])],
+    flavor: Flavor,
+    destination: Destination,
+) -> Result<(), ExportError> {
     let _span = tree::trace::span("write", || "archive".to_owned());
     let documents = Documents::of(images, flavor)?;
     let stop = images.first().map(|(image, _)| image.stop.clone()).unwrap_or_default();
@@ -83,7 +94,7 @@ pub fn write_tar_of(
                 .flat_map(|(image, _)| image.documents())
                 .map(|document| (document.descriptor.digest, Blob::Document(&document.bytes))),
         );
-        for (digest, blob) in blobs {
+        for (digest, blob) in blobs.into_iter().filter(|(digest, _)| !has.contains(digest)) {
             let path = blob_path(&digest);
             match blob {
                 Blob::Document(bytes) => tar.bytes(&path, 0o444, bytes)?,
