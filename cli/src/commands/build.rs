@@ -189,6 +189,7 @@ fn run_traced(args: BuildArgs, trace: &Trace) -> Result<Exit, Failure> {
         let tree = tree?;
         announce_definition(progress.as_ref(), &info);
         let build = convert(&job, &tree, &options, progress.as_ref(), &info)?;
+        outputs.check_times(&build.targets)?;
         check_images(&given, &build, &outputs, &options, mode, &info)?;
         let said = |provenance: &Option<Provenance>| {
             let facts = Facts { id: &id, build: &build, options: &options, info: &info, began };

@@ -262,6 +262,18 @@ impl Outputs {
             && matches!(self.engines.get(&output.context), Some(engine::Engine::Docker(_)))
     }
 
+    /// Refuses to cut back times when nobody says to which: neither the output nor the build for any of its platforms.
+    pub(crate) fn check_times(&self, targets: &[frontend::Target]) -> Result<(), Failure> {
+        let is_dated = targets.iter().any(|target| target.source_date_epoch.is_some());
+        let lacks = |output: &Output| {
+            output.image.rewrite_timestamp && output.image.source_date_epoch.is_none()
+        };
+        if !is_dated && self.outputs.iter().any(lacks) {
+            return Err(export_failure(&ExportError::NoEpoch));
+        }
+        Ok(())
+    }
+
     /// Refuses an image id file when there is no image.
     pub(crate) fn check_iidfile(&self) -> Result<(), Failure> {
         if self.outputs.iter().any(|output| matches!(output.kind, Kind::Local | Kind::Tar)) {
