@@ -27,7 +27,9 @@ usage: cargo xtask COMMAND
   dist [--profile ci]   make the executable: target/release/build, or target/ci/build
   demo                  make it, build the demo of testdata/demo twice and export it
   test                  install what the tests need and run every test
-  realworld [--crash]   build the applications of testdata/realworld as a user would";
+  realworld [--crash | --reproducible] [NAME...]
+                        build the applications of testdata/realworld as a user would; kill
+                        builds, or build in several ways and compare the images";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
