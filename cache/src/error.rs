@@ -4,6 +4,7 @@
 //! nothing is there. Errors are what stops a build: a full disk, a missing permission, a provider that
 //! cannot deliver a layer.
 
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -93,7 +94,7 @@ pub enum CacheError {
         origin: String,
         /// What the provider said.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// A layer's tar could not be written or unpacked.
     #[error("cannot {action} layer {layer}")]
@@ -134,6 +135,18 @@ pub enum CacheError {
 }
 
 impl CacheError {
+    /// Whether writing failed only because the reader of a pipe had ended.
+    pub fn is_unheard(&self) -> bool {
+        let mut cause: Option<&(dyn Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(error) = error.downcast_ref::<io::Error>() {
+                return error.kind() == io::ErrorKind::BrokenPipe;
+            }
+            cause = error.source();
+        }
+        false
+    }
+
     /// Sorts a failure of the file system by what the user can do about it.
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();

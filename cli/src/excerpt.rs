@@ -22,7 +22,7 @@ use std::ops::Range;
 use llb::{SourceInfo, SourceRange};
 use unicode_width::UnicodeWidthChar;
 
-use crate::look::{Look, visible};
+use crate::look::{Look, harmless, visible};
 
 /// Columns before the text of a line whose number has up to three digits.
 const MARGIN: usize = 11;
@@ -120,7 +120,7 @@ impl<'t> SourceLines<'t> {
         let end = end.max(start);
         let parts = mark.map(|mark| self.parts(&mark.bytes)).unwrap_or_default();
         let rule = "-".repeat(20);
-        let name: String = self.name.chars().map(visible).collect();
+        let name = harmless(self.name);
         let mut text = format!("{name}:{start}\n{rule}\n");
         let (first, last) = padded(start, end, self.lines.len());
         let mut hidden = 0;
@@ -140,7 +140,7 @@ impl<'t> SourceLines<'t> {
             if let Some(carets) = carets {
                 let is_last = parts.last().is_some_and(|(line, _)| *line == number);
                 let label = mark.filter(|_| is_last).map_or("", |mark| &mark.label);
-                let label: String = label.chars().map(visible).collect();
+                let label = harmless(label);
                 let (before, carets) = carets.split_at(carets.find('^').unwrap_or(0));
                 let space = if label.is_empty() { "" } else { " " };
                 let marked = look.alarming(&format!("{carets}{space}{label}"));

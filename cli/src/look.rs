@@ -44,6 +44,11 @@ impl Look {
     }
 }
 
+/// A text of which nothing steers the terminal.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().map(visible).collect()
+}
+
 /// A character as it is shown: one that would steer the terminal is replaced by a picture of it.
 pub(crate) fn visible(c: char) -> char {
     match c {

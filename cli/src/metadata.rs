@@ -10,7 +10,7 @@ use llb::{Platform, SourceInfo, base64};
 use serde_json::{Value, json};
 
 use crate::commands::dockerfile::definition_vertex;
-use crate::provenance::Provenance;
+use crate::provenance::{Provenance, v0_2};
 use crate::report::{Exit, Failure};
 
 /// What the environment asks the metadata file to say of how the image was made; `otherwise` is what the command line
@@ -21,7 +21,7 @@ use crate::report::{Exit, Failure};
 pub(crate) fn provenance(otherwise: Option<&Provenance>) -> Result<Option<Provenance>, Failure> {
     let asked = std::env::var("BUILDX_METADATA_PROVENANCE").unwrap_or_default();
     match asked.as_str() {
-        "" => Ok(otherwise.cloned()),
+        "" => Ok(otherwise.map(Provenance::as_v1)),
         "max" | "min" => Ok(Some(Provenance::with_mode(asked == "max"))),
         "disabled" | "false" | "0" => Ok(None),
         other => Err(Failure::new(
@@ -41,50 +41,9 @@ pub(crate) fn provenance_entries(
             [_] => String::new(),
             several => format!("/{}", several.get(one.platform)?),
         };
-        Some((format!("buildx.build.provenance{suffix}"), older(&one.predicate)))
+        Some((format!("buildx.build.provenance{suffix}"), v0_2(&one.predicate)))
     };
     said.iter().filter_map(entry).collect()
-}
-
-/// A predicate of SLSA v1 in the shape of v0.2.
-fn older(predicate: &Value) -> Value {
-    let build = &predicate["buildDefinition"];
-    let external = &build["externalParameters"];
-    let metadata = &predicate["runDetails"]["metadata"];
-    let mut config_source = external["configSource"].clone();
-    if let Value::Object(source) = &mut config_source
-        && let Some(path) = source.remove("path")
-    {
-        source.insert("entryPoint".to_owned(), path);
-    }
-    let mut older = json!({
-        "builder": predicate["runDetails"]["builder"],
-        "buildType": "https://mobyproject.org/buildkit@v1",
-        "materials": build["resolvedDependencies"],
-        "invocation": {
-            "configSource": config_source,
-            "parameters": external["request"],
-            "environment": { "platform": build["internalParameters"]["builderPlatform"] },
-        },
-        "metadata": {
-            "buildInvocationID": metadata["invocationId"],
-            "buildStartedOn": metadata["startedOn"],
-            "buildFinishedOn": metadata["finishedOn"],
-            "completeness": {
-                "parameters": metadata["buildkit_completeness"]["request"],
-                "environment": true,
-                "materials": metadata["buildkit_completeness"]["resolvedDependencies"],
-            },
-            "reproducible": metadata["buildkit_reproducible"],
-            "https://mobyproject.org/buildkit@v1#hermetic": metadata["buildkit_hermetic"],
-        },
-    });
-    if let Some(config) = build["internalParameters"].get("buildConfig") {
-        older["buildConfig"] = config.clone();
-        older["metadata"]["https://mobyproject.org/buildkit@v1#metadata"] =
-            metadata["buildkit_metadata"].clone();
-    }
-    older
 }
 
 /// The entry of warnings; `None` if they were not asked for, or there are none.

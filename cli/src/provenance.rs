@@ -4,7 +4,7 @@
 //! it also has the values of build arguments, the definition of every step and the text of the Dockerfile.
 //! Values of secrets and credentials of URLs are left out.
 //!
-//! Format: SLSA provenance v1, with the build type of BuildKit.
+//! Format: SLSA provenance v1, with the build type of BuildKit; the older v0.2 is made of that.
 
 use std::collections::BTreeSet;
 
@@ -20,11 +20,13 @@ use crate::args::BuildArgs;
 use crate::guard;
 use crate::report::{Exit, Failure};
 
-const PREDICATE: &str = "https://slsa.dev/provenance/v1";
+const V1: &str = "https://slsa.dev/provenance/v1";
+const V0_2: &str = "https://slsa.dev/provenance/v0.2";
 const BUILD_TYPE: &str =
     "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";
 /// Where the layers are listed.
-const LAYERS: &str = "/runDetails/metadata/buildkit_metadata/layers";
+const LAYERS_IN_V1: &str = "/runDetails/metadata/buildkit_metadata/layers";
+const LAYERS_IN_V0_2: &str = "/metadata/https:~1~1mobyproject.org~1buildkit@v1#metadata/layers";
 
 /// What is to be said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(crate) struct Provenance {
     /// Name of the file in a folder or tar.
     filename: String,
     reproducible: bool,
+    /// In the shape of v0.2.
+    is_v0_2: bool,
     /// Only beside images that are stored or pushed.
     pub(crate) inline_only: bool,
 }
@@ -93,8 +97,14 @@ impl Provenance {
             builder_id: String::new(),
             filename: "provenance.json".to_owned(),
             reproducible: false,
+            is_v0_2: false,
             inline_only: false,
         }
+    }
+
+    /// The same in the shape of v1.
+    pub(crate) fn as_v1(&self) -> Self {
+        Self { is_v0_2: false, ..self.clone() }
     }
 
     fn of(fields: &[(String, String)]) -> Result<Self, Failure> {
@@ -129,11 +139,16 @@ impl Provenance {
                 }
                 "reproducible" => provenance.reproducible = boolean()?,
                 "inline-only" => provenance.inline_only = boolean()?,
-                "version" if value == "v1" => {}
                 "version" => {
-                    return Err(usage(format!(
-                        "provenance `version={value}` is not supported yet: want v1"
-                    )));
+                    provenance.is_v0_2 = match value.as_str() {
+                        "v1" => false,
+                        "v0.2" => true,
+                        _ => {
+                            return Err(usage(format!(
+                                "invalid `version={value}` of provenance: want v1 or v0.2"
+                            )));
+                        }
+                    }
                 }
                 other => {
                     let known = [
@@ -163,11 +178,15 @@ impl Provenance {
         let one = |(platform, target): (usize, &frontend::Target)| {
             let (mut predicate, step) = self.predicate(job, facts, target.result);
             guard::redact_json(&mut predicate);
+            let (predicate_type, layers, predicate) = match self.is_v0_2 {
+                true => (V0_2, LAYERS_IN_V0_2, v0_2(&predicate)),
+                false => (V1, LAYERS_IN_V1, predicate),
+            };
             Attestation {
                 platform,
-                predicate_type: PREDICATE.to_owned(),
+                predicate_type: predicate_type.to_owned(),
                 predicate,
-                layers_at: step.map(|step| (LAYERS.to_owned(), format!("{step}:0"))),
+                layers_at: step.map(|step| (layers.to_owned(), format!("{step}:0"))),
                 file: self.filename.clone(),
             }
         };
@@ -252,6 +271,47 @@ impl Provenance {
         }
         request
     }
+}
+
+/// A predicate of SLSA v1 in the shape of v0.2.
+pub(crate) fn v0_2(predicate: &Value) -> Value {
+    let build = &predicate["buildDefinition"];
+    let external = &build["externalParameters"];
+    let metadata = &predicate["runDetails"]["metadata"];
+    let mut config_source = external["configSource"].clone();
+    if let Value::Object(source) = &mut config_source
+        && let Some(path) = source.remove("path")
+    {
+        source.insert("entryPoint".to_owned(), path);
+    }
+    let mut older = json!({
+        "builder": predicate["runDetails"]["builder"],
+        "buildType": "https://mobyproject.org/buildkit@v1",
+        "materials": build["resolvedDependencies"],
+        "invocation": {
+            "configSource": config_source,
+            "parameters": external["request"],
+            "environment": { "platform": build["internalParameters"]["builderPlatform"] },
+        },
+        "metadata": {
+            "buildInvocationID": metadata["invocationId"],
+            "buildStartedOn": metadata["startedOn"],
+            "buildFinishedOn": metadata["finishedOn"],
+            "completeness": {
+                "parameters": metadata["buildkit_completeness"]["request"],
+                "environment": true,
+                "materials": metadata["buildkit_completeness"]["resolvedDependencies"],
+            },
+            "reproducible": metadata["buildkit_reproducible"],
+            "https://mobyproject.org/buildkit@v1#hermetic": metadata["buildkit_hermetic"],
+        },
+    });
+    if let Some(config) = build["internalParameters"].get("buildConfig") {
+        older["buildConfig"] = config.clone();
+        older["metadata"]["https://mobyproject.org/buildkit@v1#metadata"] =
+            metadata["buildkit_metadata"].clone();
+    }
+    older
 }
 
 /// What the steps of a result use.
@@ -532,8 +592,8 @@ mod tests {
             "invalid `mode=mid` of provenance: want min or max"
         );
         assert_eq!(
-            error("--provenance=version=v0.2"),
-            "provenance `version=v0.2` is not supported yet: want v1"
+            error("--provenance=version=v2"),
+            "invalid `version=v2` of provenance: want v1 or v0.2"
         );
         assert_eq!(
             error("--provenance=maybe"),

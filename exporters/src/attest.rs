@@ -9,14 +9,14 @@
 //! In a folder or tar of files, a statement is a file in the root, and its subjects are the files.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io;
 use std::path::Path;
 
 use llb::image::{Descriptor, DescriptorPlatform, ImageConfig, Manifest, media_type};
 use llb::{DiffId, Digest, Platform, Reference};
 use serde::Serialize;
 use serde_json::Value;
-use tree::codec::Sha256;
+use tree::codec::HashWriter;
 use tree::stack::Stack;
 use tree::{Kind, View};
 
@@ -63,7 +63,7 @@ struct Statement<'a> {
     kind: &'static str,
     #[serde(rename = "predicateType")]
     predicate_type: &'a str,
-    subject: Vec<Subject>,
+    subject: &'a [Subject],
     predicate: &'a Value,
 }
 
@@ -122,11 +122,12 @@ fn manifest(
 ) -> AttestationManifest {
     let is_artifact = options.oci_artifact.unwrap_or(true);
     let subject = image.manifest.descriptor.digest;
+    let purls = names.iter().map(|name| purl(name, &image.platform));
+    let subjects: Vec<Subject> = purls.map(|purl| Subject::new(purl, subject)).collect();
     let mut statements = Vec::with_capacity(said.len());
     let mut layers = Vec::with_capacity(said.len());
     for attestation in said {
-        let subjects = names.iter().map(|name| Subject::new(purl(name, &image.platform), subject));
-        let document = Document::new(IN_TOTO, statement(attestation, subjects.collect()));
+        let document = Document::new(IN_TOTO, statement(attestation, &subjects));
         let kind = ("in-toto.io/predicate-type".to_owned(), attestation.predicate_type.clone());
         layers.push(Descriptor {
             annotations: Some(BTreeMap::from([kind])),
@@ -192,7 +193,7 @@ impl AttestationManifest {
     }
 }
 
-fn statement(attestation: &Attestation, subject: Vec<Subject>) -> Vec<u8> {
+fn statement(attestation: &Attestation, subject: &[Subject]) -> Vec<u8> {
     let statement = Statement {
         kind: STATEMENT,
         predicate_type: &attestation.predicate_type,
@@ -218,11 +219,14 @@ pub(crate) fn files(
     split: bool,
 ) -> Result<Vec<(String, Vec<u8>)>, ExportError> {
     let about = result.attestations.iter().filter(|one| one.platform == number);
+    let about: Vec<&Attestation> = about.collect();
+    let mut subjects = Vec::new();
+    if !about.is_empty() {
+        hash_files(files, Path::new(""), &mut subjects)?;
+    }
     let mut all = Vec::new();
     for attestation in about {
-        let mut subjects = Vec::new();
-        hash_files(files, Path::new(""), &mut subjects)?;
-        let text = statement(attestation, subjects);
+        let text = statement(attestation, &subjects);
         let pretty = serde_json::from_slice::<Value>(&text)
             .and_then(|value| serde_json::to_vec_pretty(&value))
             .unwrap_or(text);
@@ -249,16 +253,11 @@ fn hash_files(files: &Stack, path: &Path, subjects: &mut Vec<Subject>) -> Result
             Kind::Dir => hash_files(files, &path, subjects)?,
             Kind::File => {
                 let mut file = files.open(&path).map_err(failed)?;
-                let mut hash = Sha256::new();
-                let mut buffer = vec![0; 64 << 10];
-                loop {
-                    match file.read(&mut buffer).map_err(failed)? {
-                        0 => break,
-                        count => hash.update(&buffer[..count]),
-                    }
-                }
+                let mut hash = HashWriter::new(io::sink());
+                io::copy(&mut file, &mut hash).map_err(failed)?;
+                let (_, hash, _) = hash.finish();
                 let name = path.to_string_lossy().into_owned();
-                subjects.push(Subject::new(name, Digest::from_bytes(hash.finish())));
+                subjects.push(Subject::new(name, Digest::from_bytes(hash)));
             }
             _ => {}
         }

@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use cache::{Follow, Layer, LayerId, Rewrite, Store};
 use llb::DiffId;
-use llb::image::{Compression, Descriptor};
+use llb::image::{Compression, Descriptor, annotation};
 use tree::codec::Codec;
 
 use crate::ExportError;
@@ -192,7 +192,7 @@ fn rewrite(layer: &Layer, options: &ImageOptions) -> Result<Rewrite, ExportError
     let mut table = options.table && is_new;
     if options.table && !is_new && options.force_compression {
         let has_one = |blob: &Descriptor| {
-            blob.annotations.as_ref().is_some_and(|notes| notes.contains_key(TABLE))
+            blob.annotations.as_ref().is_some_and(|notes| notes.contains_key(annotation::TABLE))
         };
         table = !layer.known_blobs()?.iter().any(has_one);
     }
@@ -203,9 +203,6 @@ fn rewrite(layer: &Layer, options: &ImageOptions) -> Result<Rewrite, ExportError
     };
     Ok(Rewrite { latest, table })
 }
-
-/// Says that a layer has a table of contents, and its digest.
-const TABLE: &str = "containerd.io/snapshot/stargz/toc.digest";
 
 /// The blob that holds the layer's own tar, and where a registry has it.
 fn choose_as_it_is(
@@ -268,26 +265,21 @@ fn for_manifest(
             digest: descriptor.digest,
             media_type: descriptor.media_type.clone(),
         })?;
-    let internal =
-        ["containerd.io/uncompressed", "buildkit/", "containerd.io/distribution.source."];
+    let internal = [annotation::DIFF_ID, "buildkit/", "containerd.io/distribution.source."];
     let mut annotations = descriptor.annotations.clone().unwrap_or_default();
     annotations.retain(|key, _| {
         options.oci_types && !internal.iter().any(|prefix| key.starts_with(prefix))
     });
-    let mut descriptor = Descriptor {
-        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
-        urls: descriptor.urls.clone().filter(|_| options.prefer_nondist),
-        ..descriptor.clone()
+    let stays_marked = options.prefer_nondist && is_nondistributable(descriptor);
+    let media_type = match stays_marked {
+        true => &descriptor.media_type,
+        false => compression.layer_type(!options.oci_types),
     };
-    if !(options.prefer_nondist && is_nondistributable(&descriptor)) {
-        let plain = Descriptor::new(
-            compression.layer_type(!options.oci_types),
-            descriptor.digest,
-            descriptor.size,
-        );
-        descriptor = Descriptor { annotations: descriptor.annotations, ..plain };
-    }
-    Ok(descriptor)
+    Ok(Descriptor {
+        annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
+        urls: descriptor.urls.clone().filter(|_| stays_marked),
+        ..Descriptor::new(media_type, descriptor.digest, descriptor.size)
+    })
 }
 
 /// Whether a layer is one that its owner does not let others hand on.

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::thread;
 
 use cache::Layer;
-use tree::codec::Sha256;
+use tree::codec::HashWriter;
 use tree::tar::{Entry, EntryKind, Reader};
 
+use crate::piped::Piped;
 use crate::{ExportError, ImageResult, PlatformResult, Stop};
 
 /// One path that differs.
@@ -52,12 +52,11 @@ pub fn differences(
         let steps = steps(one);
         let count = one.reference.layers().len().max(other.reference.layers().len());
         for number in 0..count {
-            let list = |result: &PlatformResult| match result.reference.layers().get(number) {
-                Some(layer) => listing(layer, latest, stop),
-                None => Ok(BTreeMap::new()),
+            let list = |layer: Option<&Layer>| {
+                layer.map_or_else(|| Ok(BTreeMap::new()), |layer| listing(layer, latest, stop))
             };
-            let layers = [one, other].map(|result| result.reference.layers().get(number));
-            if let [Some(one), Some(other)] = layers
+            let [one, other] = [one, other].map(|result| result.reference.layers().get(number));
+            if let (Some(one), Some(other)) = (one, other)
                 && (one == other || one.diff_id_unless(stop)? == other.diff_id_unless(stop)?)
             {
                 continue;
@@ -87,35 +86,23 @@ fn listing(
     latest: Option<i64>,
     stop: &Stop,
 ) -> Result<BTreeMap<Vec<u8>, Listed>, ExportError> {
-    let (tar, mut pipe) = io::pipe().map_err(ExportError::Archive)?;
-    thread::scope(|scope| {
-        let source = scope.spawn(move || layer.write_own_tar(&mut pipe));
-        let listed = read(tar, latest, stop);
-        match source.join() {
-            Ok(written) => written?,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-        listed.map_err(ExportError::Archive)
-    })
+    let mut tar = Piped::start(layer).map_err(ExportError::Archive)?;
+    let listed = read(&mut tar, latest, stop);
+    tar.end(listed)?.map_err(ExportError::Archive)
 }
 
 fn read(tar: impl Read, latest: Option<i64>, stop: &Stop) -> io::Result<BTreeMap<Vec<u8>, Listed>> {
     let mut listed = BTreeMap::new();
     let mut reader = Reader::new(stop.guard(io::BufReader::new(tar)));
-    let mut buffer = vec![0; 64 << 10];
     while let Some(mut entry) = reader.next_entry()? {
-        let mut hash = Sha256::new();
+        let mut hash = HashWriter::new(io::sink());
         if entry.kind == EntryKind::File {
-            loop {
-                match reader.read(&mut buffer)? {
-                    0 => break,
-                    count => hash.update(&buffer[..count]),
-                }
-            }
+            io::copy(&mut reader, &mut hash)?;
         }
+        let (_, hash, _) = hash.finish();
         entry.mtime.nanoseconds = 0;
         entry.mtime.seconds = latest.map_or(entry.mtime.seconds, |it| it.min(entry.mtime.seconds));
-        listed.insert(entry.path.clone(), (entry, hash.finish()));
+        listed.insert(entry.path.clone(), (entry, hash));
     }
     io::copy(&mut reader.into_inner(), &mut io::sink())?;
     Ok(listed)

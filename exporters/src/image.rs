@@ -10,7 +10,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use llb::image::{Descriptor, DescriptorPlatform, ImageConfig, Index, Manifest, media_type};
+use llb::image::{
+    Descriptor, DescriptorPlatform, ImageConfig, Index, Manifest, annotation, media_type,
+};
 use llb::{DiffId, Digest, Platform, Reference};
 
 use crate::annotations::{AnnotationTarget, Annotations};
@@ -135,17 +137,14 @@ impl Image {
         Descriptor { platform, ..self.top().descriptor.clone() }
     }
 
-    /// The same with the time of the image, as a layout lists it.
+    /// The same with the time of the image, as a layout lists it. The reference writes the time of the export where there is
+    /// no epoch; here an image that is exported twice gives the same bytes.
     pub(crate) fn dated_descriptor(&self) -> Descriptor {
         let mut annotations = self.top_annotations.clone();
-        annotations.insert(CREATED.to_owned(), self.created.clone());
+        annotations.insert(annotation::CREATED.to_owned(), self.created.clone());
         Descriptor { annotations: Some(annotations), ..self.descriptor() }
     }
 }
-
-/// The reference writes the time of the export where there is no epoch. Here it is the time the image
-/// was made, so that an image exported twice gives the same bytes.
-const CREATED: &str = "org.opencontainers.image.created";
 
 /// Puts the image together, making layer blobs where there are none, several at once.
 ///

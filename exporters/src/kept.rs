@@ -46,14 +46,7 @@ impl Naming {
     }
 
     /// All names of an image with this digest that was given `names`.
-    ///
-    /// # Errors
-    /// When the prefix is no name.
-    pub fn names(
-        &self,
-        names: &[Reference],
-        digest: Digest,
-    ) -> Result<Vec<Reference>, ExportError> {
+    pub fn names(&self, names: &[Reference], digest: Digest) -> Vec<Reference> {
         let mut all = names.to_vec();
         if self.canonical {
             all.extend(names.iter().map(|name| name.without_version().with_digest(digest)));
@@ -61,11 +54,9 @@ impl Naming {
         if let Some(prefix) = &self.dangling_prefix
             && (names.is_empty() || !self.dangling_if_unnamed)
         {
-            let invalid = |source| ExportError::InvalidName { name: prefix.clone(), source };
-            let name = Reference::parse_as_is(prefix).map_err(invalid)?;
-            all.push(name.without_version().with_digest(digest));
+            all.push(prefix.without_version().with_digest(digest));
         }
         all.dedup();
-        Ok(all)
+        all
     }
 }

@@ -13,12 +13,12 @@
 //!
 //! Format: OCI image layout 1.1.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Write};
 use std::path::Path;
 
 use fs_err::{self as fs, File};
-use llb::image::{Descriptor, Index, media_type};
+use llb::image::{Descriptor, Index, annotation, blob_path, media_type};
 use llb::{Digest, Reference};
 use serde::Serialize;
 use tree::tar::{Entry, EntryKind, Writer};
@@ -29,8 +29,6 @@ use crate::image::{Image, PlatformImage};
 use crate::{ExportError, Exported};
 
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const IMAGE_NAME: &str = "io.containerd.image.name";
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// Which layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +65,17 @@ pub fn write_tar_of(
     flavor: Flavor,
     destination: Destination,
 ) -> Result<(), ExportError> {
+    write_tar_without(&HashSet::new(), store, images, flavor, destination)
+}
+
+/// Writes several images as one tar without the blobs that its reader `has`.
+pub(crate) fn write_tar_without(
+    has: &HashSet<Digest>,
+    store: &cache::Store,
+    images: &[(&Image, &[Reference])],
+    flavor: Flavor,
+    destination: Destination,
+) -> Result<(), ExportError> {
     let _span = tree::trace::span("write", || "archive".to_owned());
     let documents = Documents::of(images, flavor)?;
     let stop = images.first().map(|(image, _)| image.stop.clone()).unwrap_or_default();
@@ -84,8 +93,8 @@ pub fn write_tar_of(
                 .flat_map(|(image, _)| image.documents())
                 .map(|document| (document.descriptor.digest, Blob::Document(&document.bytes))),
         );
-        for (digest, blob) in blobs {
-            let path = format!("blobs/sha256/{}", digest.hex());
+        for (digest, blob) in blobs.into_iter().filter(|(digest, _)| !has.contains(digest)) {
+            let path = blob_path(&digest);
             match blob {
                 Blob::Document(bytes) => tar.bytes(&path, 0o444, bytes)?,
                 Blob::Layer(layer) => {
@@ -192,9 +201,9 @@ fn descriptors(image: &Image, names: &[Reference]) -> Vec<Descriptor> {
     let named = |name: &Reference| {
         let mut descriptor = plain.clone();
         let annotations = descriptor.annotations.get_or_insert_default();
-        annotations.insert(IMAGE_NAME.to_owned(), name.to_string());
+        annotations.insert(annotation::IMAGE_NAME.to_owned(), name.to_string());
         if let Some(tag) = name.tag() {
-            annotations.insert(REF_NAME.to_owned(), tag.to_owned());
+            annotations.insert(annotation::REF_NAME.to_owned(), tag.to_owned());
         }
         descriptor
     };
@@ -211,12 +220,11 @@ struct DockerManifest {
 }
 
 fn docker_manifest(image: &PlatformImage, names: &[Reference]) -> DockerManifest {
-    let path = |descriptor: &Descriptor| format!("blobs/sha256/{}", descriptor.digest.hex());
     let tags: Vec<String> = names.iter().map(Reference::familiar).collect();
     DockerManifest {
-        config: path(&image.config.descriptor),
+        config: blob_path(&image.config.descriptor.digest),
         repo_tags: Some(tags).filter(|tags| !tags.is_empty()),
-        layers: image.layers.iter().map(|layer| path(&layer.descriptor)).collect(),
+        layers: image.layers.iter().map(|layer| blob_path(&layer.descriptor.digest)).collect(),
     }
 }
 
@@ -227,7 +235,7 @@ fn merged_index(path: &Path, mut index: Index, unnamed: bool) -> Result<Index, E
             descriptor
                 .annotations
                 .get_or_insert_default()
-                .insert(REF_NAME.to_owned(), "latest".to_owned());
+                .insert(annotation::REF_NAME.to_owned(), "latest".to_owned());
         }
     }
     let old = match fs::read(path) {
@@ -240,7 +248,10 @@ fn merged_index(path: &Path, mut index: Index, unnamed: bool) -> Result<Index, E
     };
     let name = |descriptor: &Descriptor| {
         let annotations = descriptor.annotations.clone().unwrap_or_default();
-        (annotations.get(IMAGE_NAME).cloned(), annotations.get(REF_NAME).cloned())
+        (
+            annotations.get(annotation::IMAGE_NAME).cloned(),
+            annotations.get(annotation::REF_NAME).cloned(),
+        )
     };
     let replaced = |old: &Descriptor| index.manifests.iter().any(|new| name(new) == name(old));
     let mut manifests: Vec<Descriptor> =

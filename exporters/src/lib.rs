@@ -29,6 +29,7 @@ pub mod layout;
 pub mod local;
 mod mirror;
 pub mod options;
+mod piped;
 pub mod push;
 pub mod store;
 mod stored;

@@ -171,7 +171,7 @@ fn said(root: &Root<'_>, dir: BorrowedFd<'_>) -> Result<(), ExportError> {
     Ok(())
 }
 
-pub(crate) const FOLDER: OFlags =
+const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Bytes copied between two looks at whether to stop.
@@ -376,16 +376,23 @@ fn make<T>(
     Ok(create()?)
 }
 
+/// Opens a directory, even one that an earlier export closed to its owner; it gets its mode again when it is finished.
+pub(crate) fn open_own(parent: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+    match fs::openat(parent, name, FOLDER, Mode::empty()) {
+        Err(Errno::ACCESS) => {}
+        opened => return opened,
+    }
+    let found = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
+        return Err(Errno::NOTDIR);
+    }
+    fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+    fs::openat(parent, name, FOLDER, Mode::empty())
+}
+
 /// Removes a directory that a file takes the place of.
 pub(crate) fn remove_tree(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-    let open = || fs::openat(parent, name, FOLDER, Mode::empty());
-    let dir = match open() {
-        Err(Errno::ACCESS) => {
-            fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
-            open()?
-        }
-        opened => opened?,
-    };
+    let dir = open_own(parent, name)?;
     let entries: Vec<_> = fs::Dir::read_from(&dir)?.collect::<Result<_, _>>()?;
     for entry in entries {
         let name = OsStr::from_bytes(entry.file_name().to_bytes());

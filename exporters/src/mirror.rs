@@ -9,12 +9,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{self, AtFlags, FileType, Mode};
+use rustix::fs::{self, AtFlags};
 use rustix::io::Errno;
 use tree::stack::Stack;
 use tree::{Kind, View};
 
-use crate::local::{FOLDER, remove_tree};
+use crate::local::{open_own, remove_tree};
 use crate::{ExportError, Stop};
 
 /// Removes everything that none of the trees has, below `path` in all of them.
@@ -67,18 +67,9 @@ pub(crate) fn remove_except(kept: &BTreeSet<OsString>, folder: BorrowedFd<'_>) -
 
 /// The directory `name`; `None` when it is none, or nothing.
 fn open_existing(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<Option<OwnedFd>> {
-    match fs::openat(parent, name, FOLDER, Mode::empty()) {
+    match open_own(parent, name) {
         Ok(dir) => Ok(Some(dir)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
-        Err(Errno::ACCESS) => {
-            let found = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            if FileType::from_raw_mode(found.st_mode) != FileType::Directory {
-                return Ok(None);
-            }
-            // Closed to its owner by an earlier export; it gets its mode again when it is copied.
-            fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
-            Ok(Some(fs::openat(parent, name, FOLDER, Mode::empty())?))
-        }
         Err(error) => Err(error.into()),
     }
 }

@@ -9,8 +9,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use llb::Reference;
 use llb::image::Compression;
-use llb::{InvalidReference, Reference};
 use tree::codec::Codec;
 
 use crate::annotations::Annotations;
@@ -77,7 +77,7 @@ pub struct Output {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Naming {
     /// `prefix@digest`.
-    pub dangling_prefix: Option<String>,
+    pub dangling_prefix: Option<Reference>,
     /// That one only if there is no other.
     pub dangling_if_unnamed: bool,
     /// `name@digest` for every name.
@@ -332,8 +332,9 @@ impl Output {
             }
             "attestation-prefix" => value.clone_into(&mut self.attestation_prefix),
             "dangling-name-prefix" => {
+                let prefix = Some(value).filter(|name| !name.is_empty());
                 self.naming.dangling_prefix =
-                    Some(value.to_owned()).filter(|name| !name.is_empty());
+                    prefix.map(|name| parse_name(name, true)).transpose()?;
             }
             // The reference spells the first so, and people what they mean.
             "danging-name-empty-only" | "dangling-name-empty-only" => {
@@ -353,15 +354,8 @@ impl Output {
     fn finish(&mut self, raw: RawValues) -> Result<(), ExportError> {
         (self.image.compression, self.image.table) = raw.codec()?;
         self.check_conflicts()?;
-        let parse = if self.push.by_digest { Reference::parse_as_is } else { Reference::parse };
         for name in raw.names {
-            let reference = parse(&name)
-                .map_err(|source: InvalidReference| ExportError::InvalidName { name, source })?;
-            self.names.push(reference);
-        }
-        if let Some(prefix) = &self.naming.dangling_prefix {
-            let invalid = |source| ExportError::InvalidName { name: prefix.clone(), source };
-            Reference::parse_as_is(prefix).map_err(invalid)?;
+            self.names.push(parse_name(&name, self.push.by_digest)?);
         }
         match (self.kind, &self.dest) {
             (Kind::Local, None) => {
@@ -378,9 +372,7 @@ impl Output {
         }
         Ok(())
     }
-}
 
-impl Output {
     fn check_conflicts(&self) -> Result<(), ExportError> {
         let image = &self.image;
         let conflicts = [
@@ -445,6 +437,12 @@ impl RawValues {
         };
         Ok((codec, table))
     }
+}
+
+/// A name of an image, with or without the tag `latest` where it has none.
+fn parse_name(name: &str, as_is: bool) -> Result<Reference, ExportError> {
+    let parse = if as_is { Reference::parse_as_is } else { Reference::parse };
+    parse(name).map_err(|source| ExportError::InvalidName { name: name.to_owned(), source })
 }
 
 /// Accepts attributes of the reference with the one value that means what happens anyway.

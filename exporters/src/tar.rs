@@ -21,12 +21,11 @@ pub fn write(
         let mut writer = Writer::new(out);
         for root in &roots {
             let prefix = split.then(|| root.platform.directory_name());
+            let folder = prefix.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
             let options = FlatOptions { prefix, mtime: root.epoch };
             append_tree(&mut writer, &root.files, &options).map_err(ExportError::Archive)?;
             for (name, text) in &root.said {
-                let folder = split.then(|| root.platform.directory_name() + "/");
-                let path = folder.unwrap_or_default() + name;
-                let mut entry = Entry::new(EntryKind::File, path.into());
+                let mut entry = Entry::new(EntryKind::File, format!("{folder}{name}").into());
                 entry.mode = 0o600;
                 entry.size = text.len() as u64;
                 entry.mtime.seconds = root.epoch.unwrap_or(0);

@@ -408,6 +408,25 @@ pub mod media_type {
     pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 }
 
+/// Keys of annotations (`spec/cli-and-outputs.md` §3.4).
+pub mod annotation {
+    /// The whole name of an image of a layout.
+    pub const IMAGE_NAME: &str = "io.containerd.image.name";
+    /// Its tag.
+    pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+    /// When it was made.
+    pub const CREATED: &str = "org.opencontainers.image.created";
+    /// The diff id of a layer, as builders and stores note it for themselves.
+    pub const DIFF_ID: &str = "containerd.io/uncompressed";
+    /// The digest of a layer's table of contents, which makes of it eStargz.
+    pub const TABLE: &str = "containerd.io/snapshot/stargz/toc.digest";
+}
+
+/// Where an image layout keeps a blob.
+pub fn blob_path(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
 /// How a layer blob is compressed, as its media type says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Compression {

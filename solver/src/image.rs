@@ -264,16 +264,8 @@ impl Job {
                 ),
             });
         }
-        let mut layers = Ref::scratch();
-        for (descriptor, diff_id) in descriptors.into_iter().zip(&diff_ids) {
-            let layer = self.inner.engine.store.base_layer_over(
-                &layers,
-                *diff_id,
-                &descriptor,
-                origin.clone(),
-            )?;
-            layers = layers.push(layer);
-        }
+        let layers = diff_ids.iter().copied().zip(&descriptors);
+        let layers = self.inner.engine.store.base_layers(layers, &origin)?;
         self.insert(identifier, platform, facts(digest, layers, &diff_ids));
         Ok(())
     }

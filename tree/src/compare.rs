@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::select::MAX_DEPTH;
+use crate::select::check_depth;
 use crate::{Kind, Metadata, Timestamp, TreeError, View};
 
 /// A path that differs between two trees.
@@ -106,7 +106,7 @@ impl Walk<'_> {
 
     /// What is in a folder that both have.
     fn folders(&mut self, path: &Path) -> Result<(), TreeError> {
-        check_depth(path)?;
+        check_depth(path, path)?;
         let read = |view: &dyn View| view.read_dir(path).map_err(TreeError::io("read", path));
         let (old, new) = (read(self.before)?, read(self.after)?);
         let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
@@ -145,7 +145,7 @@ impl Walk<'_> {
     }
 
     fn below(&mut self, path: &Path, is_new: bool) -> Result<(), TreeError> {
-        check_depth(path)?;
+        check_depth(path, path)?;
         let view = if is_new { self.after } else { self.before };
         let entries = view.read_dir(path).map_err(TreeError::io("read", path))?;
         entries
@@ -233,11 +233,4 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<usize> {
         }
     }
     Ok(filled)
-}
-
-fn check_depth(path: &Path) -> Result<(), TreeError> {
-    if path.iter().count() > MAX_DEPTH {
-        return Err(TreeError::TooDeep { path: crate::path::absolute(path) });
-    }
-    Ok(())
 }

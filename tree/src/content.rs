@@ -23,7 +23,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::select::{self, Filter, FilterState, MAX_DEPTH, Source, Verdict};
+use crate::select::{self, Filter, FilterState, Source, Verdict};
 use crate::{DirEntry, Kind, Metadata, TreeError, View};
 
 /// Goes into every hash; another number makes all digests new.
@@ -135,9 +135,7 @@ impl Walk<'_> {
         state: &FilterState,
     ) -> Result<([u8; 32], bool), TreeError> {
         let path = self.root.join(relative);
-        if relative.iter().count() > MAX_DEPTH {
-            return Err(TreeError::TooDeep { path: crate::path::absolute(&path) });
-        }
+        select::check_depth(relative, &path)?;
         let entries = self.view.list(&path).map_err(TreeError::io("read", &path))?;
         let (mut leaves, mut folders) = (Vec::new(), Vec::new());
         for entry in entries.iter() {

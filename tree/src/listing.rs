@@ -19,7 +19,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use crate::select::{self, Filter, FilterState, MAX_DEPTH, Verdict};
+use crate::select::{self, Filter, FilterState, Verdict};
 use crate::{DirEntry, Kind, Metadata, TreeError, View, content};
 
 /// Files that are listed one by one at most.
@@ -151,9 +151,7 @@ impl Walk<'_> {
         found: &mut Found,
     ) -> Result<bool, TreeError> {
         let path = root.path.join(relative);
-        if relative.iter().count() > MAX_DEPTH {
-            return Err(TreeError::TooDeep { path: crate::path::absolute(&path) });
-        }
+        select::check_depth(relative, &path)?;
         let entries = self.view.list(&path).map_err(TreeError::io("read", &path))?;
         let (mut leaves, mut folders) = (Vec::new(), Vec::new());
         for entry in entries.iter() {

@@ -13,6 +13,14 @@ use crate::{Kind, Metadata, TreeError, View};
 /// Directories that may be nested in a selection.
 pub(crate) const MAX_DEPTH: usize = 512;
 
+/// Refuses a `path` that is nested deeper than any real tree; as a whole it is `whole`.
+pub(crate) fn check_depth(path: &Path, whole: &Path) -> Result<(), TreeError> {
+    if path.iter().count() > MAX_DEPTH {
+        return Err(TreeError::TooDeep { path: crate::path::absolute(whole) });
+    }
+    Ok(())
+}
+
 /// One thing that is copied: a file, or a directory with what is in it.
 #[derive(Debug)]
 pub(crate) struct Source {

@@ -29,7 +29,9 @@ usage: cargo xtask COMMAND
   demo                  make it, build the demo of testdata/demo twice and export it
   test                  install what the tests need and run every test
   attacks [NAME…]       show that tests of attacks fail without the defences (as root, on a machine to spare)
-  realworld [--crash]   build the applications of testdata/realworld as a user would";
+  realworld [--crash | --reproducible] [NAME...]
+                        build the applications of testdata/realworld as a user would; kill
+                        builds, or build in several ways and compare the images";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

@@ -3,11 +3,13 @@
 //! A Debian base is made once, pushed into a registry on loopback, and built upon: cold, warm, and after
 //! one source file changed; what runs again is checked step by step. The pushed images are pulled back
 //! by skopeo, unpacked by umoci and run by runc, and nothing of a secret may be left in the store.
-//! `--crash` kills one of the builds at random moments and checks that the store still serves.
+//! `--crash` kills one of the builds at random moments and checks that the store still serves;
+//! `--reproducible` builds each in several ways and compares the images.
 //!
 //! Needs root, the Debian packages of the tests, and a way to Debian's, npm's and PyPI's packages.
 
 mod crash;
+mod reproducible;
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -88,15 +90,20 @@ impl Drop for World {
     }
 }
 
-/// Runs the examples named in `words` (all when none is), or the crash test with `--crash`.
+/// Runs the examples named in `words` (all when none is), compares them with `--reproducible`, or runs the crash test
+/// with `--crash`.
 pub(crate) fn run(top: &Path, tool: &Path, words: &[String]) -> Outcome<()> {
     let world = World::start(top, tool)?;
     if words.iter().any(|word| word == "--crash") {
         return crash::crash(&world);
     }
+    let (flags, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| word.starts_with("--"));
     for example in &EXAMPLES {
-        if words.is_empty() || words.iter().any(|word| word == example.name) {
-            world.example(example)?;
+        if names.is_empty() || names.iter().any(|word| *word == example.name) {
+            match flags.iter().any(|word| *word == "--reproducible") {
+                true => world.reproduce(example.name)?,
+                false => world.example(example)?,
+            }
         }
     }
     Ok(())
@@ -163,21 +170,29 @@ impl World {
     fn command(&self, name: &str, context: &Path, root: &Path) -> Command {
         let mut command = Command::new(&self.tool);
         command
-            .env("BRICKLAYER_ROOT", root)
-            .arg("--progress=plain")
-            .arg(format!("--build-arg=BASE={}/library/debian:bookworm", self.host()))
+            .args(self.options(root))
             .arg(format!("--tag={}/example/{name}:1", self.host()))
-            .arg("--push");
+            .arg("--push")
+            .arg(context);
+        command
+    }
+
+    /// What every build is given.
+    fn options(&self, root: &Path) -> Vec<String> {
+        let mut words = vec![
+            format!("--root={}", root.display()),
+            "--progress=plain".to_owned(),
+            format!("--build-arg=BASE={}/library/debian:bookworm", self.host()),
+        ];
         // What only this machine knows comes as secrets.
         let bundle = self.scratch.join("ca");
         if bundle.exists() {
-            command.arg(format!("--secret=id=ca,src={}", bundle.display()));
+            words.push(format!("--secret=id=ca,src={}", bundle.display()));
         }
         if let Some(list) = std::env::var_os("REALWORLD_APT_LIST") {
-            command.arg(format!("--secret=id=apt,src={}", list.to_string_lossy()));
+            words.push(format!("--secret=id=apt,src={}", list.to_string_lossy()));
         }
-        command.arg(context);
-        command
+        words
     }
 
     fn example(&self, example: &Example) -> Outcome<()> {

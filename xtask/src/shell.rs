@@ -32,7 +32,7 @@ pub(crate) fn is_root() -> bool {
     uids.and_then(|uids| uids.split_whitespace().nth(1)) == Some("0")
 }
 
-/// Whether a program is in `PATH` or one of the folders that only root has in its.
+/// Whether a program is in `PATH` or one of the folders that only root has in its, or a file at its whole path.
 pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':')

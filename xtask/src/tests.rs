@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::shell::{as_root, has, is_root, line, run};
 use crate::users;
 
-/// Programs that tests use, with the Debian packages that have them.
+/// Programs and files that tests use, with the Debian packages that have them.
 const NEEDED: &[(&str, &str)] = &[
     ("docker-registry", "docker-registry"),
     ("skopeo", "skopeo"),
@@ -38,6 +38,11 @@ const NEEDED: &[(&str, &str)] = &[
     ("mkfs.btrfs", "btrfs-progs"),
     ("useradd", "passwd"),
     ("setpriv", "util-linux"),
+    ("/usr/bin/jsonschema", "python3-jsonschema"),
+    (
+        "/usr/share/gocode/src/github.com/opencontainers/image-spec/schema/config-schema.json",
+        "golang-github-opencontainers-image-spec-dev",
+    ),
 ];
 
 /// A test run that prints nothing for so long hangs: no test takes a tenth of it, and building prints nothing

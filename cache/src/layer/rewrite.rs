@@ -3,11 +3,10 @@
 //! An image may be asked for with times that are cut back, or with tables of contents. Such a blob has a diff id of its
 //! own. It is kept like others, and never stands for the layer: no other form is made from it.
 
-use std::error::Error;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::thread::{self, ScopedJoinHandle};
 
-use llb::image::Descriptor;
+use llb::image::{Descriptor, annotation};
 use llb::{DiffId, Digest};
 use rusqlite::{OptionalExtension, params};
 use tree::Stop;
@@ -17,12 +16,8 @@ use super::{Layer, codec_name, media_type_of};
 use crate::blob::Ingest;
 use crate::error::CacheError;
 
-/// The digest of a table of contents.
-const TABLE: &str = "containerd.io/snapshot/stargz/toc.digest";
 /// The size of what the blob holds, for who fetches only parts of it.
 const SIZE: &str = "io.containers.estargz.uncompressed-size";
-/// The diff id of a blob, where it is not that of the layer.
-const DIFF_ID: &str = "containerd.io/uncompressed";
 /// Of the layer's own tar: the earliest time known that no file of it is younger than.
 const LATEST: &str = "buildkit/latest";
 
@@ -83,23 +78,15 @@ impl Layer {
             let latest = rewrite.latest.map(|latest| latest.to_string()).unwrap_or_default();
             annotations.insert(LATEST.to_owned(), latest);
         } else {
-            annotations.insert(DIFF_ID.to_owned(), made.diff_id.to_string());
+            annotations.insert(annotation::DIFF_ID.to_owned(), made.diff_id.to_string());
         }
         if let Some(table) = made.table {
-            annotations.insert(TABLE.to_owned(), table.to_string());
+            annotations.insert(annotation::TABLE.to_owned(), table.to_string());
             annotations.insert(SIZE.to_owned(), made.size.to_string());
         }
         self.save_blob(&name, &descriptor)?;
         self.save_diff_id(own, size);
         Ok((descriptor, made.diff_id))
-    }
-
-    /// Writes its uncompressed tar, from whatever form there is.
-    ///
-    /// # Errors
-    /// When the layer cannot be read or `out` fails.
-    pub fn write_own_tar(&self, out: &mut dyn Write) -> Result<(), CacheError> {
-        self.write_tar(out)
     }
 
     /// A blob made so before, or one whose files were all old enough.
@@ -108,7 +95,7 @@ impl Layer {
         rewrite: Rewrite,
         codec: Codec,
     ) -> Result<Option<(Descriptor, DiffId)>, CacheError> {
-        let annotation = |descriptor: &Descriptor, key: &str| {
+        let note = |descriptor: &Descriptor, key: &str| {
             descriptor.annotations.as_ref().and_then(|all| all.get(key)).cloned()
         };
         let row: Option<String> = self.0.store.0.read(|db| {
@@ -118,14 +105,15 @@ impl Layer {
         })?;
         let made: Option<Descriptor> = row.and_then(|text| serde_json::from_str(&text).ok());
         if let Some(made) = made
-            && let Some(diff_id) = annotation(&made, DIFF_ID).and_then(|text| text.parse().ok())
+            && let Some(diff_id) =
+                note(&made, annotation::DIFF_ID).and_then(|text| text.parse().ok())
             && self.0.store.blob(&made.digest)?.is_some()
         {
             return Ok(Some((made, DiffId(diff_id))));
         }
         let (Some(latest), false) = (rewrite.latest, rewrite.table) else { return Ok(None) };
         for blob in self.blobs()?.into_iter().filter(|blob| blob.codec == codec_name(codec)) {
-            let youngest = annotation(&blob.descriptor, LATEST).and_then(|text| text.parse().ok());
+            let youngest = note(&blob.descriptor, LATEST).and_then(|text| text.parse().ok());
             let fits = youngest.is_some_and(|youngest: i64| youngest <= latest);
             if let Some(diff_id) = self.known_diff_id().filter(|_| fits)
                 && self.0.store.blob(&blob.descriptor.digest)?.is_some()
@@ -149,10 +137,15 @@ impl Layer {
         thread::scope(|scope| {
             let (mut tar, pipe) = io::pipe().map_err(failed)?;
             let source = scope.spawn(move || {
-                let mut out = HashWriter::new(stop.guard(pipe));
+                let mut pipe = stop.guard(pipe);
+                // What goes into the blob as it is, is hashed there.
+                if rewrite.latest.is_none() {
+                    return self.write_tar(&mut pipe).map(|()| None);
+                }
+                let mut out = HashWriter::new(pipe);
                 self.write_tar(&mut out)?;
                 let (_, hash, size) = out.finish();
-                Ok((hash, size))
+                Ok(Some((hash, size)))
             });
             let dating = match rewrite.latest {
                 Some(latest) => {
@@ -165,18 +158,18 @@ impl Layer {
             let made = Made::write(tar, rewrite, codec, ingest);
             // What failed first is the cause of what failed behind it; who is only not listened to is no cause.
             let own = join(source).and_then(|own: Result<_, CacheError>| match own {
-                Err(error) if !is_unheard(&error) => Err(error),
+                Err(error) if !error.is_unheard() => Err(error),
                 own => Ok(own),
             });
             let dated = dating
                 .map_or(Ok(()), |dating| join(dating).and_then(|dated| dated.map_err(failed)));
             let own = own?;
             match dated {
-                Err(error) if !is_unheard(&error) => return Err(error),
+                Err(error) if !error.is_unheard() => return Err(error),
                 _ => {}
             }
             let made = made.map_err(failed)?;
-            Ok((own?, made))
+            Ok((own?.unwrap_or(made.tar), made))
         })
     }
 }
@@ -184,6 +177,8 @@ impl Layer {
 /// A blob that has been written, but has no name yet.
 struct Made {
     ingest: Ingest,
+    /// Hash and size of the tar that it was made of.
+    tar: ([u8; 32], u64),
     diff_id: DiffId,
     size: u64,
     table: Option<Digest>,
@@ -203,29 +198,18 @@ impl Made {
             };
             let made = tree::codec::write_estargz(tar, &mut ingest, level)?;
             let table = Some(Digest::from_bytes(made.table));
-            return Ok(Self { ingest, diff_id: id(made.diff_id), size: made.size, table });
+            let (diff_id, size) = made.diff_id;
+            return Ok(Self { ingest, tar: made.tar, diff_id: id(diff_id), size, table });
         }
         let mut tar = HashReader::new(tar);
         let mut compressor = Compressor::new(ingest, codec)?;
         io::copy(&mut tar, &mut compressor)?;
         let ingest = compressor.finish()?;
         let (_, hash, size) = tar.finish();
-        Ok(Self { ingest, diff_id: id(hash), size, table: None })
+        Ok(Self { ingest, tar: (hash, size), diff_id: id(hash), size, table: None })
     }
 }
 
 fn join<T>(thread: ScopedJoinHandle<'_, T>) -> Result<T, CacheError> {
     thread.join().map_err(|panic| std::panic::resume_unwind(panic))
-}
-
-/// Whether a stage failed only because the next one had ended.
-fn is_unheard(error: &CacheError) -> bool {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::BrokenPipe;
-        }
-        cause = error.source();
-    }
-    false
 }

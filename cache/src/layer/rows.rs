@@ -31,6 +31,21 @@ impl Store {
         self.base_layer_over(&Ref::scratch(), diff_id, descriptor, origin)
     }
 
+    /// The layers of an image, lowest first, each over those before it; see [`base_layer_over`](Self::base_layer_over).
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn base_layers<'a>(
+        &self,
+        layers: impl IntoIterator<Item = (DiffId, &'a Descriptor)>,
+        origin: &str,
+    ) -> Result<Ref, CacheError> {
+        layers.into_iter().try_fold(Ref::scratch(), |below, (diff_id, descriptor)| {
+            let layer = self.base_layer_over(&below, diff_id, descriptor, origin.to_owned())?;
+            Ok(below.push(layer))
+        })
+    }
+
     /// The layer of an image with this diff id over `below`, to be fetched as `descriptor` from `origin` when
     /// a form asks for it. A layer known already gets the blob as one more. Without an origin the blob is in the store
     /// already, and nowhere else.

@@ -11,7 +11,7 @@ use tree::{Kind, Metadata, Timestamp, TreeError};
 use crate::commands::facts::{config, variant};
 use crate::commands::rows::failure;
 use crate::commands::{RootArg, image_failure};
-use crate::look::visible;
+use crate::look::harmless;
 use crate::report::{Exit, Failure, chain, print};
 use crate::template::Template;
 
@@ -258,23 +258,17 @@ impl Found {
             }
         }
         for change in &self.config {
-            let safe = |text: &String| text.chars().map(visible).collect::<String>();
-            let field = safe(&change.field);
-            match (&change.before, &change.after) {
-                (Some(old), Some(new)) => {
-                    print(format_args!("config {field}: {} → {}", safe(old), safe(new)))?;
-                }
-                (Some(old), None) => {
-                    print(format_args!("config {field}: removed, was {}", safe(old)))?
-                }
-                (None, Some(new)) => print(format_args!("config {field}: added, {}", safe(new)))?,
-                (None, None) => {}
-            }
+            let what = match (&change.before, &change.after) {
+                (Some(old), Some(new)) => format!("{old} → {new}"),
+                (Some(old), None) => format!("removed, was {old}"),
+                (None, Some(new)) => format!("added, {new}"),
+                (None, None) => continue,
+            };
+            print(format_args!("config {}", harmless(&format!("{}: {what}", change.field))))?;
         }
         for change in &self.history {
             let sign = if change.is_new { '+' } else { '-' };
-            let step: String = change.step.chars().map(visible).collect();
-            print(format_args!("history {sign} {step}"))?;
+            print(format_args!("history {sign} {}", harmless(&change.step)))?;
         }
         Ok(())
     }
@@ -312,7 +306,7 @@ impl Found {
 }
 
 fn path_text(path: &Path) -> String {
-    format!("/{}", path.display()).chars().map(visible).collect()
+    harmless(&format!("/{}", path.display()))
 }
 
 /// What shows that a path is a folder.
@@ -364,13 +358,17 @@ fn aspect_text(aspect: &Aspect) -> String {
         (_, (name, Some((old, new)))) => format!("{name} {old} → {new}"),
         (_, (name, None)) => name.to_owned(),
     };
-    text.chars().map(visible).collect()
+    harmless(&text)
 }
 
 fn aspect_json(aspect: &Aspect) -> Value {
-    match aspect_parts(aspect) {
-        (name, Some((old, new))) => json!({ "Aspect": name, "Before": old, "After": new }),
-        (name, None) => json!({ "Aspect": name }),
+    match (aspect, aspect_parts(aspect)) {
+        (Aspect::Attributes(names), (name, _)) => {
+            let names: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
+            json!({ "Aspect": name, "Names": names })
+        }
+        (_, (name, Some((old, new)))) => json!({ "Aspect": name, "Before": old, "After": new }),
+        (_, (name, None)) => json!({ "Aspect": name }),
     }
 }
 

@@ -3,20 +3,21 @@
 //! ```text
 //! context= of the output, $DOCKER_CONTEXT       a Docker context
 //! $DOCKER_HOST, $CONTAINER_HOST                 an address
+//! $CONTAINERD_ADDRESS, $CONTAINERD_NAMESPACE    a containerd
 //! the context in use in Docker's config.json
-//! sockets of Docker, then of Podman, of the system and of the user
+//! sockets of Docker, then of Podman, of the system and of the user; then containerd's
 //! ```
 //!
 //! What is named must be there; only where nothing is named is one looked for.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use exporters::engine::Address;
+use exporters::engine::{Address, Containerd, Engine};
 use serde_json::Value;
 
-use crate::report::{Exit, Failure};
+use crate::report::{Exit, Failure, chain};
 
 /// What else can be done.
 pub(crate) const OTHER_WAY: &str =
@@ -25,54 +26,69 @@ pub(crate) const OTHER_WAY: &str =
 /// Where containerd listens.
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
 
-/// What can be done where nothing but containerd runs.
-const CONTAINERD_WAY: &str = "; containerd runs, which is not supported: `build -o type=oci,dest=app.tar ...`, then \
-                              `ctr image import app.tar`";
+/// The namespace of a containerd that its own programs take.
+const NAMESPACE: &str = "default";
 
-/// Finds the engine to load into, and that it listens.
-pub(crate) fn find(context: Option<&str>) -> Result<Address, Failure> {
+/// Finds the engine to load into, that it is fit for what it shall get, and that it listens.
+pub(crate) fn find(
+    context: Option<&str>,
+    fits: impl Fn(&Engine) -> Result<(), Failure>,
+) -> Result<Engine, Failure> {
     let variable = |name: &str| std::env::var_os(name);
     match named(context, &variable)? {
-        Some((address, whence)) => {
-            let listens = address.try_connect();
-            listens.map(|()| address).map_err(|error| silent(&whence, &error))
+        Some((engine, whence)) => {
+            fits(&engine)?;
+            engine.try_connect().map_err(|error| silent(&engine, &whence, &error))?;
+            Ok(engine)
         }
-        None => search(&places(&variable)),
+        None => {
+            let engine = search(places(&variable), containerd(CONTAINERD.into(), &variable))?;
+            fits(&engine).map(|()| engine)
+        }
     }
 }
 
-/// Tries the places where engines listen.
-fn search(places: &[PathBuf]) -> Result<Address, Failure> {
-    for place in places {
-        let address = Address::Unix(place.clone());
-        match address.try_connect() {
-            Ok(()) => return Ok(address),
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                return Err(silent(&place.display().to_string(), &error));
-            }
-            Err(_) => {}
+/// Tries the places where engines listen, and containerd last: it may be there for Docker only.
+fn search(places: Vec<PathBuf>, containerd: Containerd) -> Result<Engine, Failure> {
+    let mut looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
+    looked.push(containerd.socket.display().to_string());
+    let engines = places.into_iter().map(|place| Engine::Docker(Address::Unix(place)));
+    for (engine, place) in engines.chain([Engine::Containerd(containerd)]).zip(&looked) {
+        match engine.try_connect() {
+            Ok(()) => return Ok(engine),
+            Err(error) if is_nobody(&error) => {}
+            Err(error) => return Err(silent(&engine, place, &error)),
         }
     }
-    let looked: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
-    let containerd = if Path::new(CONTAINERD).exists() { CONTAINERD_WAY } else { "" };
-    Err(Failure::new(Exit::Machine, "there is no Docker or Podman to load the image into")
+    Err(Failure::new(Exit::Machine, "there is no Docker, Podman or containerd to load the image into")
         .hint(format!(
-            "neither DOCKER_HOST, CONTAINER_HOST nor a Docker context names one, and nobody listens at {}; start one \
-             (`podman system service`), or load an archive: `build -o type=docker,dest=- ... | docker load`{containerd}",
+            "neither DOCKER_HOST, CONTAINER_HOST, CONTAINERD_ADDRESS nor a Docker context names one, and nobody listens \
+             at {}; start one (`podman system service`), or load an archive: \
+             `build -o type=docker,dest=- ... | docker load`",
             looked.join(", ")
         )))
 }
 
+/// Whether an error of connecting says that nobody listens.
+fn is_nobody(error: &io::Error) -> bool {
+    use ErrorKind::{ConnectionRefused, NotADirectory, NotFound};
+    matches!(error.kind(), ConnectionRefused | NotADirectory | NotFound)
+}
+
 /// Wording of an engine that cannot be reached.
-fn silent(whence: &str, error: &std::io::Error) -> Failure {
-    let failure = Failure::new(
-        Exit::Machine,
-        format!("cannot reach the container engine at {whence}: {error}"),
-    );
-    match error.kind() {
-        ErrorKind::PermissionDenied => failure
+fn silent(engine: &Engine, whence: &str, error: &io::Error) -> Failure {
+    let message = format!("cannot reach the container engine at {whence}: {}", chain(error));
+    let failure = Failure::new(Exit::Machine, message);
+    match (error.kind(), engine) {
+        (ErrorKind::PermissionDenied, _) => failure
             .hint("its socket is not open to this user: run as root, or join the group that it belongs to"),
-        _ => failure.hint(format!("is it running? {OTHER_WAY}")),
+        (_, Engine::Docker(_)) => failure.hint(format!("is it running? {OTHER_WAY}")),
+        (_, Engine::Containerd(_)) if is_nobody(error) => {
+            failure.hint("is it running? CONTAINERD_ADDRESS is the path of its socket")
+        }
+        (_, Engine::Containerd(_)) => failure.hint(
+            "images get there by its program `ctr`; another can be given an archive: `build -o type=oci,dest=- ...`",
+        ),
     }
 }
 
@@ -80,7 +96,7 @@ fn silent(whence: &str, error: &std::io::Error) -> Failure {
 fn named(
     context: Option<&str>,
     variable: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Option<(Address, String)>, Failure> {
+) -> Result<Option<(Engine, String)>, Failure> {
     let text = |name: &str| {
         let value = variable(name)?.into_string().ok()?;
         Some(value).filter(|value| !value.is_empty())
@@ -91,8 +107,13 @@ fn named(
     for name in ["DOCKER_HOST", "CONTAINER_HOST"] {
         if let Some(value) = text(name) {
             let address = parse(&value, name, text("DOCKER_TLS_VERIFY").is_some())?;
-            return Ok(Some((address, format!("{name}={value}"))));
+            return Ok(Some((Engine::Docker(address), format!("{name}={value}"))));
         }
+    }
+    if let Some(value) = text("CONTAINERD_ADDRESS") {
+        let socket = value.strip_prefix("unix://").unwrap_or(&value);
+        let engine = Engine::Containerd(containerd(socket.into(), variable));
+        return Ok(Some((engine, format!("CONTAINERD_ADDRESS={value}"))));
     }
     if let Some(name) = text("DOCKER_CONTEXT") {
         return of_context(&name, variable);
@@ -110,7 +131,7 @@ fn named(
 fn of_context(
     name: &str,
     variable: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Option<(Address, String)>, Failure> {
+) -> Result<Option<(Engine, String)>, Failure> {
     if name == "default" {
         return Ok(None);
     }
@@ -128,7 +149,8 @@ fn of_context(
     let host = meta.pointer("/Endpoints/docker/Host").and_then(Value::as_str);
     let host = host.ok_or_else(|| bad("it names no address".to_owned()))?;
     let whence = format!("the Docker context `{name}`");
-    Ok(Some((parse(host, &whence, false)?, format!("{host} ({whence})"))))
+    let address = parse(host, &whence, false)?;
+    Ok(Some((Engine::Docker(address), format!("{host} ({whence})"))))
 }
 
 /// Reads an address.
@@ -152,7 +174,14 @@ fn parse(text: &str, whence: &str, tls: bool) -> Result<Address, Failure> {
     }
 }
 
-/// Where engines listen by default.
+/// The containerd that listens there, with the namespace in use.
+fn containerd(socket: PathBuf, variable: &dyn Fn(&str) -> Option<OsString>) -> Containerd {
+    let namespace = variable("CONTAINERD_NAMESPACE").and_then(|name| name.into_string().ok());
+    let namespace = namespace.filter(|name| !name.is_empty());
+    Containerd { socket, namespace: namespace.unwrap_or_else(|| NAMESPACE.to_owned()) }
+}
+
+/// Where Docker and Podman listen by default.
 fn places(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let own = variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
     let sockets = |folder: &Path, names: [&str; 2]| names.map(|name| folder.join(name));
@@ -177,9 +206,14 @@ fn places(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
 mod tests {
     use super::*;
 
-    fn message(result: Result<Option<(Address, String)>, Failure>) -> String {
+    fn message(result: Result<Option<(Engine, String)>, Failure>) -> String {
         match result {
-            Ok(found) => format!("{:?}", found.map(|(address, _)| address)),
+            Ok(found) => found.map_or("none".to_owned(), |(engine, _)| match engine {
+                Engine::Docker(address) => format!("{address:?}"),
+                Engine::Containerd(Containerd { socket, namespace }) => {
+                    format!("{} in {}", namespace, socket.display())
+                }
+            }),
             Err(failure) => failure.message,
         }
     }
@@ -190,11 +224,13 @@ mod tests {
             move |asked: &str| (asked == name).then(|| OsString::from(value))
         };
         for (name, value, expect) in [
-            ("DOCKER_HOST", "unix:///a/b", r#"Some(Unix("/a/b"))"#),
-            ("DOCKER_HOST", "tcp://host:2375/", r#"Some(Tcp("host:2375"))"#),
-            ("CONTAINER_HOST", "unix:///p", r#"Some(Unix("/p"))"#),
-            ("DOCKER_HOST", "", "None"),
-            ("DOCKER_CONTEXT", "default", "None"),
+            ("DOCKER_HOST", "unix:///a/b", r#"Unix("/a/b")"#),
+            ("DOCKER_HOST", "tcp://host:2375/", r#"Tcp("host:2375")"#),
+            ("CONTAINER_HOST", "unix:///p", r#"Unix("/p")"#),
+            ("DOCKER_HOST", "", "none"),
+            ("DOCKER_CONTEXT", "default", "none"),
+            ("CONTAINERD_ADDRESS", "/c/d", "default in /c/d"),
+            ("CONTAINERD_ADDRESS", "unix:///c/d", "default in /c/d"),
             (
                 "DOCKER_HOST",
                 "ssh://me@host",
@@ -219,8 +255,8 @@ mod tests {
         fs_err::create_dir_all(&meta).unwrap();
         let text = r#"{"Name":"far","Endpoints":{"docker":{"Host":"unix:///far.sock"}}}"#;
         fs_err::write(meta.join("meta.json"), text).unwrap();
-        assert_eq!(message(named(Some("far"), &variable)), r#"Some(Unix("/far.sock"))"#);
+        assert_eq!(message(named(Some("far"), &variable)), r#"Unix("/far.sock")"#);
         fs_err::write(folder.path().join("config.json"), r#"{"currentContext":"far"}"#).unwrap();
-        assert_eq!(message(named(None, &variable)), r#"Some(Unix("/far.sock"))"#);
+        assert_eq!(message(named(None, &variable)), r#"Unix("/far.sock")"#);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use cache::CacheError;
-use exporters::engine::{self, Address};
+use exporters::engine;
 use exporters::layout::{self, Flavor};
 use exporters::{
     Annotations, Content, Destination, ExportError, ImageResult, Kind, Output, PlatformResult,
@@ -34,7 +34,7 @@ pub(crate) struct Outputs {
     /// Attestations are only for images that are pushed.
     inline_only: bool,
     /// The container engines that images are loaded into, by the Docker contexts that name them.
-    engines: BTreeMap<Option<String>, Address>,
+    engines: BTreeMap<Option<String>, engine::Engine>,
 }
 
 /// What identifies what was exported.
@@ -175,44 +175,42 @@ impl Outputs {
         };
         all.check()?;
         for output in all.outputs.iter().filter(|output| is_loaded(output)) {
-            let context = output.context.clone();
-            let address = engines::find(context.as_deref())?;
-            all.engines.insert(context, address);
+            let fits = |found: &engine::Engine| all.check_engine(found, output);
+            let found = engines::find(output.context.as_deref(), fits)?;
+            all.engines.insert(output.context.clone(), found);
         }
         Ok(all)
     }
 
     fn check(&self) -> Result<(), Failure> {
-        let usage = |message: &str| Err(Failure::new(Exit::Usage, message));
         if self.outputs.iter().filter(|output| is_to_stdout(output)).count() > 1 {
-            return usage("two outputs cannot both be written to standard output");
+            let message = "two outputs cannot both be written to standard output";
+            return Err(Failure::new(Exit::Usage, message));
         }
         if self.uses_stdout() && std::io::stdout().is_terminal() {
             return Err(Failure::new(Exit::Usage, "an archive is not written to a terminal")
                 .hint("redirect the output or give dest=PATH"));
         }
-        for output in &self.outputs {
-            match output.kind {
-                Kind::Local if !matches!(output.dest, Some(Target::Path(_))) => {
-                    return usage("dest is required for local output, and must be a folder");
-                }
-                Kind::Oci if output.dest.is_none() => {
-                    return usage("dest is required for oci output");
-                }
-                Kind::Docker if output.dest.is_none() && self.index => {
-                    return Err(export_failure(&ExportError::SeveralPlatforms));
-                }
-                Kind::Image if output.push.enabled && self.names_of(output).is_empty() => {
-                    return Err(Failure::new(
-                        Exit::Usage,
-                        "tag is needed when pushing to registry",
-                    )
-                    .hint("name the image with -t REGISTRY/NAME:TAG"));
-                }
-                _ => {}
-            }
+        let lacks_name = |output: &Output| output.push.enabled && self.names_of(output).is_empty();
+        if self.outputs.iter().any(lacks_name) {
+            return Err(Failure::new(Exit::Usage, "tag is needed when pushing to registry")
+                .hint("name the image with -t REGISTRY/NAME:TAG"));
         }
         Ok(())
+    }
+
+    /// Whether an engine can keep what the output gives it.
+    fn check_engine(&self, found: &engine::Engine, output: &Output) -> Result<(), Failure> {
+        match found {
+            engine::Engine::Docker(_) if self.index => {
+                Err(export_failure(&ExportError::SeveralPlatforms))
+            }
+            engine::Engine::Containerd(_) if self.names_of(output).is_empty() => {
+                Err(Failure::new(Exit::Usage, "containerd keeps no image that has no name")
+                    .hint("name the image with -t NAME"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether anything of the result has a config.
@@ -241,7 +239,7 @@ impl Outputs {
         let store = engine.store().clone();
         let images = self.outputs.iter().filter_map(|output| match output.kind {
             // Nothing of it is compressed.
-            Kind::Docker if is_loaded(output) => Some((output.image.clone(), None)),
+            Kind::Docker if self.goes_to_docker(output) => Some((output.image.clone(), None)),
             Kind::Oci | Kind::Docker => Some((output.image.clone(), Some(Content::Here))),
             Kind::Image if output.push.enabled => {
                 Some((output.image.clone(), Some(Content::Elsewhere)))
@@ -256,6 +254,24 @@ impl Outputs {
                 let _ = exporters::prepare(&store, layer, options, *content);
             }
         })
+    }
+
+    /// Whether it is loaded into Docker or Podman.
+    fn goes_to_docker(&self, output: &Output) -> bool {
+        is_loaded(output)
+            && matches!(self.engines.get(&output.context), Some(engine::Engine::Docker(_)))
+    }
+
+    /// Refuses to cut back times when nobody says to which: neither the output nor the build for any of its platforms.
+    pub(crate) fn check_times(&self, targets: &[frontend::Target]) -> Result<(), Failure> {
+        let is_dated = targets.iter().any(|target| target.source_date_epoch.is_some());
+        let lacks = |output: &Output| {
+            output.image.rewrite_timestamp && output.image.source_date_epoch.is_none()
+        };
+        if !is_dated && self.outputs.iter().any(lacks) {
+            return Err(export_failure(&ExportError::NoEpoch));
+        }
+        Ok(())
     }
 
     /// Refuses an image id file when there is no image.
@@ -367,8 +383,8 @@ impl Outputs {
                 events.send(Event::Log { vertex, stream: 1, data, at: SystemTime::now() });
             };
             let export_one = || match self.engines.get(&output.context) {
-                Some(address) if is_loaded(output) => {
-                    load(engine.store(), address, &result, output, &say).map(Some)
+                Some(to) if is_loaded(output) => {
+                    load(engine.store(), to, &result, output, &say).map(Some)
                 }
                 _ if !output.push.enabled => export_one(engine, engine.registry(), &result, output),
                 _ => transfers::told(engine.registry(), events, vertex, |client| {
@@ -421,19 +437,12 @@ fn is_loaded(output: &Output) -> bool {
 /// Loads the image, and says what that took.
 fn load(
     store: &cache::Store,
-    address: &Address,
+    to: &engine::Engine,
     result: &ImageResult,
     output: &Output,
     say: &dyn Fn(String),
 ) -> Result<exporters::Exported, ExportError> {
-    let options = &output.image;
-    let result = if options.table || options.rewrite_timestamp {
-        let image = exporters::assemble(store, result, options, Content::Here)?;
-        exporters::as_written(store, result, &image)?
-    } else {
-        Cow::Borrowed(result)
-    };
-    let loaded = engine::load(address, &result, options)?;
+    let loaded = engine::load(to, store, result, &output.image)?;
     let (engine, id) = (loaded.engine, loaded.exported.id);
     say(match loaded.known {
         true => format!("{engine} has image {id} already: no layer was sent"),
@@ -504,7 +513,7 @@ fn export_image(
         let (result, names) = match &image {
             Some(image) => (
                 exporters::as_written(store, result, image)?,
-                output.naming.names(&result.names, image.top().descriptor.digest)?,
+                output.naming.names(&result.names, image.top().descriptor.digest),
             ),
             None => (Cow::Borrowed(result), result.names.clone()),
         };

@@ -112,12 +112,184 @@ fn docker_gets_only_the_layers_that_it_lacks() {
     load_and_load_again("dockerd", "Docker", 1);
 }
 
+/// A containerd with its state in the place, which ends with the test.
+struct Containerd {
+    process: Child,
+    socket: String,
+}
+
+impl Containerd {
+    fn start(place: &Place) -> Self {
+        let path = |name: &str| place.path(&format!("containerd-{name}")).display().to_string();
+        // Nothing for Kubernetes, which would ask for a network.
+        fs_err::write(
+            path("config"),
+            "version = 2\ndisabled_plugins = ['io.containerd.grpc.v1.cri']\n",
+        )
+        .unwrap();
+        let mut command = Command::new("containerd");
+        command.args([
+            "--config",
+            &path("config"),
+            "--root",
+            &path("root"),
+            "--state",
+            &path("state"),
+        ]);
+        command.args(["--address", &path("socket")]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let itself = Self { process: command.spawn().unwrap(), socket: path("socket") };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while itself.ctr(&["version"]).1.is_none() {
+            assert!(Instant::now() < deadline, "containerd does not start");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        itself
+    }
+
+    /// What `ctr` says, and what it prints if it succeeds.
+    fn ctr(&self, words: &[&str]) -> (String, Option<String>) {
+        let mut command = Command::new("ctr");
+        command.args(["--address", &self.socket, "--namespace=other"]).args(words);
+        let output = command.env("CONTAINERD_SNAPSHOTTER", "native").output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        (errors, output.status.success().then_some(printed))
+    }
+
+    /// What a step of an image prints.
+    #[track_caller]
+    fn run(&self, name: &str, words: &[&str]) -> String {
+        let id = format!("bricklayer-{}", std::process::id());
+        let all = [&["run", "--rm", "--snapshotter=native", name, &id], words].concat();
+        let (errors, printed) = self.ctr(&all);
+        printed.unwrap_or_else(|| panic!("{name}: {errors}"))
+    }
+
+    fn load(&self, place: &Place, words: &[&str]) -> crate::support::Ran {
+        let words = [&["--progress=plain"], words].concat();
+        place.build_with(
+            &words,
+            &[
+                ("CONTAINERD_ADDRESS", &self.socket),
+                ("CONTAINERD_NAMESPACE", "other"),
+                ("CONTAINERD_SNAPSHOTTER", "native"),
+            ],
+        )
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        if let Some(id) = rustix::process::Pid::from_raw(self.process.id().cast_signed()) {
+            let _ = rustix::process::kill_process(id, rustix::process::Signal::TERM);
+        }
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn containerd_gets_only_the_layers_that_it_lacks() {
+    if !can_run() || !has("containerd") || !has("ctr") {
+        return;
+    }
+    let place = two_images();
+    let engine = Containerd::start(&place);
+    let first = engine.load(&place, &["--load", "-t", "loaded:1", "--metadata-file=m"]).ok();
+    assert!(first.stderr.contains("sent 3 of 3 layers to containerd\n"), "{}", first.stderr);
+    let name = "docker.io/library/loaded:1";
+    assert_eq!(engine.run(name, &["cat", "/own"]), "two, and longer\n");
+    let list = engine.ctr(&["images", "ls"]).1.unwrap();
+    let metadata = fs_err::read_to_string(place.path("m")).unwrap();
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap();
+    let digest = metadata["containerimage.digest"].as_str().unwrap();
+    assert!(list.lines().any(|line| line.starts_with(name) && line.contains(digest)), "{list}");
+
+    let names = ["--load", "-t", "loaded:1", "-t", "reg.example.com:5000/team/loaded:2"];
+    let again = engine.load(&place, &names).ok();
+    assert!(again.stderr.contains("already: no layer was sent\n"), "{}", again.stderr);
+    let list = engine.ctr(&["images", "ls"]).1.unwrap();
+    assert!(list.contains("\nreg.example.com:5000/team/loaded:2 "), "{list}");
+
+    place.write("own", "changed\n");
+    for (output, sent) in [("", 1), (",compression=zstd", 2), (",compression=estargz", 2)] {
+        let output = format!("type=docker{output}");
+        let changed = engine.load(&place, &["-o", &output, "-t", "loaded:1"]).ok();
+        let expect = format!("sent {sent} of 3 layers to containerd\n");
+        assert!(changed.stderr.contains(&expect), "{output}: {}", changed.stderr);
+        assert_eq!(engine.run(name, &["cat", "/own"]), "changed\n", "{output}");
+    }
+    // Nor need it be for this machine, or one image only.
+    let both = ["--load", "-t", "both", "--provenance", "--platform=linux/arm64,linux/amd64"];
+    engine.load(&place, &both).ok();
+    assert_eq!(engine.run("docker.io/library/both:latest", &["cat", "/own"]), "changed\n");
+    engine.load(&place, &["--load", "-t", "arm", "--platform=linux/arm64"]).ok();
+    assert!(engine.ctr(&["images", "ls"]).1.unwrap().contains("docker.io/library/arm:latest "));
+
+    let nameless = engine.load(&place, &["--load"]);
+    assert_eq!(nameless.code, Some(2), "{}", nameless.stderr);
+    assert!(nameless.stderr.contains("containerd keeps no image that has no name"));
+}
+
+#[test]
+fn without_ctr_or_a_containerd_the_message_says_so() {
+    if !can_run() || !has("containerd") || !has("ctr") {
+        return;
+    }
+    let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let run = |socket: &str| {
+        let mut command = place.command(&["--load", "-t", "app", "ctx"]);
+        command.env("PATH", place.path("ctx")).env("CONTAINERD_ADDRESS", socket);
+        let ran = place.ran(command.output().unwrap());
+        assert_eq!(ran.code, Some(4), "{}", ran.stderr);
+        ran.stderr
+    };
+    let nobody = run("/nowhere/c.sock");
+    let expect = "ERROR: cannot reach the container engine at CONTAINERD_ADDRESS=/nowhere/c.sock: ";
+    assert!(nobody.starts_with(expect), "{nobody}");
+    assert!(nobody.contains("help: is it running? CONTAINERD_ADDRESS is the path of its socket"));
+    let engine = Containerd::start(&place);
+    let without = run(&engine.socket);
+    assert!(without.contains("`ctr`, the program of containerd, is not installed"), "{without}");
+    assert!(!place.path("state").exists(), "refused before anything is made");
+    // A program that fails is quoted.
+    let program = place.path("ctx/ctr");
+    fs_err::write(&program, "#!/bin/sh\necho first >&2; echo 'ctr: no such thing' >&2; exit 1\n")
+        .unwrap();
+    Command::new("chmod").arg("755").arg(&program).status().unwrap();
+    let failing = run(&engine.socket);
+    assert!(failing.contains("the engine refused to say its version: no such thing"), "{failing}");
+}
+
+#[test]
+fn times_and_compression_of_an_output_are_those_that_are_loaded() {
+    if !can_run() || !has("podman") {
+        return;
+    }
+    let place = two_images();
+    let engine = Engine::start(&place, "podman");
+    let diff_ids = |words: &[&str]| {
+        engine.load(&place, &[words, &["-t", "loaded:1"]].concat()).ok();
+        engine.ask("/images/loaded:1/json")["RootFS"]["Layers"].clone()
+    };
+    let plain = diff_ids(&["--load"]);
+    // The layers are sent as plain tars whatever they would be compressed with.
+    assert_eq!(plain, diff_ids(&["-o", "type=docker,compression=zstd"]));
+    let dated = diff_ids(&["-o", "type=docker,rewrite-timestamp=true,source-date-epoch=7"]);
+    assert_eq!(plain[0], dated[0], "the base stays what it is");
+    assert!(plain[1] != dated[1] && plain[2] != dated[2], "{dated}");
+    let table = diff_ids(&["-o", "type=docker,compression=estargz"]);
+    assert!(table[0] == plain[0] && table[1] != plain[1] && table[1] != dated[1], "{table}");
+}
+
 #[test]
 fn without_an_engine_the_message_says_what_to_do() {
     let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
     let run = |words: &[&str], name: &str, value: &str| {
         let mut command = place.command(words);
-        command.env_remove("DOCKER_HOST").env_remove("CONTAINER_HOST").env_remove("DOCKER_CONTEXT");
+        for name in ["DOCKER_HOST", "CONTAINER_HOST", "DOCKER_CONTEXT", "CONTAINERD_ADDRESS"] {
+            command.env_remove(name);
+        }
         place.ran(command.env(name, value).output().unwrap())
     };
     let other_way = "an archive can be loaded too: `build -o type=docker,dest=- ... | docker load`";

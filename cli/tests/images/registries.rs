@@ -1,7 +1,7 @@
 //! `push` and `pull` through a registry.
 
 use crate::process::Registry;
-use crate::support::Place;
+use crate::support::{Place, has, tool};
 use crate::{id, run_elsewhere, two_images};
 
 #[test]
@@ -44,6 +44,63 @@ fn what_was_pushed_is_pulled_and_known_by_its_digest() {
     assert_eq!(run_elsewhere(&place, &["images", "-q"]).ok().stdout, "");
     let gone = run_elsewhere(&place, &["pull", &name("1")]);
     assert_eq!(gone.code, Some(3), "{}", gone.stderr);
+}
+
+#[test]
+fn what_is_said_of_an_image_is_pushed_beside_it() {
+    if !has("docker-registry") || !has("skopeo") {
+        return;
+    }
+    let place = Place::new(&[(
+        "Dockerfile",
+        "FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /$TARGETARCH\n",
+    )]);
+    let Some(registry) = Registry::start_in(&place.path("registry")) else { return };
+    let repository = format!("{}/team/app", registry.host);
+    let read = |version: &str| {
+        let words = ["inspect", "--raw", "--tls-verify=false"];
+        let text =
+            tool("skopeo", &[&words[..], &[&format!("docker://{repository}{version}")]].concat());
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    let blob = |digest: &str| {
+        let path =
+            format!("registry/data/docker/registry/v2/blobs/sha256/{}/{digest}/data", &digest[..2]);
+        serde_json::from_slice::<serde_json::Value>(&fs_err::read(place.path(&path)).unwrap())
+            .unwrap()
+    };
+    let name = format!("{repository}:1");
+    let unknown = serde_json::json!({ "architecture": "unknown", "os": "unknown" });
+    for (version, build) in [("v1", "buildDefinition"), ("v0.2", "invocation")] {
+        let provenance = format!("--provenance=version={version}");
+        let platforms = "--platform=linux/amd64,linux/arm64";
+        place.build(&[&provenance, platforms, "-t", &name, "--push"]).ok();
+        let index = read(":1");
+        let manifests = index["manifests"].as_array().unwrap();
+        assert_eq!(manifests.len(), 4, "{index}");
+        let (images, said) = manifests.split_at(2);
+        for (image, said) in images.iter().zip(said) {
+            assert_eq!(said["platform"], unknown);
+            assert_eq!(said["annotations"]["vnd.docker.reference.digest"], image["digest"]);
+            let manifest = read(&format!("@{}", said["digest"].as_str().unwrap()));
+            assert_eq!(manifest["subject"]["digest"], image["digest"]);
+            assert_eq!(
+                manifest["artifactType"],
+                "application/vnd.docker.attestation.manifest.v1+json"
+            );
+            let kind = format!("https://slsa.dev/provenance/{version}");
+            let layer = &manifest["layers"][0];
+            assert_eq!(layer["annotations"]["in-toto.io/predicate-type"], kind);
+            let statement = blob(&layer["digest"].as_str().unwrap()["sha256:".len()..]);
+            assert_eq!(statement["predicateType"], kind);
+            let digest = image["digest"].as_str().unwrap();
+            assert_eq!(statement["subject"][0]["digest"]["sha256"], digest["sha256:".len()..]);
+            assert!(statement["predicate"][build].is_object(), "{statement}");
+            // Where layers are listed depends on the version.
+            let layers = &read(&format!("@{digest}"))["layers"];
+            assert!(statement.to_string().contains(layers[0]["digest"].as_str().unwrap()));
+        }
+    }
 }
 
 #[test]

@@ -111,6 +111,15 @@ fn times_are_cut_back_in_new_layers_only() {
         "{}",
         refused.stderr
     );
+    // Before anything is built.
+    assert!(
+        !refused.stderr.contains("RUN") && !refused.stderr.contains("COPY"),
+        "{}",
+        refused.stderr
+    );
+    // The Dockerfile may say it as well.
+    place.write("Dockerfile", &format!("ARG SOURCE_DATE_EPOCH=1600000000\n{}", crate::DOCKERFILE));
+    place.build(&["-o", output]).ok();
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use fs_err as fs;
 
-use crate::documents::check_layout;
-use crate::support::{can_run, has, run_image, tool};
+use crate::documents::{check_layout, refused};
+use crate::support::{Place, can_run, has, run_image, tool};
 use crate::{sample, unpacked};
 
 #[test]
@@ -81,5 +81,26 @@ fn a_layout_folder_and_its_index_are_read() {
         let to = format!("{}:{tag}", place.path(&format!("copy{tag}")).display());
         tool("skopeo", &["copy", "-q", &from, &format!("oci:{to}")]);
         assert_eq!(run_image(&place, &to), "text of a\n");
+    }
+}
+
+#[test]
+fn schemas_refuse_what_is_none_of_their_documents() {
+    let place = Place::new(&[
+        ("layout", r#"{"imageLayoutVersion":"2"}"#),
+        ("index", r#"{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha256:0"}]}"#),
+        ("manifest", r#"{"schemaVersion":2,"config":{},"layers":null}"#),
+        ("config", r#"{"created":"today","architecture":"a","os":"o","rootfs":{"type":"layers"}}"#),
+    ]);
+    for (name, schema, complaints) in [
+        ("layout", "image-layout-schema", &["/imageLayoutVersion: '2'"][..]),
+        ("index", "image-index-schema", &["/mediaType: 'x' does", "/manifests/0: 'size' is"]),
+        ("manifest", "image-manifest-schema", &["/config: 'digest' is", "/layers: None is"]),
+        ("config", "config-schema", &["/created: 'today'", "/rootfs: 'diff_ids' is"]),
+    ] {
+        let found = refused(&[(schema, place.path("ctx").join(name))]);
+        for complaint in complaints {
+            assert!(found.contains(complaint) || found.is_empty(), "{complaint}\n{found}");
+        }
     }
 }

@@ -253,6 +253,23 @@ fn a_power_cut_leaves_nothing_that_is_trusted() {
     }
 }
 
+/// What was loaded cannot be made again from here: it may have come from another machine.
+#[test]
+fn what_was_loaded_survives_a_power_cut() {
+    if !has("python3") {
+        return;
+    }
+    let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /f\n")]);
+    place.build(&["-t", "app:1"]).ok();
+    place.run(&["save", "-o", "app.tar", "app:1"]).ok();
+    fs::remove_dir_all(place.path("state")).unwrap();
+    place.run(&["load", "-i", "app.tar"]).ok();
+    reboot(&place);
+    assert_eq!(place.run(&["images", "-q"]).ok().stdout.lines().count(), 1);
+    place.run(&["save", "-o", "again.tar", "app:1"]).ok();
+    assert!(fs::read(place.path("app.tar")).unwrap() == fs::read(place.path("again.tar")).unwrap());
+}
+
 #[test]
 fn what_was_synced_survives_a_power_cut() {
     if !can_run() || !has("python3") {

@@ -29,7 +29,7 @@ pub(crate) fn can_run() -> bool {
     root
 }
 
-/// Whether a program is there; prints if not.
+/// Whether a program is there, or a file at its whole path; prints if not.
 pub(crate) fn has(program: &str) -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     let found = path.split(':').any(|folder| Path::new(folder).join(program).is_file());

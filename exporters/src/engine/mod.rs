@@ -1,4 +1,4 @@
-//! The result into a container engine that runs: Docker, or Podman by the same interface.
+//! The result into a container engine that runs: Docker, Podman by the same interface, or containerd.
 //!
 //! ```text
 //! GET  /images/{id}/json     does it have the image? then only names are given
@@ -15,6 +15,7 @@
 //!
 //! Format: Docker Engine API 1.24 and later; `docker save`.
 
+mod containerd;
 mod http;
 
 use std::collections::HashSet;
@@ -26,8 +27,10 @@ use serde_json::{Value, json};
 use tree::tar::{Entry, EntryKind, Writer};
 
 use crate::image::finished_config;
-use crate::{ExportError, Exported, ImageOptions, ImageResult};
+use crate::piped::Piped;
+use crate::{Content, ExportError, Exported, ImageOptions, ImageResult};
 
+pub use containerd::Containerd;
 pub use http::Address;
 
 /// Most images of an engine whose layers are asked for.
@@ -67,11 +70,54 @@ pub struct Loaded {
     pub known: bool,
 }
 
-/// Gives an image to an engine under `names`, sending what the engine does not have.
+/// A container engine that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Engine {
+    /// Docker or Podman.
+    Docker(Address),
+    /// containerd.
+    Containerd(Containerd),
+}
+
+impl Engine {
+    /// Whether somebody listens.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub fn try_connect(&self) -> io::Result<()> {
+        match self {
+            Self::Docker(address) => address.try_connect(),
+            Self::Containerd(containerd) => containerd.try_connect(),
+        }
+    }
+}
+
+/// Gives an image to an engine under its names, sending what the engine does not have.
 ///
 /// # Errors
-/// When the result has several platforms, a layer cannot be read, or the engine fails.
+/// When a layer cannot be read, the engine fails, or is Docker and the result has several platforms.
 pub fn load(
+    engine: &Engine,
+    store: &cache::Store,
+    result: &ImageResult,
+    options: &ImageOptions,
+) -> Result<Loaded, ExportError> {
+    let address = match engine {
+        Engine::Docker(address) => address,
+        Engine::Containerd(containerd) => {
+            return containerd::load(containerd, store, result, options);
+        }
+    };
+    if options.table || options.rewrite_timestamp {
+        let image = crate::assemble(store, result, options, Content::Here)?;
+        load_docker(address, &*crate::as_written(store, result, &image)?, options)
+    } else {
+        load_docker(address, result, options)
+    }
+}
+
+/// Gives an image with the layers as they are to Docker or Podman.
+fn load_docker(
     address: &Address,
     result: &ImageResult,
     options: &ImageOptions,
@@ -241,48 +287,11 @@ impl Archive<'_> {
             if written.insert(*diff_id) {
                 let size = layer.measure()?;
                 let mut content = Piped::start(layer)?;
-                tar.append_file(&entry(&file(diff_id), size), &mut content)?;
-                content.end()?;
+                let appended = tar.append_file(&entry(&file(diff_id), size), &mut content);
+                content.end(appended)??;
             }
         }
         tar.finish()?;
         Ok(())
-    }
-}
-
-/// A layer's tar, written by a thread of its own.
-struct Piped {
-    pipe: io::PipeReader,
-    thread: std::thread::JoinHandle<Result<u64, cache::CacheError>>,
-}
-
-impl Piped {
-    fn start(layer: &Layer) -> io::Result<Self> {
-        let (pipe, mut writer) = io::pipe()?;
-        let layer = layer.clone();
-        let work =
-            move || layer.write_plain(&mut io::BufWriter::with_capacity(128 << 10, &mut writer));
-        let thread = std::thread::Builder::new().spawn(work)?;
-        Ok(Self { pipe, thread })
-    }
-}
-
-impl Piped {
-    /// Makes sure that it was read whole, and that it is what it should be.
-    fn end(mut self) -> io::Result<()> {
-        let more = io::Read::read(&mut self.pipe, &mut [0])?;
-        if more > 0 {
-            return Err(io::Error::other("a layer became longer while it was read"));
-        }
-        match self.thread.join() {
-            Ok(written) => written.map(drop).map_err(io::Error::other),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-}
-
-impl io::Read for Piped {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.pipe.read(buffer)
     }
 }

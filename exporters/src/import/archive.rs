@@ -83,8 +83,7 @@ impl Archive {
             }
             Input::Stream(stream) => {
                 let name = "standard input".to_owned();
-                let (spool, file) = spooled(store, &name, stream)?;
-                Self::of_tar(name, file, Some(spool))
+                Self::of_stream(store, name, stream)
             }
         }
     }
@@ -99,7 +98,19 @@ impl Archive {
                 return Self::of_tar(name, file, None);
             }
         }
-        let (spool, file) = spooled(store, &name, Box::new(file))?;
+        Self::of_stream(store, name, Box::new(file))
+    }
+
+    /// Of what may be compressed or come only once.
+    fn of_stream(
+        store: &Store,
+        name: String,
+        stream: Box<dyn Read + Send>,
+    ) -> Result<Self, ImportError> {
+        let failed = |source| ImportError::Read { path: name.clone(), source };
+        let mut plain = tree::codec::decompress(stream).map_err(failed)?;
+        let spool = spooled(store, &name, &mut plain)?;
+        let file = open_spool(&spool)?.into_parts().0;
         Self::of_tar(name, file, Some(spool))
     }
 
@@ -215,35 +226,31 @@ fn open_file(path: &Path) -> io::Result<fs::File> {
     options.read(true).custom_flags(flags).open(path)
 }
 
-/// Copies a stream into the store, decompressed, for as long as the first value lives.
-fn spooled(
+/// Copies what `name` has into the store's own folder, for as long as the result lives or until it is made a blob.
+pub(super) fn spooled(
     store: &Store,
     name: &str,
-    stream: Box<dyn Read + Send>,
-) -> Result<(Spool, std::fs::File), ImportError> {
-    let failed = |source| ImportError::Read { path: name.to_owned(), source };
-    let mut plain = tree::codec::decompress(stream).map_err(failed)?;
+    content: &mut dyn Read,
+) -> Result<Spool, ImportError> {
+    let not_written = |source| ImportError::Write { path: store.root().to_owned(), source };
     let mut ingest = store.ingest()?;
     let mut buffer = vec![0; 128 << 10];
     loop {
         // Reading is the archive's failure, writing the disk's.
-        match plain.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => ingest.write_all(&buffer[..length]).map_err(not_written(store))?,
+        match content.read(&mut buffer) {
+            Ok(0) => return Ok(ingest.hold()?),
+            Ok(length) => ingest.write_all(&buffer[..length]).map_err(not_written)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed(error)),
+            Err(source) => return Err(ImportError::Read { path: name.to_owned(), source }),
         }
     }
-    let spool = ingest.hold()?;
-    let file = fs::File::open(spool.path())
-        .map_err(|source| ImportError::Read { path: spool.path().display().to_string(), source })?;
-    Ok((spool, file.into_parts().0))
 }
 
-/// A failure to write into the store.
-pub(super) fn not_written(store: &Store) -> impl Fn(io::Error) -> ImportError {
-    let path = store.root().to_owned();
-    move |source| ImportError::Write { path: path.clone(), source }
+/// Opens what was copied.
+pub(super) fn open_spool(spool: &Spool) -> Result<fs::File, ImportError> {
+    let path = spool.path();
+    fs::File::open(path)
+        .map_err(|source| ImportError::Read { path: path.display().to_string(), source })
 }
 
 /// A path from the top of the archive, for a path as it is written in `folder`; `None` for one that leads out of the

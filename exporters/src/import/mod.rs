@@ -9,6 +9,7 @@
 //! - Every byte is checked before the first becomes part of the store: an archive that is not whole, or whose bytes
 //!   are not those that are named, leaves nothing.
 //! - Layers that the store has already are not kept once more.
+//! - Unlike a build, which can be done again, both wait for the disk: what was told to be there outlives a power cut.
 
 mod archive;
 mod error;
@@ -40,7 +41,7 @@ pub struct Imported {
 }
 
 /// Brings the images of an archive or layout into the store, under the names that it gives them. Without `platforms`
-/// all platforms of an image are taken.
+/// all platforms of an image are taken. When this returns, they are on the disk.
 ///
 /// # Errors
 /// When the archive cannot be read, is not whole, or has something that is not what it should be.
@@ -67,6 +68,7 @@ pub fn load(
         };
         imported.push(Imported { id, names: image.names });
     }
+    store.sync()?;
     Ok(imported)
 }
 

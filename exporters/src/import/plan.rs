@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use llb::image::{Compression, Descriptor, ImageConfig, Index, Manifest};
+use llb::image::{Compression, Descriptor, ImageConfig, Index, Manifest, annotation, blob_path};
 use llb::{DiffId, Digest, Platform, Reference};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -20,8 +20,6 @@ use serde::de::DeserializeOwned;
 use super::ImportError;
 use super::archive::Archive;
 
-const IMAGE_NAME: &str = "io.containerd.image.name";
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const ATTACHED: &str = "vnd.docker.reference.type";
 
 /// How deep indexes may be nested.
@@ -283,7 +281,9 @@ fn variant(
 fn name_of(descriptor: &Descriptor) -> Result<Option<Reference>, ImportError> {
     let Some(annotations) = &descriptor.annotations else { return Ok(None) };
     let whole = |name: &&String| name.contains([':', '/']);
-    let name = annotations.get(IMAGE_NAME).or_else(|| annotations.get(REF_NAME).filter(whole));
+    let name = annotations
+        .get(annotation::IMAGE_NAME)
+        .or_else(|| annotations.get(annotation::REF_NAME).filter(whole));
     name.map(|name| parse_name(name)).transpose()
 }
 
@@ -306,11 +306,6 @@ pub(super) fn parse<T: DeserializeOwned>(
         kind,
         reason: error.to_string(),
     })
-}
-
-/// Where a layout keeps a blob.
-fn blob_path(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
 }
 
 fn blob(archive: &Archive, digest: &Digest, by: &str) -> Result<Vec<u8>, ImportError> {

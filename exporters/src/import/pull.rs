@@ -22,7 +22,7 @@ pub struct Pulled {
 }
 
 /// Brings what `name` stands for on each of `platforms` into the store, and calls it `name`. Every layer is fetched, if
-/// it is not there, and read through; `told` hears of each that is.
+/// it is not there, and read through; `told` hears of each that is. When this returns, the image is on the disk.
 ///
 /// # Errors
 /// When the registry fails, has nothing for one of the platforms, or gives what is not what it says.
@@ -91,6 +91,7 @@ pub fn pull(
         index: is_index.then(|| top.bytes.clone()),
     };
     let id = store.images().put(&new, std::slice::from_ref(name))?;
+    store.sync()?;
     let digest = top.descriptor.digest;
     let same = |image: cache::Image| image.id == id && image.digest() == Some(digest);
     Ok(Pulled { id, digest, up_to_date: before.is_some_and(same) })
@@ -120,10 +121,5 @@ fn chain(
             diff_ids: diff_ids.len(),
         });
     }
-    let mut chain = Ref::scratch();
-    for (descriptor, diff_id) in descriptors.iter().zip(diff_ids) {
-        let layer = store.base_layer_over(&chain, diff_id, descriptor, origin.to_owned())?;
-        chain = chain.push(layer);
-    }
-    Ok(chain)
+    Ok(store.base_layers(diff_ids.into_iter().zip(&descriptors), origin)?)
 }

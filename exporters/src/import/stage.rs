@@ -1,16 +1,16 @@
 //! Layers of an archive, read and checked, before any of them is part of the store.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 
 use cache::{Spool, Store};
-use fs_err as fs;
 use llb::image::{Compression, Descriptor};
 use llb::{DiffId, Digest};
 use tree::codec::{HashReader, MAGIC_LENGTH, detect};
 
 use super::ImportError;
-use super::archive::{Archive, not_written};
+use super::archive::{Archive, open_spool, spooled};
 use super::plan::PlannedLayer;
 use crate::blobs::in_parallel;
 
@@ -89,18 +89,24 @@ fn stage(
         let by = if layer.descriptor.is_some() { "the image manifest" } else { "`manifest.json`" };
         return Err(ImportError::Missing { file: layer.file.clone(), by: by.to_owned() });
     };
-    let (spool, start) = copied(store, content, length, &layer.file)?;
+    // A file of a folder may have grown meanwhile.
+    let spool = spooled(store, &layer.file, &mut content.take(length.saturating_add(1)))?;
+    if spool.size() > length {
+        return Err(unreadable(io::Error::other("it grows while it is read")));
+    }
     if let Some(expected) = layer.descriptor.as_ref().map(|descriptor| descriptor.digest)
         && expected != *spool.digest()
     {
         let what = format!("`{}` of the archive", layer.file);
         return Err(ImportError::Digest { what, expected, actual: *spool.digest() });
     }
-    let compression = detect(&start);
+    let file = open_spool(&spool)?;
+    let mut start = [0; MAGIC_LENGTH];
+    let started = file.file().read_at(&mut start, 0).map_err(unreadable)?;
+    let compression = detect(&start[..started]);
     let (diff_id, size) = match compression {
         tree::codec::Compression::Plain => (DiffId(*spool.digest()), spool.size()),
-        _ => plain_hash(Box::new(fs::File::open(spool.path()).map_err(unreadable)?))
-            .map_err(unreadable)?,
+        _ => plain_hash(Box::new(file)).map_err(unreadable)?,
     };
     check(&layer.file, layer.diff_id, diff_id)?;
     let descriptor = match &layer.descriptor {
@@ -113,34 +119,6 @@ fn stage(
         }
     };
     Ok(StagedLayer { descriptor, diff_id, size, spool: Some(spool) })
-}
-
-/// Copies a file of the archive into the store's own folder; returns its first bytes too.
-fn copied(
-    store: &Store,
-    mut content: Box<dyn Read + Send>,
-    length: u64,
-    file: &str,
-) -> Result<(Spool, Vec<u8>), ImportError> {
-    let unreadable = |source| ImportError::Read { path: file.to_owned(), source };
-    let mut ingest = store.ingest()?;
-    let mut start = Vec::new();
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let count = match content.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(unreadable(error)),
-        };
-        if ingest.size() + count as u64 > length {
-            return Err(unreadable(io::Error::other("it grows while it is read")));
-        }
-        let missing = MAGIC_LENGTH.saturating_sub(start.len()).min(count);
-        start.extend_from_slice(&buffer[..missing]);
-        ingest.write_all(&buffer[..count]).map_err(not_written(store))?;
-    }
-    Ok((ingest.hold()?, start))
 }
 
 /// Digest and size of what a layer's blob is uncompressed.

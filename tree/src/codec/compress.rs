@@ -8,8 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use zstd::stream::raw::CParameter;
 use zstd::stream::write::Encoder;
 
-use super::BLOCK;
 use super::gzip::{self, Level};
+use super::{BLOCK, Sha256};
 
 /// Threads that one stream keeps busy at most; more would only cost memory.
 const MAX_THREADS: usize = 8;
@@ -98,7 +98,7 @@ impl<W: Write> Compressor<W> {
             Engine::Plain(inner) => Ok(inner),
             Engine::Gzip(mut members) => {
                 if !self.block.is_empty() || members.pushed == 0 {
-                    members.push(std::mem::take(&mut self.block))?;
+                    members.push(std::mem::take(&mut self.block), 0)?;
                 }
                 members.finish().map(|(inner, _)| inner)
             }
@@ -126,7 +126,7 @@ impl<W: Write> Compressor<W> {
         }
         match &mut self.engine {
             Engine::Gzip(members) => {
-                members.push(std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK)))
+                members.push(std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK)), 0)
             }
             Engine::Zstd(encoder) => {
                 encoder.write_all(&self.block)?;
@@ -183,33 +183,45 @@ pub(super) struct Members<W> {
     /// Threads to use instead of those there are; the pool is not even asked before there is a second
     /// block, for that would start it.
     threads: Option<usize>,
-    pushed: u64,
-    /// Where each member ends that has been written.
-    ends: Vec<u64>,
+    pushed: usize,
+    written: Vec<Member>,
+}
+
+/// What is known of a member that has been written.
+#[derive(Debug)]
+pub(super) struct Member {
+    /// Where it begins.
+    pub(super) begin: u64,
+    /// Where it ends.
+    pub(super) end: u64,
+    /// Hash of the first of its uncompressed bytes, if it was asked for.
+    pub(super) hash: Option<[u8; 32]>,
 }
 
 impl<W: Write> Members<W> {
     pub(super) fn new(inner: W, level: Level) -> Self {
-        let (jobs, ends) = (VecDeque::new(), Vec::new());
-        Self { inner, level, jobs, threads: None, pushed: 0, ends }
+        let (jobs, written) = (VecDeque::new(), Vec::new());
+        Self { inner, level, jobs, threads: None, pushed: 0, written }
     }
 
     /// Blocks handed on so far.
-    pub(super) fn pushed(&self) -> u64 {
+    pub(super) fn pushed(&self) -> usize {
         self.pushed
     }
 
-    /// Writes what is left; returns the inner writer, and where each member ends.
-    pub(super) fn finish(mut self) -> io::Result<(W, Vec<u64>)> {
+    /// Writes what is left; returns the inner writer, and all members.
+    pub(super) fn finish(mut self) -> io::Result<(W, Vec<Member>)> {
         self.drain(0)?;
-        Ok((self.inner, self.ends))
+        Ok((self.inner, self.written))
     }
 
-    pub(super) fn push(&mut self, block: Vec<u8>) -> io::Result<()> {
+    /// Hands on a block; its first `hashed` bytes are hashed by whoever compresses it.
+    pub(super) fn push(&mut self, block: Vec<u8>, hashed: usize) -> io::Result<()> {
         let job = Arc::new(Job {
             state: Mutex::new(State::Waiting(block)),
             done: Condvar::new(),
             level: self.level,
+            hashed,
         });
         self.pushed += 1;
         self.jobs.push_back(job);
@@ -232,9 +244,10 @@ impl<W: Write> Members<W> {
     fn drain(&mut self, keep: usize) -> io::Result<()> {
         while self.jobs.len() > keep {
             let Some(job) = self.jobs.pop_front() else { break };
-            let member = job.take()?;
+            let Packed { member, hash } = job.take()?;
             self.inner.write_all(&member)?;
-            self.ends.push(self.ends.last().copied().unwrap_or(0) + member.len() as u64);
+            let begin = self.written.last().map_or(0, |member| member.end);
+            self.written.push(Member { begin, end: begin + member.len() as u64, hash });
         }
         Ok(())
     }
@@ -245,12 +258,19 @@ struct Job {
     state: Mutex<State>,
     done: Condvar,
     level: Level,
+    hashed: usize,
 }
 
 enum State {
     Waiting(Vec<u8>),
     Running,
-    Done(io::Result<Vec<u8>>),
+    Done(io::Result<Packed>),
+}
+
+/// A block, compressed.
+struct Packed {
+    member: Vec<u8>,
+    hash: Option<[u8; 32]>,
 }
 
 impl Job {
@@ -270,13 +290,14 @@ impl Job {
             }
         };
         let span = crate::trace::span("compress", || "block".to_owned());
-        let member = gzip::member(self.level, &block);
+        let hash = (self.hashed > 0).then(|| Sha256::digest(&block[..self.hashed]));
+        let packed = gzip::member(self.level, &block).map(|member| Packed { member, hash });
         drop(span);
-        *self.lock() = State::Done(member);
+        *self.lock() = State::Done(packed);
         self.done.notify_all();
     }
 
-    fn take(&self) -> io::Result<Vec<u8>> {
+    fn take(&self) -> io::Result<Packed> {
         self.run();
         let mut state = self.lock();
         loop {

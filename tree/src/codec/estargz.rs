@@ -15,28 +15,33 @@
 //! Format: stargz-snapshotter, `docs/estargz.md`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 
-use serde::Serialize;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Serialize, Serializer};
 
-use super::compress::Members;
+use super::compress::{Member, Members};
 use super::gzip::Level;
-use super::{BLOCK, HashWriter, Sha256};
+use super::{BLOCK, Background, HashWriter, Sha256};
 use crate::Timestamp;
 use crate::tar::{Entry, EntryKind, Reader, Writer};
 
 /// Name of the tar entry with the table.
 const TABLE: &str = "stargz.index.json";
+/// Kind of a row that is a file.
+const FILE: &str = "reg";
 
 /// What is known of such a layer when it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Estargz {
     /// SHA-256 of the table of contents.
     pub table: [u8; 32],
-    /// SHA-256 of the uncompressed bytes.
-    pub diff_id: [u8; 32],
-    /// How many of them there are.
-    pub size: u64,
+    /// SHA-256 of the tar that went in, and how many bytes it has.
+    pub tar: ([u8; 32], u64),
+    /// SHA-256 of the uncompressed bytes, and how many there are.
+    pub diff_id: ([u8; 32], u64),
 }
 
 /// Compresses a tar.
@@ -45,27 +50,27 @@ pub struct Estargz {
 /// When `tar` is none or has a table already, or one of the streams fails.
 pub fn write_estargz(tar: impl Read, mut out: impl Write, level: u32) -> io::Result<Estargz> {
     let level = Level::new(level)?;
-    let members = Members::new(&mut out, level);
-    let mut pieces = Pieces { members, block: Vec::new(), hash: Sha256::new(), size: 0 };
+    let mut pieces = Pieces::new(Members::new(&mut out, level), HashWriter::new(io::sink()));
     let mut rows = rows(BufReader::with_capacity(64 << 10, tar), &mut pieces)?;
-    pieces.cut()?;
-    let Pieces { members, hash, size, .. } = pieces;
-    let (_, ends) = members.finish()?;
-    let begin = |member: u64| match usize::try_from(member) {
-        Ok(number @ 1..) => ends.get(number - 1).copied().unwrap_or(0),
-        _ => 0,
-    };
+    let (members, hash) = pieces.finish()?;
     for row in &mut rows {
-        row.offset = row.member.map_or(0, begin);
+        if let Some(member) = row.member.and_then(|number| members.get(number)) {
+            row.offset = member.begin;
+            row.piece_digest = member.hash;
+            // A file of one piece is not hashed twice.
+            if row.kind == FILE && row.digest.is_none() {
+                row.digest = member.hash;
+            }
+        }
     }
-    let table_at = ends.last().copied().unwrap_or(0);
+    let table_at = members.last().map_or(0, |member| member.end);
 
     let document = Table { version: 1, entries: &rows };
     let mut table = HashWriter::new(io::sink());
     serde_json::to_writer(&mut table, &document)?;
     let (_, table, length) = table.finish();
-    let members = Members::new(&mut out, level);
-    let mut pieces = Pieces { members, block: Vec::new(), hash, size };
+    let tar = hash.clone();
+    let mut pieces = Pieces::new(Members::new(&mut out, level), hash);
     let mut writer = Writer::new(&mut pieces);
     let entry = Entry { size: length, ..Entry::new(EntryKind::File, TABLE.into()) };
     writer.begin_file(&entry)?;
@@ -75,11 +80,13 @@ pub fn write_estargz(tar: impl Read, mut out: impl Write, level: u32) -> io::Res
         out.flush()
     })?;
     writer.finish()?;
-    pieces.cut()?;
-    let Pieces { members, hash, size, .. } = pieces;
-    members.finish()?;
+    let (_, diff_id) = pieces.finish()?;
     out.write_all(&footer(table_at))?;
-    Ok(Estargz { table, diff_id: hash.finish(), size })
+    let [tar, diff_id] = [tar, diff_id].map(|hash| {
+        let (_, hash, size) = hash.finish();
+        (hash, size)
+    });
+    Ok(Estargz { table, tar, diff_id })
 }
 
 /// The empty member at the end; its header has the place of the table.
@@ -94,21 +101,40 @@ fn footer(table_at: u64) -> [u8; 51] {
     footer
 }
 
-/// Cuts a stream into members, and hashes it.
+/// The hash of all uncompressed bytes.
+type Hash = HashWriter<io::Sink>;
+
+/// Cuts a stream into members, and hashes it on a thread of its own.
 struct Pieces<W: Write> {
     members: Members<W>,
     block: Vec<u8>,
-    hash: Sha256,
-    size: u64,
+    /// How much of the block is a piece of a file.
+    piece: usize,
+    hash: Background<Hash>,
 }
 
 impl<W: Write> Pieces<W> {
-    /// Ends a member; returns the number of the next one.
-    fn cut(&mut self) -> io::Result<u64> {
-        if !self.block.is_empty() {
-            self.members.push(std::mem::take(&mut self.block))?;
-        }
+    fn new(members: Members<W>, hash: Hash) -> Self {
+        Self { members, block: Vec::new(), piece: 0, hash: Background::new(hash) }
+    }
+
+    /// Ends a member.
+    fn cut(&mut self) -> io::Result<()> {
+        let (block, piece) = (std::mem::take(&mut self.block), std::mem::take(&mut self.piece));
+        if block.is_empty() { Ok(()) } else { self.members.push(block, piece) }
+    }
+
+    /// Begins a member with a piece of so many bytes; returns its number.
+    fn begin(&mut self, piece: usize) -> io::Result<usize> {
+        self.cut()?;
+        self.piece = piece;
         Ok(self.members.pushed())
+    }
+
+    /// Writes what is left.
+    fn finish(mut self) -> io::Result<(Vec<Member>, Hash)> {
+        self.cut()?;
+        Ok((self.members.finish()?.1, self.hash.finish()?))
     }
 }
 
@@ -119,8 +145,7 @@ impl<W: Write> Write for Pieces<W> {
         }
         let count = bytes.len().min(BLOCK - self.block.len());
         self.block.extend_from_slice(&bytes[..count]);
-        self.hash.update(&bytes[..count]);
-        self.size += count as u64;
+        self.hash.write_all(&bytes[..count])?;
         Ok(count)
     }
 
@@ -180,18 +205,22 @@ struct Row {
     /// Values in base64.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     xattrs: BTreeMap<String, String>,
-    /// Of the whole file.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    digest: String,
+    /// Of the whole file; that of its only piece is known with it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_digest")]
+    digest: Option<[u8; 32]>,
     #[serde(rename = "chunkOffset", skip_serializing_if = "is_zero")]
     piece_at: u64,
     #[serde(rename = "chunkSize", skip_serializing_if = "is_zero")]
     piece_size: u64,
-    #[serde(rename = "chunkDigest", skip_serializing_if = "String::is_empty")]
-    piece_digest: String,
-    /// Number of the member that begins with the piece; its place is known when all are written.
+    #[serde(
+        rename = "chunkDigest",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "as_digest"
+    )]
+    piece_digest: Option<[u8; 32]>,
+    /// Number of the member that begins with the piece; its place and hash are known when all are written.
     #[serde(skip)]
-    member: Option<u64>,
+    member: Option<usize>,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -229,45 +258,51 @@ fn content<R: Read, W: Write>(
     mut row: Row,
     rows: &mut Vec<Row>,
 ) -> io::Result<()> {
+    if entry.size == 0 {
+        rows.push(Row { digest: Some(Sha256::digest(&[])), ..row });
+        return Ok(());
+    }
     let first = rows.len();
-    let mut whole = Sha256::new();
-    let mut done = 0;
+    let mut whole = (entry.size > BLOCK as u64).then(Sha256::new);
     let mut buffer = vec![0; usize::try_from(entry.size).unwrap_or(BLOCK).min(64 << 10)];
+    let mut done = 0;
     while done < entry.size {
-        row.member = Some(reader.inner_mut().to.cut()?);
-        let length = (entry.size - done).min(BLOCK as u64);
-        let mut hash = Sha256::new();
+        let length = usize::try_from(entry.size - done).unwrap_or(BLOCK).min(BLOCK);
+        row.member = Some(reader.inner_mut().to.begin(length)?);
         let mut left = length;
         while left > 0 {
-            let room = usize::try_from(left).unwrap_or(buffer.len()).min(buffer.len());
+            let room = left.min(buffer.len());
             let count = reader.read(&mut buffer[..room])?;
-            hash.update(&buffer[..count]);
-            whole.update(&buffer[..count]);
-            left -= count as u64;
+            if let Some(whole) = &mut whole {
+                whole.update(&buffer[..count]);
+            }
+            left -= count;
         }
         row.piece_at = done;
-        done += length;
+        done += length as u64;
         // The last piece ends where the file does.
-        row.piece_size = if done < entry.size { length } else { 0 };
-        row.piece_digest = digest(hash);
+        row.piece_size = if done < entry.size { length as u64 } else { 0 };
         let next = Row { name: row.name.clone(), kind: "chunk", ..Row::default() };
         rows.push(std::mem::replace(&mut row, next));
     }
-    if entry.size == 0 {
-        rows.push(row);
-    }
-    rows[first].digest = digest(whole);
+    rows[first].digest = whole.map(Sha256::finish);
     Ok(())
 }
 
-fn digest(hash: Sha256) -> String {
-    hash.finish().iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+/// Writes a hash as digests are written.
+fn as_digest<S: Serializer>(hash: &Option<[u8; 32]>, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut text = String::with_capacity(71);
+    text.push_str("sha256:");
+    for byte in hash.iter().flatten() {
+        write!(text, "{byte:02x}").map_err(serde::ser::Error::custom)?;
+    }
+    serializer.serialize_str(&text)
 }
 
 fn row(entry: &Entry) -> Row {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let kind = match entry.kind {
-        EntryKind::File => "reg",
+        EntryKind::File => FILE,
         EntryKind::HardLink => "hardlink",
         EntryKind::Symlink => "symlink",
         EntryKind::CharDevice => "char",
@@ -289,41 +324,16 @@ fn row(entry: &Entry) -> Row {
         major: entry.device.0,
         minor: entry.device.1,
         xattrs: xattrs
-            .map(|(name, value)| (name.to_string_lossy().into(), base64(value)))
+            .map(|(name, value)| (name.to_string_lossy().into(), STANDARD.encode(value)))
             .collect(),
         ..Row::default()
     }
 }
 
-/// A time in whole seconds, in UTC.
+/// A time in whole seconds, in UTC; those of no calendar are the last that there are.
 fn rfc_3339(time: Timestamp) -> String {
-    let (days, seconds) = (time.seconds.div_euclid(86_400), time.seconds.rem_euclid(86_400));
-    // Years that begin in March, so that the day which not every year has is the last one; in eras of 400 years.
-    let days = days + 719_468;
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for three in bytes.chunks(3) {
-        let number = (0..3).fold(0_u32, |number, place| {
-            number << 8 | u32::from(three.get(place).copied().unwrap_or(0))
-        });
-        for place in 0..4 {
-            let digit = DIGITS[(number >> (18 - 6 * place) & 63) as usize];
-            text.push(if place > three.len() { '=' } else { char::from(digit) });
-        }
-    }
-    text
+    let (first, last) = (jiff::Timestamp::MIN.as_second(), jiff::Timestamp::MAX.as_second());
+    jiff::Timestamp::from_second(time.seconds.clamp(first, last)).unwrap_or_default().to_string()
 }
 
 #[cfg(test)]
@@ -446,7 +456,9 @@ mod tests {
         let mut plain = Vec::new();
         MultiGzDecoder::new(&blob[..]).read_to_end(&mut plain).unwrap();
         assert!(plain.starts_with(&tar));
-        assert_eq!((digest_of(known.diff_id), known.size), (sha256(&plain), plain.len() as u64));
+        let size = plain.len() as u64;
+        assert_eq!((digest_of(known.diff_id.0), known.diff_id.1), (sha256(&plain), size));
+        assert_eq!((digest_of(known.tar.0), known.tar.1), (sha256(&tar), tar.len() as u64));
         let mut again = Vec::new();
         write_estargz(&tar[..], &mut again, 6).unwrap();
         assert!(blob == again);
@@ -463,15 +475,12 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_times_and_bytes() {
+    fn texts_of_times() {
         let time = |seconds| rfc_3339(Timestamp { seconds, nanoseconds: 0 });
         assert_eq!(time(0), "1970-01-01T00:00:00Z");
         assert_eq!(time(951_782_399), "2000-02-28T23:59:59Z");
         assert_eq!(time(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(time(-1), "1969-12-31T23:59:59Z");
-        assert_eq!(
-            ["", "a", "ab", "abc"].map(|text| base64(text.as_bytes())),
-            ["", "YQ==", "YWI=", "YWJj"]
-        );
+        assert_eq!(time(i64::MAX), "9999-12-30T22:00:00Z");
     }
 }

@@ -53,7 +53,7 @@ fn to_array(digest: &digest::Digest) -> [u8; 32] {
 }
 
 /// Hashes and counts what is written through it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct HashWriter<W> {
     inner: W,
     hash: Sha256,

@@ -19,7 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::prelude::*;
@@ -31,7 +31,7 @@ use crate::draft::{Attributes, DataCopier, set_attributes};
 use crate::layer::{self, Encoding, LayerDir};
 use crate::owner::{Keeper, Owners};
 use crate::path::absolute;
-use crate::select::MAX_DEPTH;
+use crate::select::check_depth;
 use crate::stack::Stack;
 use crate::survey::{Directory, Entry, Survey};
 use crate::{FileData, Kind, Metadata, Timestamp, View, walk};
@@ -378,7 +378,7 @@ fn unmark(
     metadata: &Metadata,
     path: &Path,
 ) -> io::Result<()> {
-    check_depth(path)?;
+    check_depth(path, path).map_err(io::Error::other)?;
     let at = |error| walk::with_path(error, "cannot keep", &absolute(path));
     if layer::is_whiteout_node(metadata) {
         return Err(at(io::Error::other("a character device 0:0 marks a deletion")));
@@ -412,13 +412,4 @@ fn counted(xattrs: &[(OsString, Vec<u8>)]) -> Vec<&(OsString, Vec<u8>)> {
             || [&b"user."[..], b"system."].iter().any(|it| key.as_bytes().starts_with(it))
     };
     xattrs.iter().filter(|(key, _)| counts(key)).collect()
-}
-
-fn check_depth(path: &Path) -> io::Result<()> {
-    if path.iter().count() > MAX_DEPTH {
-        let near: PathBuf = path.iter().take(3).collect();
-        let error = io::Error::other("directories are nested too deeply");
-        return Err(walk::with_path(error, "cannot compare", &absolute(&near)));
-    }
-    Ok(())
 }

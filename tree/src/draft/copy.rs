@@ -19,7 +19,7 @@ use super::folder::{Attributes, Folder};
 use super::mode::ModeChange;
 use super::{CopyOptions, Draft, NewDirs, UnpackOptions};
 use crate::path::{absolute, clean, resolve, split};
-use crate::select::{self, Filter, FilterState, MAX_DEPTH, Source, Verdict};
+use crate::select::{self, Filter, FilterState, Source, Verdict};
 use crate::{DirEntry, Kind, Metadata, TreeError, View, walk};
 
 /// Copies from one source.
@@ -196,9 +196,7 @@ impl Copier<'_> {
         state: &FilterState,
     ) -> Result<(), TreeError> {
         let path = self.source.join(relative);
-        if relative.iter().count() > MAX_DEPTH {
-            return Err(TreeError::TooDeep { path: absolute(&path) });
-        }
+        select::check_depth(relative, &path)?;
         let entries = self.view.read_dir(&path).map_err(TreeError::io("read", &path))?;
         entries.par_iter().try_for_each(|entry| self.child(place, relative, entry, state))
     }

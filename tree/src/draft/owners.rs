@@ -10,8 +10,7 @@ use rustix::fs::FileType;
 use super::Draft;
 
 use crate::owner::Keeper;
-use crate::path::absolute;
-use crate::select::MAX_DEPTH;
+use crate::select::check_depth;
 use crate::stack::Merged;
 use crate::{Kind, Metadata, TreeError, layer, walk};
 
@@ -43,9 +42,7 @@ impl Owning<'_> {
         path: &Path,
         below: Option<Arc<Merged>>,
     ) -> Result<(), TreeError> {
-        if path.iter().count() > MAX_DEPTH {
-            return Err(TreeError::TooDeep { path: absolute(path) });
-        }
+        check_depth(path, path)?;
         for (name, kind) in walk::names(dir).map_err(TreeError::io("read", path))? {
             // Files that nobody owns are root's already.
             if self.owner == (0, 0) && kind == FileType::RegularFile {

@@ -13,7 +13,7 @@ use super::{DirId, Leaf, Sketch, now};
 use crate::draft::{CopyOptions, ModeChange, NewDirs, means_directory};
 use crate::packed::Origin;
 use crate::path::{absolute, clean, split};
-use crate::select::{self, Filter, FilterState, MAX_DEPTH, Source, Verdict};
+use crate::select::{self, Filter, FilterState, Source, Verdict};
 use crate::{DirEntry, Kind, Metadata, TreeError, View};
 
 /// Copies from one source.
@@ -146,9 +146,7 @@ impl Copier<'_> {
         state: &FilterState,
     ) -> Result<(), TreeError> {
         let path = self.source.join(relative);
-        if relative.iter().count() > MAX_DEPTH {
-            return Err(TreeError::TooDeep { path: absolute(&path) });
-        }
+        select::check_depth(relative, &path)?;
         let entries = self.view.read_dir(&path).map_err(TreeError::io("read", &path))?;
         for entry in &entries {
             self.child(sketch, place, relative, entry, state)?;
