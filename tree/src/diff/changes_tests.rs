@@ -229,6 +229,25 @@ fn an_unchanged_copy_makes_an_empty_layer() {
 }
 
 #[test]
+fn a_directory_made_anew_has_no_attributes_of_the_old_one() {
+    if !may_make_nodes() {
+        return;
+    }
+    let folders = Folders::new();
+    folders.shell("low", "mkdir -p d/e");
+    for path in ["d", "d/e"] {
+        Edit::Attribute(path.to_owned()).make(&folders.path("low"));
+    }
+    let before = folders.copy();
+    folders.shell("copy", "rm -r d; mkdir -p d/e");
+    let wanted = snapshot(&Stack::new(vec![folders.layer("copy")]));
+    folders.extract(&before);
+    folders.copy_to("merged");
+    graft(folders.layer("layer").into(), &folders.layer("merged"), Encoding::default()).unwrap();
+    assert_eq!(snapshot(&Stack::new(vec![folders.layer("merged")])), wanted);
+}
+
+#[test]
 fn names_of_one_new_file_stay_together() {
     if !may_make_nodes() {
         return;

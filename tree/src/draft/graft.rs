@@ -45,6 +45,7 @@ fn clear(part: &Part, dir: BorrowedFd<'_>, is_opaque: bool, path: &Path) -> io::
     if path.iter().count() > MAX_DEPTH {
         return Err(at(io::Error::other("directories are nested too deeply")));
     }
+    strip(part, dir).map_err(at)?;
     if is_opaque {
         for (name, _) in walk::names(dir).map_err(at)? {
             remove(dir, &name).map_err(at)?;
@@ -62,6 +63,20 @@ fn clear(part: &Part, dir: BorrowedFd<'_>, is_opaque: bool, path: &Path) -> io::
         } else if metadata.kind == Kind::Socket || part.is_whiteout(&name, &metadata).map_err(at)? {
             remove(dir, &name).map_err(at)?;
         }
+    }
+    Ok(())
+}
+
+/// Removes extended attributes that a directory of a layer does not have, though the one below it does.
+fn strip(part: &Part, dir: BorrowedFd<'_>) -> io::Result<()> {
+    let found = walk::xattrs(dir, OsStr::new(""))?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let kept = part.own_xattrs()?;
+    for (key, _) in found.iter().filter(|(key, _)| kept.iter().all(|(other, _)| other != key)) {
+        // Best effort, as setting them is: those of the machine may not be to be removed.
+        let _ = rustix::fs::lremovexattr(walk::proc_path(dir, OsStr::new("")), key.as_os_str());
     }
     Ok(())
 }
