@@ -147,15 +147,14 @@ impl<'a> Solve<'a> {
                 let quick = SHORT.saturating_sub(began.elapsed());
                 let watch = || solve.job.engine.watch_space();
                 let Some(event) = course.next_event(quick, watch) else { break };
-                match event.input {
-                    Input::Hit(vertex) => solve.announce(vertex, &course.scheduler()),
-                    // What takes a moment to start is started as soon as a step seems to need it.
-                    Input::Miss(vertex) if !sandbox_is_wanted && solve.is_step(vertex) => {
-                        sandbox_is_wanted = true;
-                        // A failure is met again by the step.
-                        scope.spawn(|| drop(solve.job.engine.sandbox()));
-                    }
-                    _ => {}
+                // What takes a moment to start is started as soon as a step seems to need it.
+                if let Input::Miss(vertex) = event.input
+                    && !sandbox_is_wanted
+                    && solve.is_step(vertex)
+                {
+                    sandbox_is_wanted = true;
+                    // A failure is met again by the step.
+                    scope.spawn(|| drop(solve.job.engine.sandbox()));
                 }
                 for piece in event.pieces {
                     match piece {
@@ -246,6 +245,10 @@ impl<'a> Solve<'a> {
             {
                 input = Input::Failed(failure.vertex);
                 self.fail(failure);
+            }
+            if let Input::Hit(vertex) = input {
+                // Before anything that waits for it begins.
+                self.announce(vertex, &course.scheduler());
             }
             next = report.tell(input, rest);
         }
