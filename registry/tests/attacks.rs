@@ -11,7 +11,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use registry::{Client, ClientOptions, Error, Pushed};
-use support::{Seen, Server, answer, chain, client, descriptor, manifest, options, read_blob};
+use support::{
+    Seen, Server, answer, chain, client, client_with_password, descriptor, manifest, options,
+    read_blob,
+};
 
 /// Answers on and on, until the client has enough; counts what it took.
 fn endless(stream: &mut TcpStream, status: &str, count: &AtomicUsize) {
@@ -92,14 +95,6 @@ fn a_content_encoding_does_not_make_more_of_an_answer() {
     assert!(read_blob(&client(), &server, &small).unwrap() == small);
     let error = client().resolve(&server.reference("a:1")).unwrap_err();
     assert!(matches!(error, Error::BadAnswer { .. }), "{error}");
-}
-
-/// A client with the password `p` of user `u` for `host`, and the folder that keeps it.
-fn client_with_password(host: &str) -> (Client, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config.json");
-    fs_err::write(&path, format!(r#"{{"auths": {{"{host}": {{"auth": "dTpw"}}}}}}"#)).unwrap();
-    (Client::new(ClientOptions { auth_files: vec![path], ..options() }), folder)
 }
 
 #[test]

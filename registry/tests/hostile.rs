@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 use llb::image::media_type;
 use llb::{Digest, Platform, Reference};
 use registry::{Cancel, Client, ClientOptions, Error, Pushed};
-use support::{Server, answer, client, descriptor, manifest, options, read_blob, read_request};
+use support::{
+    Server, answer, client, client_with_password, descriptor, manifest, options, read_blob,
+    read_request,
+};
 
 #[test]
 fn blob_with_wrong_bytes_is_an_error_at_its_end() {
@@ -200,14 +203,6 @@ fn redirects_are_followed_but_not_for_ever_and_not_out_of_http() {
         let error = read_blob(&client(), &server, b"x").unwrap_err();
         assert!(error.contains(expect), "{error}");
     }
-}
-
-/// A client with the password `p` of user `u` for `host`, and the folder that keeps it.
-fn client_with_password(host: &str) -> (Client, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config.json");
-    fs_err::write(&path, format!(r#"{{"auths": {{"{host}": {{"auth": "dTpw"}}}}}}"#)).unwrap();
-    (Client::new(ClientOptions { auth_files: vec![path], ..options() }), folder)
 }
 
 #[test]

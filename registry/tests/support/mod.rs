@@ -198,3 +198,11 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     }
     text
 }
+
+/// A client with the password `p` of user `u` for `host`, and the folder that keeps it.
+pub(crate) fn client_with_password(host: &str) -> (Client, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.json");
+    fs_err::write(&path, format!(r#"{{"auths": {{"{host}": {{"auth": "dTpw"}}}}}}"#)).unwrap();
+    (Client::new(ClientOptions { auth_files: vec![path], ..options() }), folder)
+}
