@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use llb::Digest;
-use support::users::{UserPlace, WITH_RANGE, WITHOUT_RANGE, can_be_user};
+use support::users::{UserPlace, can_build_in};
 use support::{Place, Ran, can_run};
 
 /// One header of a tar and the bytes behind it.
@@ -390,23 +390,12 @@ fn marked(ran: &Ran) -> Vec<String> {
 /// put secrets into its environment.
 #[track_caller]
 fn check_builder_is_hidden(tier: &str) {
-    if !can_run() {
-        return;
-    }
-    let user = match tier {
-        "rootless" => Some(WITH_RANGE),
-        "single-id" => Some(WITHOUT_RANGE),
-        _ => None,
-    };
-    if user.is_some() && !can_be_user() {
+    if !can_build_in(tier) {
         return;
     }
     let (place, outside) = guarded();
     place.write("Dockerfile", &attack("builder.Dockerfile", &[]));
-    let place = match user {
-        Some(user) => UserPlace::of(user, place),
-        None => UserPlace::of_root(place),
-    };
+    let place = UserPlace::of_tier(tier, place);
     let command = place.command(&[
         "--progress=plain",
         &format!("--isolation={tier}"),
@@ -588,15 +577,7 @@ fn other_users_of_the_machine_reach_no_program_of_an_image() {
 /// Two builds of one tier at a time, each with its own folder of a private cache mount.
 #[track_caller]
 fn check_private_cache(tier: &str) {
-    if !can_run() {
-        return;
-    }
-    let user = match tier {
-        "rootless" => Some(WITH_RANGE),
-        "single-id" => Some(WITHOUT_RANGE),
-        _ => None,
-    };
-    if user.is_some() && !can_be_user() {
+    if !can_build_in(tier) {
         return;
     }
     let mount = "--mount=type=cache,id=own,sharing=private,target=/c";
@@ -606,10 +587,7 @@ fn check_private_cache(tier: &str) {
         &format!("FROM busybox\nRUN {mount} echo mine > /c/mine; sleep 1000\n"),
     );
     place.write("second", &format!("FROM busybox\nRUN {mount} test ! -e /c/mine\n"));
-    let place = match user {
-        Some(user) => UserPlace::of(user, place),
-        None => UserPlace::of_root(place),
-    };
+    let place = UserPlace::of_tier(tier, place);
     let isolation = format!("--isolation={tier}");
     let mut first = place.command(&["--progress=plain", &isolation, "--output=type=cacheonly"]);
     let mut first = first.args(place.contexts()).arg("ctx").stderr(Stdio::null()).spawn().unwrap();

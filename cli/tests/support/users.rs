@@ -22,6 +22,20 @@ pub(crate) fn can_be_user() -> bool {
     super::can_run() && has("newuidmap") && has("setpriv")
 }
 
+/// Who builds in a tier; `None` is root.
+fn user_of(tier: &str) -> Option<&'static str> {
+    match tier {
+        "rootless" => Some(WITH_RANGE),
+        "single-id" => Some(WITHOUT_RANGE),
+        _ => None,
+    }
+}
+
+/// Whether this process may build in a tier; prints why not.
+pub(crate) fn can_build_in(tier: &str) -> bool {
+    super::can_run() && (user_of(tier).is_none() || can_be_user())
+}
+
 impl UserPlace {
     /// An empty place of a user, whose context has these files.
     pub(crate) fn new(user: &'static str, files: &[(&str, &str)]) -> Self {
@@ -32,6 +46,14 @@ impl UserPlace {
     pub(crate) fn of(user: &'static str, place: Place) -> Self {
         ensure(user).unwrap();
         Self::with(Some(user), place)
+    }
+
+    /// The same for whoever builds in a tier.
+    pub(crate) fn of_tier(tier: &str, place: Place) -> Self {
+        match user_of(tier) {
+            Some(user) => Self::of(user, place),
+            None => Self::of_root(place),
+        }
     }
 
     /// The same for root.
