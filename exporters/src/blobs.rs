@@ -271,9 +271,10 @@ fn for_manifest(
         options.oci_types && !internal.iter().any(|prefix| key.starts_with(prefix))
     });
     let stays_marked = options.prefer_nondist && is_nondistributable(descriptor);
-    let media_type = match stays_marked {
-        true => &descriptor.media_type,
-        false => compression.layer_type(!options.oci_types),
+    let media_type = if stays_marked {
+        &descriptor.media_type
+    } else {
+        compression.layer_type(!options.oci_types)
     };
     Ok(Descriptor {
         annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),

@@ -408,7 +408,7 @@ pub mod media_type {
     pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 }
 
-/// Keys of annotations (`spec/cli-and-outputs.md` §3.4).
+/// Keys of annotations.
 pub mod annotation {
     /// The whole name of an image of a layout.
     pub const IMAGE_NAME: &str = "io.containerd.image.name";

@@ -344,7 +344,7 @@ impl Run<'_> {
         let tree = tree?;
         announce_definition(events, &info);
         let build = convert(self.job, &tree, options, events, &info)?;
-        self.request.outputs.check_times(&build.targets)?;
+        outputs.check_times(&build.targets)?;
         self.check_images(&build, &info)?;
         let edges: Vec<_> = build.targets.iter().filter_map(|target| target.result).collect();
         let solving = span("solve", String::new);

@@ -11,7 +11,7 @@ use super::{CopyOptions, Draft};
 use crate::layer::{Encoding, LayerDir};
 use crate::part::Part;
 use crate::path::absolute;
-use crate::select::MAX_DEPTH;
+use crate::select::check_depth;
 use crate::stack::{Layer, Stack};
 use crate::{Kind, TreeError, walk};
 
@@ -42,9 +42,7 @@ pub fn graft(layer: Layer, into: &LayerDir, encoding: Encoding) -> Result<(), Tr
 /// Removes what a directory of a layer hides of the one below it.
 fn clear(part: &Part, dir: BorrowedFd<'_>, is_opaque: bool, path: &Path) -> io::Result<()> {
     let at = |error| walk::with_path(error, "cannot change", &absolute(path));
-    if path.iter().count() > MAX_DEPTH {
-        return Err(at(io::Error::other("directories are nested too deeply")));
-    }
+    check_depth(path, path).map_err(io::Error::other)?;
     strip(part, dir).map_err(at)?;
     if is_opaque {
         for (name, _) in walk::names(dir).map_err(at)? {
