@@ -7,6 +7,8 @@ use fs_err as fs;
 use rustix::io::Errno;
 use rustix::process::Resource;
 use sandbox::SandboxError;
+use tree::layer::LayerDir;
+use tree::stack::Stack;
 
 use crate::report::{Exit, Failure};
 
@@ -28,12 +30,8 @@ pub(crate) fn default_root(make: bool) -> Result<PathBuf, Failure> {
 
 /// The home folder of a user, if there is such a folder.
 fn home_of(user: u32) -> Option<PathBuf> {
-    let passwd = fs::read("/etc/passwd").ok()?;
-    let passwd = String::from_utf8_lossy(&passwd);
-    let mut fields = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let fields =
-        fields.find(|fields| fields.get(2).and_then(|id| id.parse().ok()) == Some(user))?;
-    let home = PathBuf::from(fields.get(5)?);
+    let machine = Stack::new(vec![LayerDir::new("/")]);
+    let home = tree::passwd::step_user(&machine, &format!("{user}:0")).ok()?.home;
     (home.is_absolute() && home != Path::new("/") && home.is_dir()).then_some(home)
 }
 
