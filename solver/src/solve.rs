@@ -438,7 +438,7 @@ impl<'a> Solve<'a> {
         let data = b"waiting for another build that runs this step\n".to_vec();
         let (shown, at) = (self.shown(vertex), SystemTime::now());
         self.job.events.send(Event::Log { vertex: shown, stream: 2, data, at });
-        let wait = Wait::new(self, vertex, String::new());
+        let wait = Wait::new(self, vertex, None);
         self.job.lock(key, &|| wait.is_given_up())
     }
 

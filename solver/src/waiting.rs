@@ -20,27 +20,27 @@ const AGAIN: Duration = Duration::from_secs(2);
 pub(crate) struct Wait<'s, 'a> {
     solve: &'s Solve<'a>,
     vertex: usize,
-    /// What is waited for; empty when that has been told.
-    what: String,
+    /// What is waited for, until that is told.
+    what: Cell<Option<String>>,
     since: Instant,
-    told: Cell<bool>,
     /// When it is looked for stopped holders next; `None` once one was told of.
     look: Cell<Option<Instant>>,
 }
 
 impl<'s, 'a> Wait<'s, 'a> {
-    /// Begins to wait for `what`.
-    pub(crate) fn new(solve: &'s Solve<'a>, vertex: usize, what: String) -> Self {
+    /// Begins to wait for `what`; `None` when the user knows already.
+    pub(crate) fn new(solve: &'s Solve<'a>, vertex: usize, what: Option<String>) -> Self {
         let since = Instant::now();
-        let told = Cell::new(what.is_empty());
-        Self { solve, vertex, what, since, told, look: Cell::new(Some(since + SOON)) }
+        let look = Cell::new(Some(since + SOON));
+        Self { solve, vertex, what: Cell::new(what), since, look }
     }
 
     /// Whether to give up; to be asked again and again.
     pub(crate) fn is_given_up(&self) -> bool {
-        if !self.told.get() && self.since.elapsed() > SOON {
-            self.told.set(true);
-            self.tell(&format!("waiting for {}\n", self.what));
+        if self.since.elapsed() > SOON
+            && let Some(what) = self.what.take()
+        {
+            self.tell(&format!("waiting for {what}\n"));
         }
         if self.look.get().is_some_and(|look| look <= Instant::now()) {
             let stopped = self.solve.job.engine.store.stopped_holders();

@@ -237,7 +237,7 @@ pub(crate) fn take_caches(
             Some(stack) => fill(stack, &mount.selector, folder),
         };
         let what = format!("another step or build that uses the cache mount `{}`", mount.dest);
-        let wait = Wait::new(solve, vertex, what);
+        let wait = Wait::new(solve, vertex, Some(what));
         let request = CacheMountRequest {
             identity: &identity,
             sharing: match sharing {
