@@ -85,12 +85,6 @@ impl Contents {
         })
     }
 
-    fn are_of(&self, spec: &Spec) -> bool {
-        self.shm_size == spec.shm_size
-            && self.hosts == spec.hosts
-            && self.resolv_conf == spec.resolv_conf
-    }
-
     fn of(spec: &Spec) -> Self {
         let Spec { shm_size, hosts, resolv_conf, .. } = spec;
         Self { shm_size: *shm_size, hosts: hosts.clone(), resolv_conf: resolv_conf.clone() }
@@ -156,9 +150,10 @@ pub(super) fn set_up(
         }
     };
     let root = sources.root(spec)?;
+    let contents = Contents::of(spec);
     planned.extend(match usual {
-        Some((contents, made)) if contents.are_of(spec) => made,
-        _ => sources.of_contents(&Contents::of(spec))?,
+        Some((usual, made)) if *usual == contents => made,
+        _ => sources.of_contents(&contents)?,
     });
     let mask = if is_ready { None } else { Some(sources.file_mask()?) };
     place_user_mounts(&mut planned, sources.user(spec)?);
@@ -215,10 +210,9 @@ fn enter(root: &OwnedFd) -> Outcome<()> {
     let action = || "change the root directory";
     rustix::process::fchdir(root).during(action)?;
     rustix::process::pivot_root(".", ".").during(action)?;
-    // The machine's tree now lies on the root, and the scratch file system, which was mounted over that tree, on top.
-    for _ in ["scratch file system", "machine's tree"] {
-        unmount(".", UnmountFlags::DETACH).during(action)?;
-    }
+    // The scratch file system, which was mounted over the machine's tree, and then that tree, which lies on the root.
+    unmount(".", UnmountFlags::DETACH).during(action)?;
+    unmount(".", UnmountFlags::DETACH).during(action)?;
     rustix::process::chdir("/").during(action)
 }
 
