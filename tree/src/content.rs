@@ -268,7 +268,8 @@ pub fn payload(
     let mut hash = Framed::new("payload");
     put_xattrs(&mut hash, xattrs);
     let large = size >= LARGE;
-    let mut buffer = vec![0; if large { 4 << 20 } else { 64 << 10 }];
+    let usual = usize::try_from(size).unwrap_or(usize::MAX).saturating_add(1).min(64 << 10);
+    let mut buffer = vec![0; if large { 4 << 20 } else { usual }];
     loop {
         let mut filled = 0;
         while filled < buffer.len() {

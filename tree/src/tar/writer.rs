@@ -18,6 +18,7 @@ const MAX_RECORDS: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Writer<W: Write> {
     inner: W,
+    /// As long as was needed up to here: a short archive touches little memory.
     buffer: Vec<u8>,
     filled: usize,
     /// Bytes that were handed on.
@@ -27,7 +28,7 @@ pub struct Writer<W: Write> {
 impl<W: Write> Writer<W> {
     /// Starts an archive.
     pub fn new(inner: W) -> Self {
-        Self { inner, buffer: vec![0; BUFFER], filled: 0, written: 0 }
+        Self { inner, buffer: Vec::with_capacity(BUFFER), filled: 0, written: 0 }
     }
 
     /// Writes an entry that has no content, whatever its `size` says.
@@ -65,7 +66,7 @@ impl<W: Write> Writer<W> {
                 self.flush_buffer()?;
             }
             let room = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER - self.filled);
-            let count = match content.read(&mut self.buffer[self.filled..self.filled + room]) {
+            let count = match content.read(self.room(room)) {
                 Ok(0) => {
                     let message =
                         format!("`{}` became shorter while it was read", entry.path.escape_ascii());
@@ -109,11 +110,20 @@ impl<W: Write> Writer<W> {
                 self.flush_buffer()?;
             }
             let count = bytes.len().min(BUFFER - self.filled);
-            self.buffer[self.filled..self.filled + count].copy_from_slice(&bytes[..count]);
+            self.room(count).copy_from_slice(&bytes[..count]);
             self.filled += count;
             bytes = &bytes[count..];
         }
         Ok(())
+    }
+
+    /// The next `count` bytes of the buffer, which has room for them.
+    fn room(&mut self, count: usize) -> &mut [u8] {
+        let end = self.filled + count;
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
+        }
+        &mut self.buffer[self.filled..end]
     }
 
     fn flush_buffer(&mut self) -> io::Result<()> {
