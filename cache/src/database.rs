@@ -122,7 +122,9 @@ impl Database {
         self.connection
             .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
         self.connection.pragma_update(None, "synchronous", "normal")?;
-        self.connection.pragma_update(None, "wal_autocheckpoint", 256)?;
+        // Whoever merges the log waits for the disk, and a step that makes a folder waits with it: that is left to
+        // `merge_log`, and this is for when nobody comes to it.
+        self.connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
         // The last process to leave would otherwise wait for the disk.
         self.connection
             .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
@@ -169,6 +171,16 @@ impl Database {
             return Ok(());
         }
         self.write(|transaction| drop_unsynced(transaction, boot))
+    }
+
+    /// Merges what was committed into the file, and empties the log if nobody is at work on it.
+    pub(crate) fn merge_log(&mut self) -> Result<(), CacheError> {
+        // The first does nearly everything and keeps no writer waiting.
+        for mode in ["PASSIVE", "TRUNCATE"] {
+            let pragma = format!("PRAGMA wal_checkpoint({mode})");
+            self.connection.query_row(&pragma, [], |_| Ok(())).at(&self.path)?;
+        }
+        Ok(())
     }
 
     fn version(&self) -> rusqlite::Result<i64> {

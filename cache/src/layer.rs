@@ -25,6 +25,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -110,6 +111,8 @@ pub(crate) struct LayerInner {
     /// Held while a form is made.
     making: Mutex<()>,
     known: Mutex<Known>,
+    /// Whether it has its row, without which no other process knows of it.
+    is_listed: Arc<AtomicBool>,
 }
 
 /// What a layer has under `layers/<id>`, as its row says.
@@ -523,7 +526,9 @@ impl Layer {
 
     /// Learns what another process has made meanwhile.
     fn refresh(&self) -> Result<(), CacheError> {
-        self.0.store.settle()?;
+        if !self.0.is_listed.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let row = self.0.store.0.read(|db| {
             db.prepare_cached("SELECT dir, diff_id FROM layer WHERE id = ?1")?
                 .query_row([self.0.id.0], |row| {

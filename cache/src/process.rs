@@ -29,8 +29,19 @@ pub(crate) struct Process {
     next: AtomicU64,
     /// Folders that were given up, see [`clear_up`](Self::clear_up).
     given_up: Mutex<Vec<PathBuf>>,
+    /// Folders that were made before they were asked for.
+    ahead: Mutex<Ahead>,
     garbage: OnceLock<Option<Garbage>>,
     _lock: Lock,
+}
+
+/// Folders that were made before they were asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Ahead {
+    /// For a layer each.
+    pub(crate) layers: Vec<PathBuf>,
+    /// For overlayfs.
+    pub(crate) works: Vec<PathBuf>,
 }
 
 impl Process {
@@ -44,6 +55,7 @@ impl Process {
             name,
             next: AtomicU64::new(0),
             given_up: Mutex::default(),
+            ahead: Mutex::default(),
             garbage: OnceLock::new(),
             _lock: lock,
         })
@@ -74,6 +86,10 @@ impl Process {
             // What cannot be removed now is removed with all the rest at the end.
             let _ = remove_work(&work);
         }
+    }
+
+    pub(crate) fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether [`clear_up`](Self::clear_up) has anything to do.

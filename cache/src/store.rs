@@ -29,6 +29,9 @@ use crate::workspace::{WaitingTree, WorkspaceKind};
 /// First line of `format`.
 const FORMAT: &str = "bricklayer store 1";
 
+/// Bytes of the database's log that are merged soon: what some builds write.
+const LONG_LOG: u64 = 1 << 20;
+
 /// Fetches blobs that the store knows only by descriptor.
 pub trait BlobProvider: Send + Sync {
     /// Opens the blob `descriptor` kept at `origin`, as given to [`Store::base_layer`]. The store verifies
@@ -174,6 +177,20 @@ impl Store {
     pub fn last_written(&self) -> Option<SystemTime> {
         let modified = |name| fs::metadata(self.0.path(name)).and_then(|it| it.modified());
         ["db.sqlite-wal", "db.sqlite"].into_iter().find_map(|name| modified(name).ok())
+    }
+
+    /// Whether the log of the database has become so long that the next builds would notice: who opens a database that
+    /// nobody uses reads it.
+    pub fn has_long_log(&self) -> bool {
+        fs::metadata(self.0.path("db.sqlite-wal")).is_ok_and(|log| log.len() > LONG_LOG)
+    }
+
+    /// Merges the log of the database into its file, which waits for the disk.
+    ///
+    /// # Errors
+    /// When the file system or database fails.
+    pub fn merge_log(&self) -> Result<(), CacheError> {
+        self.0.noticing(self.0.database()?, Database::merge_log)
     }
 
     /// Whether there is anything for [`clear_up`](Self::clear_up).

@@ -262,8 +262,11 @@ impl Workspace {
             return Ok(work.path.clone());
         }
         let process = self.store.0.process()?;
-        let path = process.fresh();
-        make_folder(&path)?;
+        let ready = process.ahead().works.pop();
+        let path = match ready {
+            Some(path) => path,
+            None => made_work(&process)?,
+        };
         Ok(self.work.insert(Work { path, process }).path.clone())
     }
 }
@@ -287,10 +290,12 @@ impl Store {
     /// # Errors
     /// When the folder cannot be made.
     pub fn workspace(&self, parent: &Ref) -> Result<Workspace, CacheError> {
-        let folder = Aside(self.0.process()?.fresh());
-        for name in ["", "fs"] {
-            make_folder(&folder.0.join(name))?;
-        }
+        let process = self.0.process()?;
+        let ready = process.ahead().layers.pop();
+        let folder = match ready {
+            Some(path) => Aside(path),
+            None => made_layer(&process)?,
+        };
         Ok(Workspace {
             store: self.clone(),
             parent: parent.clone(),
@@ -300,6 +305,22 @@ impl Store {
             plain: Plain::No,
             goes_on: false,
         })
+    }
+
+    /// Makes the folders of a workspace in which a step will run, for a caller who has nothing else to do. What is never
+    /// asked for goes with the store.
+    ///
+    /// # Errors
+    /// When they cannot be made.
+    pub fn make_workspace_ahead(&self) -> Result<(), CacheError> {
+        let process = self.0.process()?;
+        let mut layer = made_layer(&process)?;
+        process.ahead().layers.push(std::mem::take(&mut layer.0));
+        if self.workspace_kind() == WorkspaceKind::Overlay {
+            let work = made_work(&process)?;
+            process.ahead().works.push(work);
+        }
+        Ok(())
     }
 
     /// A layer folder with empty files where every step has something mounted.
@@ -341,6 +362,21 @@ impl Store {
         let mut slot = self.0.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut slot, kind)
     }
+}
+
+/// Makes the folder of a layer.
+fn made_layer(process: &Process) -> Result<Aside, CacheError> {
+    let folder = Aside(process.fresh());
+    for name in ["", "fs"] {
+        make_folder(&folder.0.join(name))?;
+    }
+    Ok(folder)
+}
+
+fn made_work(process: &Process) -> Result<PathBuf, CacheError> {
+    let path = process.fresh();
+    make_folder(&path)?;
+    Ok(path)
 }
 
 /// Makes a folder with the mode of a root directory, whatever the umask.

@@ -57,6 +57,43 @@ fn an_empty_workspace_is_the_empty_layer() {
 }
 
 #[test]
+fn folders_made_ahead_are_those_of_the_next_workspace_and_go_with_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let ingest = || fs::read_dir(folder.path().join("ingest")).unwrap().next().unwrap().unwrap();
+    store.make_workspace_ahead().unwrap();
+    let made = |place: &Path| fs::read_dir(place).unwrap().count();
+    assert_eq!(made(&ingest().path()), 2, "a layer and what overlayfs needs");
+    let mut workspace = store.workspace(&Ref::scratch()).unwrap();
+    workspace.work().unwrap();
+    assert_eq!(made(&ingest().path()), 2);
+    fs::write(workspace.upper().path().join("file"), "made").unwrap();
+    let layer = workspace.commit(&cache::LayerMeta::now("test")).unwrap();
+    assert_eq!(read(&Ref::scratch().push(layer), "file"), "made");
+    store.make_workspace_ahead().unwrap();
+    drop(store);
+    assert_eq!(made(&folder.path().join("ingest")), 0);
+}
+
+#[test]
+fn a_long_log_of_the_database_is_merged_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let reference = Ref::scratch().push(layer(&store, &Ref::scratch(), "file", "content"));
+    let mut saved = 0;
+    while !store.has_long_log() {
+        assert!(saved < 10_000, "the log does not grow");
+        save(&store, &format!("step {saved}"), &reference);
+        saved += 1;
+    }
+    store.merge_log().unwrap();
+    assert!(!store.has_long_log());
+    drop(store);
+    let store = open(folder.path());
+    assert!((0..saved).all(|number| load(&store, &format!("step {number}")).is_some()));
+}
+
+#[test]
 fn a_saved_result_is_found_by_a_later_store_with_its_layers_and_reason() {
     let root = tempfile::tempdir().unwrap();
     {

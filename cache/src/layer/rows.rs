@@ -1,5 +1,6 @@
 //! Layers as rows of the database: found, made, forgotten.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use fs_err as fs;
@@ -145,6 +146,7 @@ impl Store {
             below,
             making: Mutex::new(()),
             known: Mutex::new(Known { files: row.files, diff_id: row.diff_id, ..Known::default() }),
+            is_listed: listed(),
         })))
     }
 
@@ -249,12 +251,16 @@ impl Store {
         let (target, description) = (inner.layer_path(&id), meta.description.clone());
         let kept = Lock::wait(&inner.unlisted_lock(&id.to_string()), Mode::Shared)?;
         fs::rename(&folder.0, &target).at(&target)?;
+        let is_listed = Arc::new(AtomicBool::new(false));
+        let listing = Arc::clone(&is_listed);
         inner.defer(move |transaction, database| {
             let _ = &kept;
             let sql = "INSERT INTO layer (id, base, dir, parents, description, created, used, generation, boot)
                 VALUES (?1, 0, 1, ?2, ?3, ?4, ?5, ?6, ?7)";
             let values = params![id.0, parents, description, created, now(), generation, boot];
-            transaction.prepare_cached(sql).at(database)?.execute(values).at(database).map(drop)
+            transaction.prepare_cached(sql).at(database)?.execute(values).at(database)?;
+            listing.store(true, Ordering::Release);
+            Ok(())
         });
         Ok(self.share(LayerInner {
             store: self.clone(),
@@ -264,6 +270,7 @@ impl Store {
             below,
             making: Mutex::new(()),
             known: Mutex::new(Known { files: Files::Dir, ..Known::default() }),
+            is_listed,
         }))
     }
 
@@ -319,8 +326,14 @@ impl Store {
             below: below.clone(),
             making: Mutex::new(()),
             known: Mutex::new(known),
+            is_listed: listed(),
         }))
     }
+}
+
+/// Of a layer that has its row.
+fn listed() -> Arc<AtomicBool> {
+    Arc::new(AtomicBool::new(true))
 }
 
 struct LayerRow {

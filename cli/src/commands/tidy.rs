@@ -106,24 +106,39 @@ pub(crate) fn after_build(engine: &Engine, limits: &Limits) {
             "WARNING: the database of the builder's state was damaged: its images and cache are lost, this build began anew"
         ));
     }
-    if engine.has_worked() {
-        if_due(engine, limits);
+    let store = engine.store();
+    let is_due = engine.has_worked() && is_due(engine, limits);
+    if is_due || store.has_long_log() {
+        in_background(engine, limits);
     }
 }
 
 /// Sees to it that the store is tidied up, if it is due.
 pub(crate) fn if_due(engine: &Engine, limits: &Limits) {
-    let root = engine.store().root();
+    if is_due(engine, limits) {
+        in_background(engine, limits);
+    }
+}
+
+fn is_due(engine: &Engine, limits: &Limits) -> bool {
     // Limits that cannot be kept now are looked at again by the next build.
-    let Ok(disk) = FileSystem::of(root) else { return };
-    let limits = limits.on(&disk);
-    if !engine.store().is_due(&limits).unwrap_or(false) {
-        return;
-    }
+    FileSystem::of(engine.store().root())
+        .is_ok_and(|disk| engine.store().is_due(&limits.on(&disk)).unwrap_or(false))
+}
+
+/// Tidies up, where nobody waits for it if that is possible.
+fn in_background(engine: &Engine, limits: &Limits) {
     let is_alone = rustix::process::getpid().is_init();
-    if is_alone || start(root).is_err() {
-        let _ = engine.store().tidy(&limits);
+    if is_alone || start(engine.store().root()).is_err() {
+        let _ = tidy(engine, limits);
     }
+}
+
+fn tidy(engine: &Engine, limits: &Limits) -> Result<(), cache::CacheError> {
+    let store = engine.store();
+    let disk = FileSystem::of(store.root())?;
+    store.tidy(&limits.on(&disk))?;
+    if store.has_long_log() { store.merge_log() } else { Ok(()) }
 }
 
 /// Starts a process that tidies up; nobody waits for it.
@@ -147,12 +162,8 @@ fn start(root: &Path) -> std::io::Result<()> {
 pub(crate) fn run(engine: &Engine) -> Result<Exit, Failure> {
     // It is in nobody's way.
     let _ = rustix::process::nice(19);
-    let store = engine.store();
-    let failed =
-        |error: cache::CacheError| super::store_failure(&error, crate::report::chain(&error));
-    let disk = FileSystem::of(store.root()).map_err(failed)?;
-    let limits = Limits::from_environment()?.on(&disk);
-    store.tidy(&limits).map_err(failed)?;
+    tidy(engine, &Limits::from_environment()?)
+        .map_err(|error| super::store_failure(&error, crate::report::chain(&error)))?;
     Ok(Exit::Done)
 }
 
