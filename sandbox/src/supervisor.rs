@@ -142,19 +142,37 @@ impl Sandbox {
         stderr: OwnedFd,
         cancel: &Cancel,
     ) -> Result<Exit, SandboxError> {
+        self.run_and(spec, stdout, stderr, cancel, || ())
+    }
+
+    /// As [`run`](Self::run); once the step is on its way, this thread does something else first: it should not take
+    /// longer than a step does.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run).
+    pub fn run_and(
+        &self,
+        spec: &Spec,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        cancel: &Cancel,
+        meanwhile: impl FnOnce(),
+    ) -> Result<Exit, SandboxError> {
         check(spec)?;
         if cancel.is_cancelled() {
             return Err(SandboxError::Cancelled);
         }
         if spec.tier.has_namespaces() {
-            return self.run_process(spec, 0, stdout, stderr, cancel);
+            return self.run_process(spec, 0, [stdout, stderr], cancel, meanwhile);
         }
         let warnings = stderr
             .try_clone()
             .map_err(|source| SandboxError::Supervise { action: "keep its output", source })?;
         let places = Places::put(spec)?;
         let nodes = if places.devices_are_confined() { 0 } else { wire::NO_NODES };
-        let end = self.run_process(spec, wire::CHROOT | nodes, stdout, stderr, cancel);
+        let flags = wire::CHROOT | nodes;
+        let end = self.run_process(spec, flags, [stdout, stderr], cancel, meanwhile);
         for remark in places.take_back()? {
             // Whoever read the output may be gone.
             let _ = rustix::io::write(&warnings, format!("WARNING: {remark}\n").as_bytes());
@@ -167,9 +185,9 @@ impl Sandbox {
         &self,
         spec: &Spec,
         tier_flags: u8,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
+        [stdout, stderr]: [OwnedFd; 2],
         cancel: &Cancel,
+        meanwhile: impl FnOnce(),
     ) -> Result<Exit, SandboxError> {
         let description = Zeroizing::new(wire::encode_spec(spec));
         let sealed = sealed(&description).map_err(supervise("pass the description"))?;
@@ -188,6 +206,7 @@ impl Sandbox {
             })?;
         }
         drop((sealed, stdout, stderr, theirs));
+        meanwhile();
         let mut watch = Watch { reply, step: None, failure: None, spec };
         let end = watch.until_end(cancel);
         if end.is_err() {

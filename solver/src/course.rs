@@ -40,17 +40,24 @@ impl<R> Course<R> {
         self.scheduler.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells what happened; returns an action for the caller, and has others do the rest.
-    pub(crate) fn tell(&self, input: Input, rest: Option<R>) -> Option<Action> {
+    /// Tells what happened; returns an action for the caller, and has others do what else there is to do. The rest is
+    /// returned too if the caller, knowing the action, `keeps` it.
+    pub(crate) fn tell(
+        &self,
+        input: Input,
+        mut rest: Option<R>,
+        keeps: impl FnOnce(Option<Action>) -> bool,
+    ) -> (Option<Action>, Option<R>) {
         let mut scheduler = self.scheduler();
         let mut actions = scheduler.step(input);
         let own = actions.iter().position(|action| *action != Action::Stop);
         let own = own.map(|index| actions.remove(index));
+        let kept = if keeps(own) { rest.take() } else { None };
         let pieces = actions.into_iter().map(Piece::Action);
         let pieces = pieces.chain(rest.map(Piece::Rest)).collect();
         // The receiver lives as long as this does.
         let _ = self.sender.send(Event { input, pieces });
-        own
+        (own, kept)
     }
 
     /// The next that happened; `None` when all is over. Calls `waiting` once when nothing has happened for `quick`.

@@ -8,12 +8,12 @@
 
 use std::collections::HashSet;
 use std::sync::mpsc::channel;
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use cache::{Key, KeyBuilder, Layer, NewResult, Records, StoredResult};
 use llb::event::VertexError;
-use llb::op::SourceOp;
+use llb::op::{Mount, MountKind, SourceOp};
 use llb::{Definition, Digest, Edge, Event, Op};
 use tree::trace;
 
@@ -60,6 +60,10 @@ pub(crate) struct Solve<'a> {
     /// Vertices whose results are not kept: a folder of the user's changed while they read it, or the disk was full.
     unsteady: Vec<OnceLock<()>>,
     failure: OnceLock<Box<SolveError>>,
+    /// What is left to do for vertices whose ends were told, kept by threads that go on to a step.
+    left: Mutex<Vec<Rest>>,
+    /// Failures of that, for the step that runs meanwhile.
+    late: Mutex<Vec<Failure>>,
     timeline: Timeline<'a>,
     pub(crate) diary: Diary,
 }
@@ -103,6 +107,8 @@ impl<'a> Solve<'a> {
             in_roots: graph::in_roots(definition),
             unsteady: (0..count).map(|_| OnceLock::new()).collect(),
             failure: OnceLock::new(),
+            left: Mutex::default(),
+            late: Mutex::default(),
             timeline: Timeline::new(definition),
             diary: Diary::new(count),
         }
@@ -250,8 +256,62 @@ impl<'a> Solve<'a> {
                 // Before anything that waits for it begins.
                 self.announce(vertex, &course.scheduler());
             }
-            next = report.tell(input, rest);
+            let (action, kept) = report.tell(input, rest, |next| self.keeps_rest(next));
+            self.left().extend(kept);
+            if !self.keeps_rest(action) || action.is_none() {
+                self.do_left(Some(course));
+            }
+            next = action;
         }
+    }
+
+    /// Whether a thread that goes on with an action does itself what is left of the one before: while the program of a
+    /// step runs, or at once if it has nothing else to do. Nothing else comes before the program of such a step.
+    fn keeps_rest(&self, next: Option<Action>) -> bool {
+        next.is_none_or(|action| match action {
+            Action::Lookup(vertex) | Action::LookupWithInputs(vertex) | Action::Execute(vertex) => {
+                self.begins_at_once(vertex)
+            }
+            Action::Stop => false,
+        })
+    }
+
+    /// Whether a vertex is a step that waits neither for an input that is mounted nor for a cache mount.
+    fn begins_at_once(&self, vertex: usize) -> bool {
+        let waits = |mount: &Mount| {
+            mount.dest != "/"
+                && (mount.input.is_some() || matches!(mount.kind, MountKind::Cache(_)))
+        };
+        matches!(&self.definition.vertex(vertex).op, Op::Exec(exec) if !exec.mounts.iter().any(waits))
+    }
+
+    fn left(&self) -> MutexGuard<'_, Vec<Rest>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does all that was left to do. Without a course that could be told of a failure it is the next vertex that fails.
+    fn do_left(&self, course: Option<&Course<Rest>>) {
+        let left = std::mem::take(&mut *self.left());
+        for rest in left {
+            match course {
+                Some(course) => self.do_rest(rest, course),
+                None => {
+                    if let Err(failure) = self.keep(rest) {
+                        self.late.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+                    }
+                    self.job.engine.store.clear_up();
+                }
+            }
+        }
+    }
+
+    /// Does what can wait while the program of a step runs.
+    pub(crate) fn meanwhile(&self, vertex: usize) {
+        if self.leads_to_step(vertex) {
+            // What could not be made is made when it is needed.
+            let _ = self.job.engine.store.make_workspace_ahead();
+        }
+        self.do_left(None);
     }
 
     /// Does what is left to do for a vertex that others go on from already.
@@ -261,7 +321,7 @@ impl<'a> Solve<'a> {
             Ok(()) => report.forget(),
             Err(failure) => {
                 self.fail(failure);
-                report.tell(Input::Cancel, None);
+                report.tell(Input::Cancel, None, |_| false);
             }
         }
         self.job.engine.store.clear_up();
@@ -414,6 +474,9 @@ impl<'a> Solve<'a> {
         }
         let mut log = Vec::new();
         let result = self.execute_with_room(vertex, &mut log);
+        if let Some(failure) = self.late.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Err(failure);
+        }
         let values = result.map_err(|error| {
             self.diary.ran(vertex, &keys, false);
             Failure { vertex, error: Box::new(error), log }
@@ -435,6 +498,8 @@ impl<'a> Solve<'a> {
         if let Some(lock) = self.job.try_lock(key)? {
             return Ok(lock);
         }
+        // Whoever has the step may wait for what was made here.
+        self.do_left(None);
         let data = b"waiting for another build that runs this step\n".to_vec();
         let (shown, at) = (self.shown(vertex), SystemTime::now());
         self.job.events.send(Event::Log { vertex: shown, stream: 2, data, at });
@@ -676,10 +741,15 @@ struct Report<'a> {
 }
 
 impl Report<'_> {
-    fn tell(self, input: Input, rest: Option<Rest>) -> Option<Action> {
+    fn tell(
+        self,
+        input: Input,
+        rest: Option<Rest>,
+        keeps: impl FnOnce(Option<Action>) -> bool,
+    ) -> (Option<Action>, Option<Rest>) {
         let course = self.course;
         self.forget();
-        course.tell(input, rest)
+        course.tell(input, rest, keeps)
     }
 
     fn forget(self) {
@@ -690,7 +760,7 @@ impl Report<'_> {
 impl Drop for Report<'_> {
     fn drop(&mut self) {
         // Other threads end by it; this one does not go on.
-        let _ = self.course.tell(self.input, None);
+        let _ = self.course.tell(self.input, None, |_| false);
     }
 }
 

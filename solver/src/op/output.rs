@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
 use std::sync::Mutex;
 use std::time::SystemTime;
 
 use llb::event::Event;
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -44,7 +44,7 @@ pub(crate) fn run(
     let ((out_read, out_write), (err_read, err_write)) = (pipe()?, pipe()?);
     let exit = std::thread::scope(|scope| {
         let tail = &tail;
-        scope.spawn(move || {
+        let read = move || {
             let show = |stream, data: Vec<u8>| {
                 if data.is_empty() {
                     return;
@@ -65,8 +65,11 @@ pub(crate) fn run(
             for (stream, redactor) in (1..).zip(&mut redactors) {
                 redactor.iter_mut().for_each(|redactor| show(stream, redactor.end()));
             }
-        });
-        sandbox.run(spec, out_write, err_write, &solve.job.cancel)
+        };
+        sandbox.run_and(spec, out_write, err_write, &solve.job.cancel, || {
+            scope.spawn(read);
+            solve.meanwhile(vertex);
+        })
     });
     if let Ok(tail) = tail.into_inner() {
         log.extend(tail.into_lines());
@@ -77,7 +80,7 @@ pub(crate) fn run(
 /// Reads both outputs of a step, 1 and 2, until both have ended.
 fn read_both(pipes: [File; 2], mut take: impl FnMut(u8, Vec<u8>)) {
     let mut open: Vec<(u8, File)> = (1..).zip(pipes).collect();
-    let mut buffer = vec![0; 32 << 10];
+    let mut buffer = Vec::with_capacity(32 << 10);
     while !open.is_empty() {
         let mut ready: Vec<PollFd<'_>> =
             open.iter().map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN)).collect();
@@ -92,9 +95,10 @@ fn read_both(pipes: [File; 2], mut take: impl FnMut(u8, Vec<u8>)) {
             if ready.next() != Some(true) {
                 return true;
             }
-            match pipe.read(&mut buffer) {
-                Ok(count @ 1..) => take(*stream, buffer[..count].to_vec()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            buffer.clear();
+            match rustix::io::read(pipe, spare_capacity(&mut buffer)) {
+                Ok(1..) => take(*stream, buffer.clone()),
+                Err(Errno::INTR) => {}
                 _ => return false,
             }
             true
