@@ -97,6 +97,8 @@ pub(crate) struct Inner {
     process: Mutex<Option<Arc<Process>>>,
     generation: OnceLock<i64>,
     pub(crate) has_points: OnceLock<()>,
+    /// Whether a change of a file has a time of its own, once that was asked.
+    pub(crate) has_fine_times: OnceLock<bool>,
     pub(crate) layers: Mutex<HashMap<LayerId, Weak<LayerInner>>>,
 }
 
@@ -157,6 +159,7 @@ impl Store {
             process: Mutex::default(),
             generation: OnceLock::new(),
             has_points: OnceLock::new(),
+            has_fine_times: OnceLock::new(),
             layers: Mutex::default(),
         })))
     }

@@ -143,7 +143,7 @@ impl Workspace {
         }
         let tree = WorkingTree::over(&self.store, &self.parent)?;
         tree.graft(&self.store, self.upper())?;
-        tree.settle();
+        tree.settle(&self.store);
         let root = tree.root(&self.store).path().to_owned();
         self.plain = Plain::Whole(tree);
         Ok(WorkspaceRoot::Dir(root))

@@ -18,7 +18,7 @@ use std::sync::{Arc, PoisonError};
 
 use tree::diff::{Changes, extract_changes};
 use tree::layer::LayerDir;
-use tree::survey::Survey;
+use tree::survey::{Survey, has_fine_times};
 
 use super::make_folder;
 use crate::error::{At, CacheError};
@@ -125,8 +125,10 @@ impl WorkingTree {
     }
 
     /// Waits until what is changed from now on can be told from what was there.
-    pub(super) fn settle(&self) {
-        self.survey.settle();
+    pub(super) fn settle(&self, store: &Store) {
+        if !store.has_fine_times() {
+            self.survey.settle();
+        }
     }
 
     /// Writes what has changed to the empty folder `into`; moves it there unless the tree is needed on.
@@ -164,6 +166,21 @@ impl WorkingTree {
 }
 
 impl Store {
+    /// Whether a change in the store has a time of its own, see [`has_fine_times`].
+    fn has_fine_times(&self) -> bool {
+        *self.0.has_fine_times.get_or_init(|| {
+            let probe = || {
+                let path = self.0.process()?.fresh();
+                let file = fs_err::File::create_new(&path).at(&path)?;
+                let fine = has_fine_times(&file).at(&path);
+                fs_err::remove_file(&path).at(&path)?;
+                fine
+            };
+            // Without an answer it is waited for.
+            probe().unwrap_or(false)
+        })
+    }
+
     /// Takes the tree that waits and is nearest to `parent`, if any is on the way to it.
     fn waiting_tree(&self, parent: &Ref) -> Option<WaitingTree> {
         let mut waiting = self.0.trees.lock().unwrap_or_else(PoisonError::into_inner);
