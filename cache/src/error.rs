@@ -96,6 +96,17 @@ pub enum CacheError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// A layer came whole from where it is kept, but is no layer, or not the one that its image names.
+    #[error("layer {digest} from `{origin}` is broken")]
+    BrokenLayer {
+        /// The blob.
+        digest: Digest,
+        /// Where it is kept.
+        origin: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// A layer's tar could not be written or unpacked.
     #[error("cannot {action} layer {layer}")]
     Layer {

@@ -185,6 +185,17 @@ impl Images {
         })
     }
 
+    /// The index or manifest with this digest, if an image was pushed or pulled as it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn document(&self, digest: &Digest) -> Result<Option<Vec<u8>>, CacheError> {
+        let mut documents = self.list()?.into_iter().flat_map(|image| {
+            image.variants.into_iter().filter_map(|variant| variant.manifest).chain(image.index)
+        });
+        Ok(documents.find(|bytes| Digest::of(bytes) == *digest))
+    }
+
     /// Takes a name away, and with its last name the image; or, given an id, the image with its only name.
     /// `force` takes an image given by its id away with all its names. Layers stay until the next prune.
     ///

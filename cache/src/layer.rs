@@ -514,7 +514,21 @@ impl Layer {
     }
 
     fn failed(&self, action: &'static str, error: io::Error) -> CacheError {
+        let is_content =
+            matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof);
+        if is_content
+            && action != "write"
+            && let Some((digest, origin)) = self.came_from()
+        {
+            return CacheError::BrokenLayer { digest, origin, source: error.into() };
+        }
         CacheError::layer(action, &self.0.id.to_string(), &self.0.store.0.root, error)
+    }
+
+    /// The blob that it was made of, and where that is kept, if it is not of the store's own making.
+    fn came_from(&self) -> Option<(Digest, String)> {
+        let remote = self.remote().ok()??;
+        Some((remote.descriptor.digest, remote.origin?))
     }
 
     /// The right to make a form, in this process and among all.
@@ -629,10 +643,20 @@ impl Layer {
                 self.0.store.discard_layer(self)?;
                 Err(CacheError::DamagedLayer { id: self.0.id.to_string() })
             }
-            Some(expected) if expected != actual => Err(CacheError::DigestMismatch {
-                what: format!("layer {} uncompressed", self.0.id),
-                expected: expected.0,
-                actual: actual.0,
+            Some(expected) if expected != actual => Err(match self.came_from() {
+                Some((digest, origin)) => CacheError::BrokenLayer {
+                    digest,
+                    origin,
+                    source: format!(
+                        "uncompressed it has digest {actual} but should have {expected}"
+                    )
+                    .into(),
+                },
+                None => CacheError::DigestMismatch {
+                    what: format!("layer {} uncompressed", self.0.id),
+                    expected: expected.0,
+                    actual: actual.0,
+                },
             }),
             _ => Ok(()),
         }

@@ -244,8 +244,13 @@ fn a_layer_whose_tar_has_another_diff_id_is_refused() {
     let remote = Arc::new(Remote::default());
     let store = open_with(root.path(), &remote);
     let (_, descriptor) = remote.layer("f", "1");
-    let base = store.base_layer(DiffId(Digest::of(b"lie")), &descriptor, String::new()).unwrap();
-    assert!(matches!(base.dir(), Err(CacheError::DigestMismatch { .. })));
+    let lie = DiffId(Digest::of(b"lie"));
+    let base = store.base_layer(lie, &descriptor, "docker-image://r/app".to_owned()).unwrap();
+    let error = base.dir().unwrap_err();
+    let expect = format!("layer {} from `docker-image://r/app` is broken", descriptor.digest);
+    assert_eq!(error.to_string(), expect);
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.starts_with("uncompressed it has digest sha256:"), "{cause}");
     assert!(!root.path().join("layers").join(base.id().to_string()).exists());
 }
 
