@@ -14,10 +14,10 @@ use tokio::sync::Mutex;
 
 use crate::Error;
 use crate::challenge::{self, Challenge};
-use crate::credential::{self, Credential};
+use crate::credential::{self, Credential, Login};
 use crate::options::is_private_to_machine;
-use crate::session::{Host, Shared, clean, retry_after, secret_header};
-use crate::transport::{Request, bad_answer, bad_status};
+use crate::session::{Host, Shared, clean, message, retry_after, secret_header};
+use crate::transport::{Request, answered, bad_answer, bad_status};
 
 /// Largest answer of a token server, in bytes.
 const LARGEST_TOKEN: usize = 1 << 20;
@@ -67,11 +67,19 @@ impl Scopes {
 #[derive(Debug, Default)]
 pub(crate) struct Auth(Mutex<State>);
 
+impl Auth {
+    /// The login that requests for `scopes` showed, as it may be told.
+    pub(crate) async fn login(&self, scopes: &Scopes) -> Option<String> {
+        let state = self.0.lock().await;
+        state.credentials.get(scopes.repository())?.as_ref().map(Login::shown)
+    }
+}
+
 #[derive(Default)]
 struct State {
     challenge: Option<Challenge>,
     /// By repository, each looked up once.
-    credentials: HashMap<String, Option<Credential>>,
+    credentials: HashMap<String, Option<Login>>,
     tokens: HashMap<Scopes, Token>,
 }
 
@@ -81,7 +89,8 @@ impl std::fmt::Debug for State {
     }
 }
 
-struct Token {
+/// A token, ready to be shown.
+pub(crate) struct Token {
     header: HeaderValue,
     expires: Instant,
 }
@@ -144,8 +153,8 @@ impl Shared {
     ) -> Result<Option<HeaderValue>, Error> {
         let Some(challenge) = state.challenge.clone() else { return Ok(None) };
         let repository = scopes.repository();
-        let credential = match (&self.given, state.credentials.get(repository)) {
-            (Some(given), _) => Some(given.clone()),
+        let login = match (&self.given, state.credentials.get(repository)) {
+            (Some(given), _) => Some(Login { credential: given.clone(), from: None }),
             (None, Some(known)) => known.clone(),
             (None, None) => {
                 let files = &self.options.auth_files;
@@ -154,12 +163,13 @@ impl Shared {
                 found
             }
         };
-        if let Some(Credential::Registry(token)) = &credential {
+        let credential = login.as_ref().map(|login| &login.credential);
+        if let Some(Credential::Registry(token)) = credential {
             return Ok(secret_header(&format!("Bearer {token}")));
         }
         match challenge {
             Challenge::Basic => Ok(match credential {
-                Some(Credential::Password(user, password)) => basic(&user, &password),
+                Some(Credential::Password(user, password)) => basic(user, password),
                 _ => None,
             }),
             Challenge::Bearer { realm, service, scope } => {
@@ -168,7 +178,7 @@ impl Shared {
                     return Ok(Some(token.header.clone()));
                 }
                 let token = self
-                    .fetch_token(host, &realm, &service, &scope, scopes, credential.as_ref())
+                    .fetch_token(host, &realm, &service, &scope, scopes, login.as_ref())
                     .await?;
                 let header = token.header.clone();
                 state.tokens.insert(scopes.clone(), token);
@@ -184,8 +194,9 @@ impl Shared {
         service: &str,
         scope: &str,
         scopes: &Scopes,
-        credential: Option<&Credential>,
+        login: Option<&Login>,
     ) -> Result<Token, Error> {
+        let credential = login.map(|login| &login.credential);
         let request =
             token_request(realm, service, scope, scopes, credential, &self.options.user_agent);
         let mut request = request.map_err(|answer| Error::BadAnswer {
@@ -201,7 +212,7 @@ impl Shared {
         self.trust(host, &mut request);
         let mut attempt = 0;
         loop {
-            let error = match self.token_once(host, &request, scopes).await {
+            let error = match self.token_once(host, &request, scopes, login).await {
                 Ok(token) => return Ok(token),
                 Err(error) => error,
             };
@@ -216,6 +227,7 @@ impl Shared {
         host: &Host,
         request: &Request,
         scopes: &Scopes,
+        login: Option<&Login>,
     ) -> Result<Token, Error> {
         let answer = self.transport.send(&host.name, request.clone(), &self.options).await;
         let mut response = answer.map_err(|error| host.advise(error))?;
@@ -223,14 +235,18 @@ impl Shared {
             StatusCode::OK => {}
             StatusCode::TOO_MANY_REQUESTS => {
                 let until = retry_after(response.headers());
-                return Err(Error::RateLimited { host: host.name.clone(), until });
+                let message = message(response).await;
+                return Err(Error::RateLimited { host: host.name.clone(), message, until });
             }
             status if [400, 401, 403].contains(&status.as_u16()) => {
-                let message = format!("{} answered {status}", request.asked());
+                let said = message(response).await;
+                let message = format!("{} {}", request.asked(), answered(status, &said));
                 return Err(Error::Unauthorized {
                     what: host.name.clone(),
                     action: scopes.action(),
                     message,
+                    host: host.name.clone(),
+                    login: login.map(Login::shown),
                 });
             }
             status => return Err(bad_status(&host.name, request, status, "")),
@@ -240,22 +256,22 @@ impl Shared {
             crate::pull::read_body(&mut response, LARGEST_TOKEN, self.options.read_timeout).await;
         let body = body
             .map_err(|problem| problem.into_error(&host.name, request, "token", LARGEST_TOKEN))?;
-        let answer: TokenAnswer =
-            serde_json::from_slice(&body).map_err(|_| bad("answered no token"))?;
-        let text = if answer.token.is_empty() { answer.access_token } else { answer.token };
-        if text.is_empty() {
-            return Err(bad("answered no token"));
-        }
-        let header = secret_header(&format!("Bearer {text}"))
-            .ok_or_else(|| bad("answered a malformed token"))?;
-        // A token that is about to expire would be refused on its way; a year is as good as for ever.
-        let lifetime =
-            answer.expires_in.unwrap_or(DEFAULT_LIFETIME).clamp(DEFAULT_LIFETIME, 365 * 86_400);
-        Ok(Token {
-            header,
-            expires: Instant::now() + Duration::from_secs(lifetime - lifetime / 10),
-        })
+        token_in(&body).map_err(bad)
     }
+}
+
+/// Reads the answer of a token server; what is wrong with it otherwise.
+pub(crate) fn token_in(body: &[u8]) -> Result<Token, &'static str> {
+    let answer: TokenAnswer = serde_json::from_slice(body).map_err(|_| "answered no token")?;
+    let text = if answer.token.is_empty() { answer.access_token } else { answer.token };
+    if text.is_empty() {
+        return Err("answered no token");
+    }
+    let header = secret_header(&format!("Bearer {text}")).ok_or("answered a malformed token")?;
+    // A token that is about to expire would be refused on its way; a year is as good as for ever.
+    let lifetime =
+        answer.expires_in.unwrap_or(DEFAULT_LIFETIME).clamp(DEFAULT_LIFETIME, 365 * 86_400);
+    Ok(Token { header, expires: Instant::now() + Duration::from_secs(lifetime - lifetime / 10) })
 }
 
 /// Why a token server that is not the registry itself is not asked.

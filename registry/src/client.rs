@@ -224,8 +224,28 @@ impl Client {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<ResolvedImage, Error> {
+        self.resolve_image_knowing(reference, platform, &|_| None)
+    }
+
+    /// As [`resolve_image`](Self::resolve_image), but asks for no document that `known` has: of a name with a digest
+    /// perhaps for none at all.
+    ///
+    /// # Errors
+    /// As [`resolve_image`](Self::resolve_image).
+    pub fn resolve_image_knowing(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        known: &dyn Fn(Digest) -> Option<Vec<u8>>,
+    ) -> Result<ResolvedImage, Error> {
+        // Whether the image may be used at all does not depend on what is known of it.
+        self.core.shared.places(reference, Wanted::Named)?;
         self.run(async {
-            let top = self.document(reference, Wanted::Named).await?;
+            let known = |digest: Digest| Document::known(known(digest)?, digest);
+            let top = match reference.digest().and_then(known) {
+                Some(document) => document,
+                None => self.document(reference, Wanted::Named).await?,
+            };
             let mut document = top.clone();
             for _ in 0..=DEEPEST_INDEX {
                 let parsed = document.parse().map_err(|answer| Error::BadAnswer {
@@ -245,7 +265,18 @@ impl Client {
                 if entry.size > LARGEST_DOCUMENT {
                     return Err(Error::TooLarge { what, limit: LARGEST_DOCUMENT });
                 }
-                document = self.document(reference, Wanted::Manifest(entry.digest)).await?;
+                let found = match known(entry.digest) {
+                    Some(document) => document,
+                    None => self.document(reference, Wanted::Manifest(entry.digest)).await?,
+                };
+                if found.descriptor.size != entry.size {
+                    let problem = format!(
+                        "the index says that {} has {} bytes, not {}",
+                        entry.digest, entry.size, found.descriptor.size
+                    );
+                    return Err(Error::BadDigest { what, problem });
+                }
+                document = found;
             }
             let problem = format!("more than {DEEPEST_INDEX} indexes are nested in one another");
             Err(Error::Unusable { what: reference.to_string(), problem })

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::Error;
 use crate::login::{HUB, HUB_KEY};
+use crate::session::clean;
 
 /// A helper that has not answered in this time never will.
 const HELPER_TIMEOUT: Duration = Duration::from_secs(120);
@@ -29,6 +30,27 @@ pub(crate) enum Credential {
     Identity(String),
     /// A token to show to the registry as it is.
     Registry(String),
+}
+
+/// A credential, and the file that it is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Login {
+    pub(crate) credential: Credential,
+    pub(crate) from: Option<PathBuf>,
+}
+
+impl Login {
+    /// As users may be told of it.
+    pub(crate) fn shown(&self) -> String {
+        let who = match &self.credential {
+            Credential::Password(user, _) => format!("`{}`", clean(user)),
+            Credential::Identity(_) | Credential::Registry(_) => "a token".to_owned(),
+        };
+        match &self.from {
+            Some(file) => format!("{who} from `{}`", file.display()),
+            None => who,
+        }
+    }
 }
 
 impl fmt::Debug for Credential {
@@ -81,7 +103,7 @@ pub(crate) async fn find(
     files: &[PathBuf],
     host: &str,
     repository: &str,
-) -> Result<Option<Credential>, Error> {
+) -> Result<Option<Login>, Error> {
     if files.is_empty() {
         return Ok(None);
     }
@@ -89,8 +111,8 @@ pub(crate) async fn find(
     // Reading blocks, and a helper may ask the user.
     let lookup = tokio::task::spawn_blocking(move || {
         for file in files {
-            if let Some(found) = read(&file, &name, &path)? {
-                return Ok(Some(found));
+            if let Some(credential) = read(&file, &name, &path)? {
+                return Ok(Some(Login { credential, from: Some(file) }));
             }
         }
         Ok(None)
@@ -116,6 +138,8 @@ struct Config {
     auths: HashMap<String, Auth>,
     #[serde(default, rename = "credHelpers")]
     helpers: HashMap<String, String>,
+    #[serde(default, rename = "credsStore")]
+    store: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -152,8 +176,18 @@ fn read(file: &Path, host: &str, repository: &str) -> Result<Option<Credential>,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(host, error.to_string())),
     };
+    in_text(file, &text, host, repository)
+}
+
+/// Looks up a credential in the text of a file.
+pub(crate) fn in_text(
+    file: &Path,
+    text: &[u8],
+    host: &str,
+    repository: &str,
+) -> Result<Option<Credential>, Error> {
     // The parser's message could quote the file, which holds secrets: only the place is told.
-    let parsed: Config = serde_json::from_slice(&text).map_err(|error| {
+    let parsed: Config = serde_json::from_slice(text).map_err(|error| {
         failed(
             host,
             format!(
@@ -169,11 +203,17 @@ fn read(file: &Path, host: &str, repository: &str) -> Result<Option<Credential>,
         if let Some(token) = token.filter(|token| !token.is_empty()) {
             return Ok(Some(Credential::Registry(token)));
         }
-        if let Some(found) = read_key(file, &text, &key).map_err(|reason| failed(host, reason))? {
+        if let Some(found) = read_key(file, text, &key).map_err(|reason| failed(host, reason))? {
             return Ok(Some(found));
         }
     }
     Ok(None)
+}
+
+/// The helper that a file names for `key`.
+fn helper_of(text: &[u8], key: &str) -> Option<String> {
+    let config: Config = serde_json::from_slice(text).ok()?;
+    config.helpers.get(key).cloned().or(config.store).map(|name| clean(&name))
 }
 
 /// What stands behind one key of a file, or of the helpers that it names; what is wrong with them otherwise.
@@ -198,12 +238,18 @@ fn read_key(file: &Path, text: &[u8], key: &str) -> Result<Option<Credential>, S
         {
             Ok(None)
         }
-        Err(CredentialRetrievalError::HelperFailure { helper, .. }) => {
-            Err(format!("`{helper} get` failed"))
+        // A helper says what is wrong where it would say the password.
+        Err(CredentialRetrievalError::HelperFailure { helper, stdout, stderr }) => {
+            let said = [stdout, stderr].map(|text| clean(text.trim()));
+            let said = said.into_iter().find(|text| !text.is_empty());
+            let said = said.map_or_else(String::new, |text| format!(": {text}"));
+            Err(format!("`{helper} get` failed{said}"))
         }
-        Err(CredentialRetrievalError::HelperCommunicationError) => {
-            Err(format!("cannot run the credential helper named in `{}`", file.display()))
-        }
+        Err(CredentialRetrievalError::HelperCommunicationError) => Err(format!(
+            "cannot run `docker-credential-{}`, which `{}` names: install it, or take it out of the file",
+            helper_of(text, key).unwrap_or_default(),
+            file.display()
+        )),
         Err(error) => Err(format!("`{}`: {}", file.display(), error.to_string().to_lowercase())),
     }
 }

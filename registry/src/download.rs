@@ -94,7 +94,9 @@ impl Wanted {
         ask.retry = self.is_last || !is_first;
         let response = self.shared.send(&self.host, &ask).await?;
         match response.status() {
-            StatusCode::NOT_FOUND => Err(Error::NotFound { what: self.what.clone() }),
+            StatusCode::NOT_FOUND => {
+                Err(Error::NotFound { what: self.what.clone(), lacks_repository: false })
+            }
             _ => Ok(response),
         }
     }
@@ -124,7 +126,7 @@ impl Wanted {
 /// known.
 ///
 /// Format: RFC 9110 §14.4.
-fn content_range(text: &str) -> Option<(Option<u64>, Option<u64>)> {
+pub(crate) fn content_range(text: &str) -> Option<(Option<u64>, Option<u64>)> {
     let (range, whole) = text.strip_prefix("bytes ")?.split_once('/')?;
     Some((range.split('-').next()?.parse().ok(), whole.trim().parse().ok()))
 }

@@ -19,6 +19,8 @@ pub enum Error {
     NotFound {
         /// The reference, or the blob and its repository.
         what: String,
+        /// Whether the registry says that it does not even have the repository.
+        lacks_repository: bool,
     },
     /// The registry wants credentials, or others than it got.
     #[error("{what}: {action} access denied, repository does not exist or may require authorization{}", Said(.message))]
@@ -29,12 +31,18 @@ pub enum Error {
         action: &'static str,
         /// The registry's own words, if any.
         message: String,
+        /// Which registry.
+        host: String,
+        /// The login that it was shown, if any: the user name, and the file that it is from.
+        login: Option<String>,
     },
     /// The registry wants fewer requests.
-    #[error("registry `{host}` limits the rate of requests{}: try again later, or log in for a higher limit", Until(.until))]
+    #[error("registry `{host}` limits the rate of requests{}{}: try again later, or log in for a higher limit", Until(.until), Said(.message))]
     RateLimited {
         /// Which registry.
         host: String,
+        /// The registry's own words, if any.
+        message: String,
         /// When it will answer again, if it said.
         until: Option<SystemTime>,
     },
@@ -217,8 +225,10 @@ pub enum Error {
 /// What is the matter with a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsFault {
-    /// Nobody vouches for it, or there is no TLS at all.
+    /// Nobody vouches for it.
     Trust,
+    /// There is none: what answers does not speak TLS.
+    Plain,
     /// It is not for the name that was asked.
     Name,
     /// It is not good at this time.
@@ -295,6 +305,9 @@ impl fmt::Display for Advice<'_> {
                 "add its certificate authority to the system{}, or mark the registry insecure if it is",
                 InFolder(self.1, "ca.crt")
             ),
+            TlsFault::Plain => {
+                f.write_str("what answers does not speak TLS: mark the registry insecure if it is")
+            }
             TlsFault::Name => f.write_str("ask the registry by a name that its certificate is for"),
             TlsFault::Time => f.write_str(
                 "check the clock of this machine; if it is right, the certificate must be renewed",

@@ -10,7 +10,8 @@
 //! config   files about mirrors and certificates       place        mirrors, then the registry itself
 //! download  a blob's bytes, in ranges              upload       a blob's bytes, whole or in chunks
 //! fetch    files behind URLs
-//! transport  TLS, proxies, one hop, what went wrong   manifest     documents and platform choice
+//! transport  proxies, one hop, what went wrong     manifest     documents and platform choice
+//! tls      whom to trust, what to show
 //! ```
 //!
 //! Invariants:
@@ -33,15 +34,20 @@ mod credential;
 mod download;
 mod error;
 mod fetch;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+mod guard;
 mod login;
 mod manifest;
 mod notice;
 mod options;
 mod place;
 mod progress;
+mod proxy;
 mod pull;
 mod push;
 mod session;
+mod tls;
 mod transport;
 mod upload;
 
@@ -53,7 +59,7 @@ pub use credential::{auth_files, docker_config_path, login_file};
 pub use error::{Error, TlsFault};
 pub use fetch::{FetchError, FileReader, Validators};
 pub use login::{LoginError, registry_of, remove_login, save_login};
-pub use manifest::{Document, ResolvedImage};
+pub use manifest::{Document, LARGEST_DOCUMENT, ResolvedImage};
 pub use options::{ClientOptions, HostOptions};
 pub use progress::{Transfer, Watch};
 pub use pull::BlobReader;

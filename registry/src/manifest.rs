@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::Error;
 
 /// Largest manifest or index that is read, in bytes.
-pub(crate) const LARGEST_DOCUMENT: u64 = 4 << 20;
+pub const LARGEST_DOCUMENT: u64 = 4 << 20;
 
 /// How many indexes may stand between a name and its manifest.
 pub(crate) const DEEPEST_INDEX: usize = 4;
@@ -75,8 +75,14 @@ fn is_manifest(media_type: &str) -> bool {
 /// # Errors
 /// What is wrong, when the document is nothing known or could be read as two things.
 pub(crate) fn media_type_of(bytes: &[u8], content_type: &str) -> Result<String, String> {
-    let shape: Shape = serde_json::from_slice(bytes)
-        .map_err(|error| format!("answered malformed JSON: {error}"))?;
+    let shape: Shape = serde_json::from_slice(bytes).map_err(|error| {
+        if bytes.trim_ascii_start().starts_with(b"<") {
+            "answered a web page, not a manifest: it is no registry, or a proxy or login page answers in its place"
+                .to_owned()
+        } else {
+            format!("answered malformed JSON: {error}")
+        }
+    })?;
     if shape.schema_version == 1 {
         return Err("answered an image of manifest schema 1, which is no longer supported: push the image anew".into());
     }
@@ -109,6 +115,12 @@ impl Document {
         let media_type = media_type_of(&bytes, content_type)?;
         let digest = Digest::from_bytes(tree::codec::Sha256::digest(&bytes));
         Ok(Self { descriptor: descriptor(media_type, digest, bytes.len() as u64), bytes })
+    }
+
+    /// What was kept of an earlier answer, if it is still what has this digest.
+    pub(crate) fn known(bytes: Vec<u8>, digest: Digest) -> Option<Self> {
+        let document = Self::new(bytes, "").ok()?;
+        (document.descriptor.digest == digest).then_some(document)
     }
 
     /// Parses the text.
@@ -166,17 +178,17 @@ pub(crate) fn choose<'a>(
     let unstated = |entry: &&Descriptor| {
         entry.platform.is_none() && (is_index(&entry.media_type) || is_manifest(&entry.media_type))
     };
-    index.manifests.iter().find(unstated).ok_or_else(|| Error::NoMatchingPlatform {
-        what: what.to_owned(),
-        platform: platform.to_string(),
-        offered: index
-            .manifests
-            .iter()
-            .filter_map(stated)
-            .filter(|(_, offered)| offered.os != "unknown")
-            .map(|(_, offered)| crate::session::clean(&offered.to_string()))
-            .take(30)
-            .collect(),
+    index.manifests.iter().find(unstated).ok_or_else(|| {
+        let mut offered: Vec<String> = Vec::new();
+        let stated = index.manifests.iter().filter_map(stated);
+        for (_, platform) in stated.filter(|(_, platform)| platform.os != "unknown") {
+            let shown = crate::session::clean(&platform.to_string());
+            if offered.len() < 30 && !offered.contains(&shown) {
+                offered.push(shown);
+            }
+        }
+        let (what, platform) = (what.to_owned(), platform.to_string());
+        Error::NoMatchingPlatform { what, platform, offered }
     })
 }
 

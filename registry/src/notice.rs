@@ -51,7 +51,7 @@ impl Notices {
 /// The text of a warning for users, `299 - "text"`; any other kind is none of theirs.
 ///
 /// Format: OCI distribution specification 1.1, "Warnings".
-fn warning(value: &str) -> Option<String> {
+pub(crate) fn warning(value: &str) -> Option<String> {
     let quoted = value.trim().strip_prefix("299 - \"")?.strip_suffix('"')?;
     let (mut text, mut chars) = (String::new(), quoted.chars());
     while let Some(c) = chars.next() {

@@ -111,10 +111,15 @@ pub(crate) fn is_private_to_machine(host: &str) -> bool {
     if name == "localhost" || name.ends_with(".localhost") {
         return true;
     }
-    name.parse::<IpAddr>().is_ok_and(|address| match address.to_canonical() {
+    name.parse().is_ok_and(is_private_address)
+}
+
+/// Whether `address` is one that means another machine to everybody who asks.
+pub(crate) fn is_private_address(address: IpAddr) -> bool {
+    match address.to_canonical() {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_link_local() || v4.is_unspecified(),
         IpAddr::V6(v6) => v6.is_loopback() || v6.is_unicast_link_local() || v6.is_unspecified(),
-    })
+    }
 }
 
 fn without_port(host: &str) -> &str {

@@ -50,11 +50,10 @@ impl Shared {
         reference: &Reference,
         wanted: Wanted,
     ) -> Result<Vec<Place>, Error> {
-        let pinned = reference.digest().is_some();
-        let by_digest = pinned || wanted != Wanted::Named;
-        let serves = |endpoint: &Endpoint| {
-            let serves = endpoint.serves;
-            (if by_digest { serves.digests } else { serves.tags }) && (!pinned || serves.pinned)
+        let serves = |endpoint: &Endpoint| match (reference.digest(), wanted) {
+            (Some(_), _) => endpoint.serves.pinned,
+            (None, Wanted::Named) => endpoint.serves.tags,
+            (None, Wanted::Manifest(_) | Wanted::Blob) => endpoint.serves.digests,
         };
         let mut places = Vec::new();
         for endpoint in self.config()?.endpoints(reference)?.into_iter().filter(serves) {

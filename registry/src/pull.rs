@@ -131,7 +131,7 @@ pub(crate) async fn head(shared: &Shared, place: &Place) -> Result<Option<Descri
     ask.retry = *is_last;
     let response = match shared.send(host, &ask).await {
         Ok(response) if response.status() == StatusCode::NOT_FOUND => {
-            return Err(Error::NotFound { what });
+            return Err(Error::NotFound { what, lacks_repository: false });
         }
         Ok(response) => response,
         // Some registries do not know HEAD here.
@@ -206,7 +206,9 @@ async fn short_body(
     loop {
         let mut response = shared.send(host, ask).await?;
         if response.status() == StatusCode::NOT_FOUND {
-            return Err(Error::NotFound { what: ask.what.to_owned() });
+            let said = crate::session::said(response).await;
+            let lacks_repository = said.is_some_and(|said| said.code == "NAME_UNKNOWN");
+            return Err(Error::NotFound { what: ask.what.to_owned(), lacks_repository });
         }
         let problem = match read_body(&mut response, limit, shared.options.read_timeout).await {
             Ok(body) => {

@@ -58,6 +58,8 @@ pub(crate) struct Host {
     pub(crate) down: OnceLock<String>,
     /// Whether it was asked once more in TLS 1.2.
     probed: AtomicBool,
+    /// Whether it is on this machine, whatever its name.
+    near: AtomicBool,
     /// Blobs that came damaged from it, and how.
     pub(crate) spoilt: Mutex<HashMap<Digest, String>>,
 }
@@ -115,6 +117,7 @@ impl Shared {
             folder: config.folder_for(name),
             down: OnceLock::new(),
             probed: AtomicBool::new(false),
+            near: AtomicBool::new(false),
             spoilt: Mutex::default(),
         });
         hosts.insert(key, Arc::clone(&host));
@@ -165,6 +168,7 @@ impl Shared {
         request.tls.clone_from(&host.tls);
         request.own = host.headers().filter(|_| own);
         request.shows_certificate = own;
+        request.guarded = !own && !host.near.load(Ordering::Relaxed);
     }
 
     /// Whether `url` is at the registry itself, so that it may see its credentials.
@@ -245,6 +249,7 @@ impl Shared {
     /// Keeps what the registry itself wants the user to know.
     pub(crate) fn hear(&self, host: &Host, response: &Response) {
         if self.is_own(host, response.url()) {
+            host.near.store(transport::is_near(response), Ordering::Relaxed);
             self.notices.hear(&host.name, response.headers());
         }
     }
@@ -337,7 +342,7 @@ impl Host {
                 Error::Tls { host, address, fault, folder: self.folder.clone(), source }
             }
             Error::ClientCertificate { host, address, source, .. } => {
-                let shown = self.tls.as_ref().and_then(|tls| tls.shown.clone());
+                let shown = self.tls.as_ref().and_then(|tls| tls.shown());
                 let folder = self.folder.clone();
                 Error::ClientCertificate { host, address, shown, folder, source }
             }
@@ -359,7 +364,8 @@ pub(crate) async fn check_status(
     }
     if status == StatusCode::TOO_MANY_REQUESTS {
         let until = retry_after(response.headers());
-        return Err(Error::RateLimited { host: host.name.clone(), until });
+        let message = message(response).await;
+        return Err(Error::RateLimited { host: host.name.clone(), message, until });
     }
     let (until, clock) = (retry_after(response.headers()), clock_note(response.headers()));
     let mut message = message(response).await;
@@ -367,12 +373,25 @@ pub(crate) async fn check_status(
         let (host, asked) = (host.name.clone(), request.asked());
         return Err(Error::Busy { host, asked, answer: answered(status, &message), until });
     }
+    if status == StatusCode::BAD_REQUEST
+        && request.url.scheme() == "http"
+        && message.is_empty()
+        && let Some(folder) = &host.folder
+    {
+        let authority = folder.join("ca.crt");
+        message = format!(
+            "servers with TLS answer so to plain HTTP: if it is one, put its certificate authority into `{}`",
+            authority.display()
+        );
+    }
     if [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status) {
         let action = ask.scopes.action();
         if let Some(clock) = clock {
             message = [message, clock].join(" ").trim_start().to_owned();
         }
-        return Err(Error::Unauthorized { what: ask.what.to_owned(), action, message });
+        let login = host.auth.login(ask.scopes).await;
+        let (what, host) = (ask.what.to_owned(), host.name.clone());
+        return Err(Error::Unauthorized { what, action, message, host, login });
     }
     Err(bad_status(&host.name, request, status, &message))
 }
@@ -411,19 +430,24 @@ fn clock_note(headers: &HeaderMap) -> Option<String> {
     (difference > CLOCK_DIFFERENCE).then_some(note)
 }
 
+/// The first error in an answer that is no success.
+#[derive(Deserialize)]
+pub(crate) struct Said {
+    #[serde(default)]
+    pub(crate) code: String,
+    #[serde(default)]
+    message: String,
+}
+
 /// What the server says of its refusal, fit for a terminal.
-pub(crate) async fn message(mut response: Response) -> String {
-    #[derive(Deserialize)]
-    struct Errors {
-        errors: Vec<Item>,
-    }
-    #[derive(Deserialize)]
-    struct Item {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
+pub(crate) async fn message(response: Response) -> String {
+    said(response).await.map_or_else(String::new, |said| {
+        clean(if said.message.is_empty() { &said.code } else { &said.message })
+    })
+}
+
+/// What the server says of its refusal, if it says anything in the form of the specification.
+pub(crate) async fn said(mut response: Response) -> Option<Said> {
     let mut text = Vec::new();
     let read = async {
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -435,11 +459,16 @@ pub(crate) async fn message(mut response: Response) -> String {
     };
     // A message that does not come is no reason to wait long.
     let _ = tokio::time::timeout(Duration::from_secs(5), read).await;
-    let Ok(Errors { errors }) = serde_json::from_slice(&text) else { return String::new() };
-    let first = errors.into_iter().next();
-    first.map_or_else(String::new, |item| {
-        clean(if item.message.is_empty() { &item.code } else { &item.message })
-    })
+    parse_said(&text)
+}
+
+/// Reads the body of a refusal.
+pub(crate) fn parse_said(text: &[u8]) -> Option<Said> {
+    #[derive(Deserialize)]
+    struct Errors {
+        errors: Vec<Said>,
+    }
+    serde_json::from_slice::<Errors>(text).ok()?.errors.into_iter().next()
 }
 
 /// Text from a server without control characters, and not too long.

@@ -5,20 +5,24 @@
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
+use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
-use reqwest::tls::Version;
-use reqwest::{Body, Certificate, Identity, Method, Response, StatusCode, Url, redirect};
+use reqwest::{Body, Method, Response, StatusCode, Url, redirect};
+use rustls::pki_types::CertificateDer;
 
 use crate::config::Route;
 use crate::config::certificates::Certificates;
 use crate::error::TlsFault;
+use crate::guard::{self, Guard};
 use crate::options::{is_loopback, is_private_to_machine};
+use crate::proxy;
 use crate::session::clean;
+use crate::tls::{self, Identities, Trust};
 use crate::{ClientOptions, Error};
 
 /// Redirects followed for one request.
@@ -48,6 +52,8 @@ struct Kind {
     shows_certificate: bool,
     /// Whether no newer version of TLS than 1.2 is spoken.
     is_old: bool,
+    /// Whether names that mean this machine are not followed.
+    is_guarded: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -59,14 +65,12 @@ enum Security {
 
 /// What connections to one host have of their own.
 ///
-/// Authorities are trusted also of those the host leads to, such as its token server and its storage; the certificate is
+/// Authorities are trusted also of those the host leads to, such as its token server and its storage; certificates are
 /// shown to the host alone.
 #[derive(Debug)]
 pub(crate) struct HostTls {
-    authorities: Vec<Certificate>,
-    identity: Option<Identity>,
-    /// The file with the certificate that is shown.
-    pub(crate) shown: Option<PathBuf>,
+    authorities: Vec<CertificateDer<'static>>,
+    identities: Arc<Identities>,
     connect_timeout: Option<Duration>,
     connections: Connections,
 }
@@ -85,11 +89,15 @@ impl HostTls {
         }
         Ok(Some(Self {
             authorities: certificates.read_authorities()?,
-            identity: certificates.read_client()?,
-            shown: certificates.client.map(|client| client.certificate),
+            identities: Arc::new(Identities::new(certificates.read_clients()?)),
             connect_timeout,
             connections: Connections::default(),
         }))
+    }
+
+    /// The file with the certificate that the host saw last.
+    pub(crate) fn shown(&self) -> Option<PathBuf> {
+        self.identities.shown()
     }
 }
 
@@ -111,6 +119,8 @@ pub(crate) struct Request {
     pub(crate) own: Option<HeaderMap>,
     /// Whether no newer version of TLS than 1.2 is to be spoken.
     pub(crate) old_tls: bool,
+    /// Whether a server elsewhere led here, so that no name may lead to this machine.
+    pub(crate) guarded: bool,
 }
 
 impl Request {
@@ -125,6 +135,7 @@ impl Request {
             shows_certificate: false,
             own: None,
             old_tls: false,
+            guarded: false,
         }
     }
 
@@ -187,18 +198,14 @@ impl Transport {
             is_local: request.url.host_str().is_some_and(is_loopback),
             shows_certificate: request.shows_certificate,
             is_old: request.old_tls,
+            is_guarded: request.guarded,
         };
         let connections = tls.map_or(&self.common, |tls| &tls.connections);
         let mut made = connections.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = made.get(&kind) {
             return Ok(client.clone());
         }
-        let make = || builder(kind, tls, options);
-        let client = match kind.security {
-            Security::Plain => build_plain(&make),
-            Security::Verified => build_verified(&make, tls, options),
-            Security::Unverified => build_unverified(&make),
-        }?;
+        let client = build(kind, tls, options)?;
         made.insert(kind, client.clone());
         Ok(client)
     }
@@ -232,11 +239,17 @@ impl Transport {
             };
             if !same_origin(&request.url, &target) {
                 request.leave();
+                request.guarded |= !is_near(&response);
             }
             request.url = target;
         }
         Err(bad_answer(host, &request, format!("redirected more than {MOST_REDIRECTS} times")))
     }
+}
+
+/// Whether an answer came from this machine: from a server on it, or through a proxy on it.
+pub(crate) fn is_near(response: &Response) -> bool {
+    response.remote_addr().is_some_and(|from| from.ip().to_canonical().is_loopback())
 }
 
 fn redirect_target(
@@ -308,14 +321,8 @@ fn builder(kind: Kind, tls: Option<&HostTls>, options: &ClientOptions) -> reqwes
     if kind.is_local {
         builder = builder.no_proxy();
     }
-    if let Some(identity) = tls.and_then(|tls| tls.identity.clone())
-        && kind.shows_certificate
-        && kind.security != Security::Plain
-    {
-        builder = builder.identity(identity);
-    }
-    if kind.is_old {
-        builder = builder.tls_version_max(Version::TLS_1_2);
+    if kind.is_guarded {
+        builder = builder.dns_resolver(Arc::new(Guard));
     }
     let connect_timeout = tls.and_then(|tls| tls.connect_timeout);
     builder
@@ -328,42 +335,30 @@ fn builder(kind: Kind, tls: Option<&HostTls>, options: &ClientOptions) -> reqwes
         .http2_adaptive_window(true)
 }
 
-/// Makes what all connections of a kind have in common.
-type Builder<'a> = &'a dyn Fn() -> reqwest::ClientBuilder;
-
-fn setup(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
-    Error::Setup(error.into())
-}
-
-fn build_plain(builder: Builder<'_>) -> Result<reqwest::Client, Error> {
-    builder().tls_certs_only([]).build().map_err(setup)
-}
-
-fn build_unverified(builder: Builder<'_>) -> Result<reqwest::Client, Error> {
-    builder().tls_certs_only([]).tls_danger_accept_invalid_certs(true).build().map_err(setup)
-}
-
-/// Trusts the system's authorities, or Mozilla's where the system has none, and those of the host and of the options.
-fn build_verified(
-    builder: Builder<'_>,
+/// The client for connections of a kind.
+fn build(
+    kind: Kind,
     tls: Option<&HostTls>,
     options: &ClientOptions,
 ) -> Result<reqwest::Client, Error> {
-    let mut more = tls.map(|tls| tls.authorities.clone()).unwrap_or_default();
+    let builder = || builder(kind, tls, options);
+    let identities = tls.map(|tls| &tls.identities).filter(|_| kind.shows_certificate).cloned();
+    let trust = match kind.security {
+        Security::Plain => return builder().tls_certs_only([]).build().map_err(setup),
+        Security::Unverified => Trust::Anybody,
+        Security::Verified => Trust::Verified,
+    };
+    let mut authorities = tls.map(|tls| tls.authorities.clone()).unwrap_or_default();
     for pem in &options.certificate_authorities {
-        more.extend(Certificate::from_pem_bundle(pem).map_err(setup)?);
+        authorities
+            .extend(tls::authorities(pem).ok_or_else(|| setup("no certificate in PEM form"))?);
     }
-    let mut system = builder();
-    if !more.is_empty() {
-        system = system.tls_certs_merge(more.clone());
-    }
-    if let Ok(client) = system.build() {
-        return Ok(client);
-    }
-    let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-    let bundled: Result<Vec<_>, _> =
-        bundled.map(|certificate| Certificate::from_der(certificate)).collect();
-    builder().tls_certs_only(bundled.map_err(setup)?.into_iter().chain(more)).build().map_err(setup)
+    let config = tls::config(trust, &authorities, identities, kind.is_old).map_err(setup)?;
+    builder().tls_backend_preconfigured(config).build().map_err(setup)
+}
+
+fn setup(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Error {
+    Error::Setup(error.into())
 }
 
 /// An answer that the protocol does not allow.
@@ -417,20 +412,35 @@ fn stopped(host: &str, request: &Request, reason: &'static str, how: String) -> 
 /// A request that got no answer, or only a part of one.
 pub(crate) fn broken(host: &str, request: &Request, error: reqwest::Error) -> Error {
     let error = error.without_url();
-    let (host, address) = (host.to_owned(), address(&request.url));
+    let (host, mut address) = (host.to_owned(), address(&request.url));
+    let proxy = proxy::of(&request.url);
+    if let Some(proxy) = &proxy {
+        let _ = write!(address, " through the proxy `{proxy}`");
+    }
     let local = request.url.host_str().is_some_and(is_loopback);
+    if cause(&error) == guard::MEANS_THIS_MACHINE {
+        let name = clean(request.url.host_str().unwrap_or_default());
+        let answer = format!("led to `{name}`, which is this machine and not the server's");
+        return bad_answer(&host, request, answer);
+    }
     let (reason, hint) = match Trouble::of(&error) {
         Trouble::Request => {
             return bad_answer(&host, request, "cannot be asked: the address is malformed".into());
         }
         Trouble::Tls => {
-            let (fault, folder) = (tls_fault(&error), None);
-            return Error::Tls { host, address, fault, folder, source: error.into() };
+            let (fault, folder, source) = (tls_fault(&error), None, cause(&error).into());
+            return Error::Tls { host, address, fault, folder, source };
         }
         Trouble::Certificate => {
-            let (shown, folder, source) = (None, None, error.into());
+            let (shown, folder, source) = (None, None, cause(&error).into());
             return Error::ClientCertificate { host, address, shown, folder, source };
         }
+        Trouble::Refused if proxy.is_some() => (REFUSED, PROXY),
+        Trouble::NoSuchHost if proxy.is_some() => (NO_SUCH_HOST, PROXY),
+        Trouble::CannotConnect if cause(&error).contains("proxy authorization required") => (
+            "cannot connect",
+            "the proxy wants a login: give it in $HTTPS_PROXY, as http://USER:PASSWORD@HOST:PORT",
+        ),
         Trouble::Refused if local => (REFUSED, "check that the registry is running"),
         Trouble::Refused => {
             (REFUSED, "check that the registry is running, and that the port is right")
@@ -442,14 +452,33 @@ pub(crate) fn broken(host: &str, request: &Request, error: reqwest::Error) -> Er
         Trouble::CannotConnect => ("cannot connect", NETWORK),
         Trouble::Broken => (BROKEN, NETWORK),
     };
-    let source = (![REFUSED, NO_SUCH_HOST].contains(&reason)).then(|| error.into());
+    let source = (![REFUSED, NO_SUCH_HOST].contains(&reason)).then(|| cause(&error).into());
     Error::Unreachable { host, address, asked: request.asked(), reason, hint, source }
 }
+
+/// What is wrong, without what the HTTP library was doing at the time.
+fn cause(error: &reqwest::Error) -> String {
+    if let Some(tls) = io_cause(error).and_then(io::Error::get_ref)
+        && let Some(tls) = tls.downcast_ref::<rustls::Error>()
+    {
+        return tls::told(tls);
+    }
+    let mut innermost: &(dyn StdError + 'static) = error;
+    while let Some(next) = innermost.source() {
+        innermost = next;
+    }
+    innermost.to_string()
+}
+
+/// What to do when the proxy cannot be asked.
+const PROXY: &str = "check the proxy settings, $HTTPS_PROXY and $HTTP_PROXY; $NO_PROXY names hosts that are asked without";
 
 /// What is the matter with a certificate that is not trusted.
 fn tls_fault(error: &reqwest::Error) -> TlsFault {
     let text = io_cause(error).map(|error| error.to_string().to_lowercase()).unwrap_or_default();
-    if text.contains("expired") || text.contains("not valid yet") {
+    if text.contains("invalidcontenttype") {
+        TlsFault::Plain
+    } else if text.contains("expired") || text.contains("not valid yet") {
         TlsFault::Time
     } else if text.contains("not valid for name") {
         TlsFault::Name

@@ -107,6 +107,105 @@ fn a_registry_that_wants_a_certificate_gets_that_of_its_folder() {
 }
 
 #[test]
+fn of_several_certificates_that_of_a_wanted_authority_is_shown() {
+    let Some(scene) = Scene::new(true) else { return };
+    let stranger = Certificates::make().unwrap();
+    let clients = |order: [&Certificates; 2]| {
+        for (made, name) in order.into_iter().zip(["a", "b"]) {
+            made.copy("client.pem", &scene.own().join(format!("{name}.cert")));
+            made.copy("client.key", &scene.own().join(format!("{name}.key")));
+        }
+    };
+    scene.put("ca.pem", "ca.crt");
+    stranger.rename();
+    for order in [[&stranger, &scene.made], [&scene.made, &stranger]] {
+        clients(order);
+        scene.push(&with_folders(&[scene.folder.path()])).unwrap();
+    }
+    clients([&stranger, &stranger]);
+    let error = scene.refusal();
+    let expect = format!("refused the certificate `{}/a.cert`: ", scene.own().display());
+    assert!(error.contains(&expect), "{error}");
+    // So it is where `hosts.toml` names them.
+    let hosts = scene.folder.path().join("h.example");
+    for (made, prefix) in [(&stranger, "other"), (&scene.made, "own")] {
+        made.copy("client.pem", &hosts.join(format!("{prefix}.pem")));
+        made.copy("client.key", &hosts.join(format!("{prefix}.key")));
+    }
+    scene.made.copy("ca.pem", &hosts.join("ca.pem"));
+    let text = format!(
+        "server='https://{}'\nca='ca.pem'\nclient=[['other.pem','other.key'],['own.pem','own.key']]",
+        scene.server.host
+    );
+    fs_err::write(hosts.join("hosts.toml"), text).unwrap();
+    let folders = vec![scene.folder.path().to_owned()];
+    let client = client(ConfigPaths { hosts: folders, ..ConfigPaths::default() });
+    push_image(&client, &reference("h.example/app:1"), b"layer").unwrap();
+}
+
+#[test]
+fn a_certificate_of_version_1_is_shown_too() {
+    let Some(scene) = Scene::new(true) else { return };
+    scene.put("ca.pem", "ca.crt");
+    scene.made.old_client();
+    scene.put("old.pem", "client.cert");
+    scene.put("client.key", "client.key");
+    let pushed = scene.push(&with_folders(&[scene.folder.path()]));
+    // It is for the server to say whether it will do.
+    if let Err(error) = pushed {
+        assert!(text(&error).contains("refused the certificate"), "{}", text(&error));
+    }
+}
+
+#[test]
+fn a_certificate_that_a_server_made_for_itself_is_trusted_from_its_folder() {
+    let Some(made) = Certificates::make() else { return };
+    for is_good in [true, false] {
+        made.self_signed(is_good);
+        let Some(server) = start(&Setup { tls: Some(made.path()), ..Setup::default() }) else {
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join(&server.host);
+        let name = reference(&format!("{}/app:1", server.host));
+        let push = || push_image(&with_folders(&[folder.path()]), &name, b"layer");
+        fs_err::create_dir(&own).unwrap();
+        let error = text(&push().unwrap_err());
+        let expect = format!(
+            "answered 400 Bad Request: servers with TLS answer so to plain HTTP: if it is one, put its certificate authority into `{}/ca.crt`",
+            own.display()
+        );
+        assert!(error.ends_with(&expect), "{error}");
+        made.copy("server.pem", &own.join("ca.crt"));
+        let pushed = push();
+        if is_good {
+            pushed.unwrap();
+            // For another name it is no good.
+            let other = reference(&name.to_string().replace("127.0.0.1", "localhost"));
+            fs_err::rename(&own, folder.path().join(other.host())).unwrap();
+            let error =
+                text(&push_image(&with_folders(&[folder.path()]), &other, b"l").unwrap_err());
+            assert!(error.contains("a name that its certificate is for"), "{error}");
+        } else {
+            let error = text(&pushed.unwrap_err());
+            assert!(error.contains("check the clock of this machine"), "{error}");
+            assert!(error.contains(": the certificate expired 2"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_registry_without_tls_is_told_from_one_without_trust() {
+    let Some(plain) = start(&Setup::default()) else { return };
+    let there = plain.host.replace("127.0.0.1", "0.0.0.0");
+    let error = push_image(&with_folders(&[]), &reference(&format!("{there}/app:1")), b"layer");
+    let expect = format!(
+        "no trusted TLS connection to registry `{there}` at {there}: what answers does not speak TLS: mark the registry insecure if it is: "
+    );
+    assert!(text(&error.unwrap_err()).starts_with(&expect));
+}
+
+#[test]
 fn a_file_that_cannot_be_used_is_named() {
     let Some(scene) = Scene::new(false) else { return };
     let own = scene.own().display().to_string();
@@ -134,12 +233,10 @@ fn a_file_that_cannot_be_used_is_named() {
     check("f.cert`: holds no certificate, or `OWN/f.key` no key, in PEM form");
     scene.put("client.pem", "g.cert");
     scene.put("server.key", "g.key");
-    check("g.cert`: cannot be shown with the key in `OWN/g.key`");
-    for name in ["h", "i"] {
-        scene.put("client.pem", &format!("{name}.cert"));
-        scene.put("client.key", &format!("{name}.key"));
-    }
-    check("i.cert`: a second client certificate beside `OWN/h.cert` is not supported");
+    check("g.cert`: is not the certificate of the key in `OWN/g.key`");
+    scene.put("client.pem", "h.cert");
+    scene.made.encrypt("client.key", &scene.own().join("h.key"));
+    check("h.cert`: the key in `OWN/h.key` is encrypted, which is not supported");
     fs_err::create_dir(scene.own().join("j.crt")).unwrap();
     check("j.crt`: is a folder");
 }

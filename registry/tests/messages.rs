@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, SystemTime};
 
-use registry::{Client, ClientOptions};
+use registry::{Client, ClientOptions, Error};
 use support::{Server, answer, chain, client, descriptor, manifest, options};
 
 /// The error of asking a server that always answers this.
@@ -119,6 +119,82 @@ fn an_answer_that_is_no_success_is_told_with_request_and_status() {
         text,
         "registry `[host]`: GET http://[host]/v2/team/app/manifests/1: answered 418 I'm a teapot: short and stout"
     );
+}
+
+#[test]
+fn a_registry_that_limits_requests_is_quoted() {
+    let body = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}"#;
+    let text = error("429 Too Many Requests", &["retry-after: 7200"], body);
+    let end = " UTC: server message: You have reached your pull rate limit.: try again later, or log in for a higher limit";
+    assert!(text.ends_with(end), "{text}");
+}
+
+#[test]
+fn a_web_page_in_place_of_a_manifest_is_told() {
+    let text = error("200 OK", &["content-type: text/html"], "\n<!doctype html><html>Log in");
+    let expect = "registry `[host]`: GET http://[host]/v2/team/app/manifests/1: answered a web page, not a manifest: \
+                  it is no registry, or a proxy or login page answers in its place";
+    assert_eq!(text, expect);
+}
+
+#[test]
+fn a_repository_that_is_not_there_is_told_from_a_tag() {
+    for (code, expect) in [("NAME_UNKNOWN", true), ("MANIFEST_UNKNOWN", false)] {
+        let body = format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#);
+        let server = Server::start(move |_, _| answer("404 Not Found", &[], body.as_bytes()));
+        let error = client().resolve(&server.reference("team/app")).unwrap_err();
+        let Error::NotFound { lacks_repository, .. } = error else { panic!("{error}") };
+        assert_eq!(lacks_repository, expect, "{code}");
+    }
+}
+
+#[test]
+fn the_login_that_was_refused_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let body = r#"{"errors":[{"code":"DENIED","message":"no longer with us"}]}"#;
+    let server = Server::start(move |seen, host| {
+        if seen.line.starts_with("GET /token?") {
+            return answer("403 Forbidden", &[], body.as_bytes());
+        }
+        let bearer =
+            format!("www-authenticate: Bearer realm=\"http://{host}/token\",service=\"s\"");
+        let basic = "www-authenticate: Basic realm=\"r\"".to_owned();
+        let asked = if seen.line.contains("/tokens/") { bearer } else { basic };
+        answer("401 Unauthorized", &[&asked], b"")
+    });
+    let path = folder.path().join("auth.json");
+    fs_err::write(&path, format!(r#"{{"auths":{{"{}":{{"auth":"Y2k6cHc="}}}}}}"#, server.host))
+        .unwrap();
+    let client = Client::new(ClientOptions { auth_files: vec![path.clone()], ..options() });
+    for repository in ["passwords/app", "tokens/app"] {
+        let error = client.resolve(&server.reference(repository)).unwrap_err();
+        let Error::Unauthorized { host, login, message, .. } = error else { panic!("{error}") };
+        assert_eq!(host, server.host);
+        assert_eq!(login, Some(format!("`ci` from `{}`", path.display())));
+        let is_quoted = message.ends_with(" answered 403 Forbidden: no longer with us");
+        assert!(is_quoted || repository.starts_with('p'), "{message}");
+    }
+}
+
+#[test]
+fn a_credential_helper_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, _| {
+        answer("401 Unauthorized", &["www-authenticate: Basic realm=\"r\""], b"")
+    });
+    let path = folder.path().join("config.json");
+    let error = |helper: &str| {
+        let config = format!(r#"{{"credHelpers":{{"{}":"{helper}"}}}}"#, server.host);
+        fs_err::write(&path, config).unwrap();
+        let client = Client::new(ClientOptions { auth_files: vec![path.clone()], ..options() });
+        client.resolve(&server.reference("app")).unwrap_err().to_string()
+    };
+    let host = &server.host;
+    let expect = format!(
+        "cannot read the credentials for registry `{host}`: cannot run `docker-credential-is-not-there`, which `{}` names: install it, or take it out of the file",
+        path.display()
+    );
+    assert_eq!(error("is-not-there"), expect);
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn a_mirror_may_be_for_digests_or_for_tags_only() {
     );
     for (conf, tagged, pinned) in [
         (table(&origin, &[(&mirror.host, by_digest)]), real, true),
-        (of_table, real, true),
+        (of_table.clone(), real, true),
         (table(&origin, &[(&mirror.host, by_tag)]), copy, false),
         (table(&origin, &[(&mirror.host, all)]), copy, true),
     ] {
@@ -187,6 +187,14 @@ fn a_mirror_may_be_for_digests_or_for_tags_only() {
         // Only the mirror has it.
         let by_digest = client.resolve(&reference(&format!("images.example/app@{copy}")));
         assert_eq!(by_digest.is_ok(), pinned, "{conf}");
+    }
+    // What a tag stands for is not asked of a mirror for digests, even when its digest is known by then.
+    for conf in [table(&origin, &[(&mirror.host, by_digest)]), of_table] {
+        let (client, _folder) = by_registries(&conf);
+        let name = reference("images.example/app:1");
+        let blob = descriptor("", b"copy");
+        assert!(client.blob(&name, &blob).is_err(), "{conf}");
+        assert!(client.blob(&name.with_digest(copy), &blob).is_ok(), "{conf}");
     }
 }
 
@@ -524,8 +532,8 @@ fn mistakes_in_files_are_told_with_their_place() {
             ", line 2: unknown field `rewrite`, expected one of `capabilities`, `ca`",
         ),
         (
-            "client = [['a', 'b'], ['c', 'd']]",
-            ": more than one client certificate for a host is not supported",
+            "[host.'ftp://m.example']\nca = 'x'",
+            ", line 1: `ftp://m.example` is no address of a registry",
         ),
         (
             "dial_timeout = '1 day'",

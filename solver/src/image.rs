@@ -214,7 +214,18 @@ impl Job {
             source: Box::new(source),
         };
         let engine = &self.inner.engine;
-        let image = engine.registry.resolve_image(reference, platform).map_err(registry_error)?;
+        // What has a digest is the same for ever. A store that fails to give it is no reason to fail.
+        let known = |digest: Digest| {
+            let small = |blob: &cache::BlobFile| blob.size() <= registry::LARGEST_DOCUMENT;
+            match engine.store.blob(&digest).ok()?.filter(small) {
+                Some(blob) => blob.read().ok(),
+                None => engine.store.images().document(&digest).ok()?,
+            }
+        };
+        let image = engine
+            .registry
+            .resolve_image_knowing(reference, platform, &known)
+            .map_err(registry_error)?;
         let config = match engine.store.blob(&image.manifest.config.digest)? {
             Some(blob) => blob.read()?,
             None => {
@@ -229,6 +240,9 @@ impl Job {
         };
         let digest = image.top.descriptor.digest;
         let config = parse_config(&reference.to_string(), &config)?;
+        for document in [&image.top, &image.document] {
+            engine.store.put_blob(&document.bytes)?;
+        }
         let origin = format!("{IMAGE}{reference}");
         let pinned = format!("{IMAGE}{reference}@{digest}");
         self.remember(

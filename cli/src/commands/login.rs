@@ -16,8 +16,8 @@ const LONGEST: u64 = 1 << 16;
 #[command(
     after_help = "Example: build login -u ci --password-stdin registry.example.com:5000 < token
 
-The file is $REGISTRY_AUTH_FILE, else $DOCKER_CONFIG/config.json, else ~/.docker/config.json. A credential helper that
-it names is used."
+The file is $REGISTRY_AUTH_FILE, else $DOCKER_CONFIG/config.json, else ~/.docker/config.json.
+A credential helper that it names is used."
 )]
 pub(crate) struct LoginArgs {
     /// User name

@@ -275,6 +275,8 @@ pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
             "choose a folder that you may write with --root or BRICKLAYER_ROOT, or run as root",
         ),
         CacheError::NoSpace { .. } => disk_full(message),
+        CacheError::BrokenLayer { .. } => Failure::new(Exit::Network, message)
+            .hint("the image is broken there, and will be for everybody: push it anew, or use another"),
         CacheError::DamagedLayer { .. } | CacheError::LayerGone(_) => {
             Failure::new(Exit::Machine, message).hint("build again: what is lost is made once more")
         }
@@ -300,9 +302,13 @@ pub(crate) fn registry_failure(error: &registry::Error, message: String) -> Fail
         registry::Error::Config { .. } => Failure { exit: Exit::Usage, ..failure }.hint(CONFIG),
         registry::Error::Blocked { .. } => Failure { exit: Exit::Usage, ..failure }
             .hint("use an image of another registry, or take `blocked` out of the table in that file"),
+        registry::Error::NotFound { lacks_repository: true, .. } => failure.hint("the registry has no repository of this name, whatever the tag: check the name; some registries also say so without a login"),
         registry::Error::NotFound { .. } => failure.hint("check the name and tag; a registry's host comes first, as in `registry.example.com/team/app:1.0`"),
-        registry::Error::Unauthorized { .. } => {
-            failure.hint("check the name, and log in with `build login`")
+        registry::Error::Unauthorized { host, login: Some(login), .. } => failure.hint(format!(
+            "the login as {login} was refused, or may not do this: log in again with `build login {host}`, or ask for the right"
+        )),
+        registry::Error::Unauthorized { host, .. } => {
+            failure.hint(format!("check the name, and log in with `build login {host}`"))
         }
         registry::Error::Unreachable { hint, .. } => failure.hint(*hint),
         registry::Error::UnknownRepository { .. } => {
@@ -312,6 +318,7 @@ pub(crate) fn registry_failure(error: &registry::Error, message: String) -> Fail
             "give transfers more time with ${}, such as 3h, or 0 for no limit",
             transfers::TIMEOUT
         )),
+        registry::Error::NoMatchingPlatform { offered, .. } if offered.is_empty() => failure,
         registry::Error::NoMatchingPlatform { .. } => failure.hint(OTHER_PLATFORM),
         _ => failure,
     }

@@ -86,6 +86,14 @@ pub enum ImportError {
         /// Of the config.
         diff_ids: usize,
     },
+    /// What a registry has under a name is something else than an image.
+    #[error("`{name}` is no image: its config, of the type `{media_type}`, is not that of one")]
+    NotAnImage {
+        /// The name.
+        name: String,
+        /// What its manifest says.
+        media_type: String,
+    },
     /// A layer is of a kind that cannot be unpacked.
     #[error("layer {digest} has unknown media type `{media_type}`")]
     LayerType {

@@ -6,7 +6,6 @@ use llb::{Digest, Platform, Reference};
 use registry::Client;
 
 use super::archive::LARGEST_DOCUMENT;
-use super::plan::parse;
 use super::{ImportError, time};
 use crate::blobs::in_parallel;
 
@@ -36,9 +35,16 @@ pub fn pull(
     let origin = format!("docker-image://{name}");
     let mut variants: Vec<NewVariant> = Vec::new();
     let mut created = None;
-    let mut top = None;
+    let mut top: Option<registry::Document> = None;
     for platform in platforms {
-        let image = client.resolve_image(name, platform)?;
+        // A tag may move between two questions, so it is asked for once.
+        let asked = top.as_ref().map(|top| name.with_digest(top.descriptor.digest));
+        let known = |digest: Digest| {
+            let top = top.as_ref().filter(|top| top.descriptor.digest == digest)?;
+            Some(top.bytes.clone())
+        };
+        let asked = asked.as_ref().unwrap_or(name);
+        let image = client.resolve_image_knowing(asked, platform, &known)?;
         let top = top.get_or_insert_with(|| image.top.clone());
         let config = match store.blob(&image.manifest.config.digest)? {
             Some(blob) => blob.read()?,
@@ -48,7 +54,20 @@ pub fn pull(
                 client.small_blob(&repository, &image.manifest.config, LARGEST_DOCUMENT)?
             }
         };
-        let parsed: ImageConfig = parse(&config, &name.to_string(), "image config")?;
+        let stranger = || ImportError::NotAnImage {
+            name: name.familiar(),
+            media_type: image
+                .manifest
+                .config
+                .media_type
+                .chars()
+                .filter(|c| !c.is_control())
+                .collect(),
+        };
+        let parsed: ImageConfig = serde_json::from_slice(&config).map_err(|_| stranger())?;
+        if parsed.os.is_empty() && parsed.architecture.is_empty() {
+            return Err(stranger());
+        }
         let offered = Platform::from(&parsed);
         if platform.rank(&offered.normalized()).is_none() {
             return Err(ImportError::Platform {

@@ -1,22 +1,23 @@
-//! Certificates for one host: authorities to trust beside those of the system, and one to show.
+//! Certificates for one host: authorities to trust beside those of the system, and those to show.
 //!
 //! Format: Docker's "Verify repository client with certificates"; containers-certs.d(5).
 
 use std::path::{Path, PathBuf};
 
-use reqwest::{Certificate, Identity};
+use rustls::pki_types::CertificateDer;
 
 use super::hosts::folder_names;
 use super::{ConfigPaths, document, unusable};
 use crate::Error;
+use crate::tls::{self, Identity, Unshowable};
 
 /// Where the certificates of a host are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Certificates {
     /// Files with certificate authorities.
     pub(crate) authorities: Vec<PathBuf>,
-    /// What is shown to the host.
-    pub(crate) client: Option<ClientCertificate>,
+    /// What may be shown to the host.
+    pub(crate) clients: Vec<ClientCertificate>,
 }
 
 /// A certificate to show, and its key.
@@ -29,7 +30,7 @@ pub(crate) struct ClientCertificate {
 
 impl Certificates {
     pub(crate) fn is_empty(&self) -> bool {
-        self.authorities.is_empty() && self.client.is_none()
+        self.authorities.is_empty() && self.clients.is_empty()
     }
 
     /// These, and those of `others` that there are none of here.
@@ -37,7 +38,9 @@ impl Certificates {
         let mut all = self.clone();
         if let Some(others) = others {
             all.authorities.extend(others.authorities.iter().cloned());
-            all.client = all.client.or_else(|| others.client.clone());
+            if all.clients.is_empty() {
+                all.clients.clone_from(&others.clients);
+            }
         }
         all
     }
@@ -46,45 +49,44 @@ impl Certificates {
     ///
     /// # Errors
     /// [`Error::Config`] that names the file.
-    pub(crate) fn read_authorities(&self) -> Result<Vec<Certificate>, Error> {
+    pub(crate) fn read_authorities(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
         let mut all = Vec::new();
         for path in &self.authorities {
-            let pem = read(path)?;
-            let found = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-            // A client takes what it can read of many; one for these alone takes all or none.
-            let test = reqwest::Client::builder().tls_certs_only(found.clone()).build();
-            if found.is_empty() || test.is_err() {
-                return Err(unusable(path, None, "holds no certificate in PEM form"));
-            }
-            all.extend(found);
+            let found = tls::authorities(&read(path)?);
+            let none = || unusable(path, None, "holds no certificate in PEM form");
+            all.extend(found.ok_or_else(none)?);
         }
         Ok(all)
     }
 
-    /// Reads what is shown to the host.
+    /// Reads what may be shown to the host.
     ///
     /// # Errors
     /// [`Error::Config`] that names the file.
-    pub(crate) fn read_client(&self) -> Result<Option<Identity>, Error> {
-        let Some(client) = &self.client else { return Ok(None) };
-        let mut pem = read(&client.certificate)?;
-        if let Some(key) = &client.key {
-            pem.push(b'\n');
-            pem.extend(read(key)?);
-        }
-        let identity = Identity::from_pem(&pem).map_err(|_| {
-            let key = client.key.as_ref().unwrap_or(&client.certificate);
-            let problem =
-                format!("holds no certificate, or `{}` no key, in PEM form", key.display());
-            unusable(&client.certificate, None, problem)
-        })?;
-        let test = reqwest::Client::builder().tls_certs_only([]).identity(identity.clone()).build();
-        if test.is_err() {
-            let key = client.key.as_ref().unwrap_or(&client.certificate);
-            let problem = format!("cannot be shown with the key in `{}`", key.display());
-            return Err(unusable(&client.certificate, None, problem));
-        }
-        Ok(Some(identity))
+    pub(crate) fn read_clients(&self) -> Result<Vec<Identity>, Error> {
+        self.clients.iter().map(ClientCertificate::read).collect()
+    }
+}
+
+impl ClientCertificate {
+    fn read(&self) -> Result<Identity, Error> {
+        let certificate = read(&self.certificate)?;
+        let key = self.key.as_ref().map(|key| read(key)).transpose()?;
+        let key = key.as_ref().unwrap_or(&certificate);
+        let identity = Identity::read(&certificate, key, self.certificate.clone());
+        identity.map_err(|reason| {
+            let key = self.key.as_ref().unwrap_or(&self.certificate).display();
+            let problem = match reason {
+                Unshowable::Missing => {
+                    format!("holds no certificate, or `{key}` no key, in PEM form")
+                }
+                Unshowable::Encrypted => {
+                    format!("the key in `{key}` is encrypted, which is not supported")
+                }
+                Unshowable::Mismatch => format!("is not the certificate of the key in `{key}`"),
+            };
+            unusable(&self.certificate, None, problem)
+        })
     }
 }
 
@@ -127,12 +129,6 @@ fn collect(files: Vec<PathBuf>) -> Result<Certificates, Error> {
         if ends(path, "crt") {
             found.authorities.push(path.clone());
         } else if ends(path, "cert") {
-            if let Some(other) = &found.client {
-                let other = other.certificate.display();
-                let problem =
-                    format!("a second client certificate beside `{other}` is not supported");
-                return Err(unusable(path, None, problem));
-            }
             let key = path.with_extension("key");
             if !files.contains(&key) {
                 return Err(unusable(
@@ -142,7 +138,7 @@ fn collect(files: Vec<PathBuf>) -> Result<Certificates, Error> {
                 ));
             }
             let key = Some(key);
-            found.client = Some(ClientCertificate { certificate: path.clone(), key });
+            found.clients.push(ClientCertificate { certificate: path.clone(), key });
         } else if ends(path, "key") && !files.contains(&path.with_extension("cert")) {
             let certificate = path.with_extension("cert");
             let problem = format!(

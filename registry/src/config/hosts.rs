@@ -130,7 +130,7 @@ impl HostFile {
         Ok(None)
     }
 
-    fn parse(path: &Path, text: &str, host: &str) -> Result<Self, Error> {
+    pub(super) fn parse(path: &Path, text: &str, host: &str) -> Result<Self, Error> {
         let file: File = document::parse(path, text)?;
         let line = |span: std::ops::Range<usize>| line_of(text, span.start);
         let mut mirrors: Vec<_> = file.host.into_iter().collect();
@@ -188,6 +188,9 @@ impl Entry {
             format!("https://{address}")
         };
         let malformed = || format!("`{address}` is no address of a registry");
+        if with_scheme.matches("://").count() > 1 {
+            return Err(malformed());
+        }
         let url = Url::parse(&with_scheme).map_err(|_| malformed())?;
         if url.query().is_some() || url.fragment().is_some() || url.host_str().is_none() {
             return Err(malformed());
@@ -207,7 +210,7 @@ impl Entry {
             api.push_str("/v2");
         }
         api.push('/');
-        let certificates = certificates(path, settings.ca, settings.client)?;
+        let certificates = certificates(path, settings.ca, settings.client);
         let has_tls = !certificates.is_empty() || settings.skip_verify.is_some();
         let verified = match settings.skip_verify {
             Some(true) => Scheme::HttpsUnverified,
@@ -294,11 +297,7 @@ fn headers(all: BTreeMap<String, Many>) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-fn certificates(
-    path: &Path,
-    authorities: Option<Many>,
-    clients: Option<Clients>,
-) -> Result<Certificates, String> {
+fn certificates(path: &Path, authorities: Option<Many>, clients: Option<Clients>) -> Certificates {
     // Paths begin at the folder of the file.
     let folder = path.parent().unwrap_or(Path::new(""));
     let authorities = authorities.map(Many::into_vec).unwrap_or_default();
@@ -313,13 +312,10 @@ fn certificates(
             ClientCertificate { certificate: folder.join(certificate), key: Some(folder.join(key)) }
         }
     };
-    if clients.len() > 1 {
-        return Err("more than one client certificate for a host is not supported".to_owned());
-    }
-    Ok(Certificates {
+    Certificates {
         authorities: authorities.into_iter().map(|file| folder.join(file)).collect(),
-        client: clients.into_iter().next().map(client),
-    })
+        clients: clients.into_iter().map(client).collect(),
+    }
 }
 
 /// A time such as `500ms`, `2s` or `1m30s`.

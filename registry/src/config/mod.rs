@@ -110,7 +110,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct Serves {
     /// What a tag stands for.
     pub(crate) tags: bool,
-    /// Manifests and blobs by digest.
+    /// Manifests and blobs of a reference with a tag, once it is known what it stands for.
     pub(crate) digests: bool,
     /// Manifests and blobs of a reference in which the user wrote a digest.
     pub(crate) pinned: bool,
@@ -121,6 +121,8 @@ pub(crate) struct Serves {
 impl Serves {
     /// Whatever there is to read.
     pub(crate) const READS: Self = Self { tags: true, digests: true, pinned: true, pushes: false };
+    /// Only what the user wrote a digest for.
+    pub(crate) const PINNED: Self = Self { tags: false, digests: false, ..Self::READS };
     /// The registry itself.
     pub(crate) const ALL: Self = Self { pushes: true, ..Self::READS };
 }
@@ -224,6 +226,17 @@ impl Config {
     pub(crate) fn folder_for(&self, host: &str) -> Option<PathBuf> {
         certificates::folder_for(&self.paths, host)
     }
+}
+
+/// What is asked for in place of `reference`, by a text that may be of either kind of file.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn endpoints_in(text: &str, reference: &Reference) -> Vec<Reference> {
+    let (path, mut registries) = (std::path::Path::new("file"), Registries::default());
+    let by_table = registries.add(path, text).and_then(|()| registries.endpoints(reference));
+    let host_file = hosts::HostFile::parse(path, text, reference.host());
+    let by_host = host_file.and_then(|file| file.endpoints(reference));
+    let all = by_table.ok().flatten().into_iter().chain(by_host.ok()).flatten();
+    all.map(|endpoint| endpoint.reference).collect()
 }
 
 /// A file of the configuration that cannot be used. `line` counts from 1.

@@ -131,12 +131,18 @@ impl Registries {
         let mut all = Self::default();
         for path in files(paths)? {
             let Some(text) = document::read(&path)? else { continue };
-            for table in parse(&path, &text)? {
-                all.tables.retain(|known| known.prefix != table.prefix);
-                all.tables.push(table);
-            }
+            all.add(&path, &text)?;
         }
         Ok(all)
+    }
+
+    /// Takes over the tables of a file, in place of earlier ones.
+    pub(super) fn add(&mut self, path: &Path, text: &str) -> Result<(), Error> {
+        for table in parse(path, text)? {
+            self.tables.retain(|known| known.prefix != table.prefix);
+            self.tables.push(table);
+        }
+        Ok(())
     }
 
     /// The places for `reference`; `None` when no table is about it.
@@ -309,9 +315,10 @@ fn table(
             return Err((line, problem.to_owned()));
         }
         let serves = match mode {
-            "digest-only" => Serves { tags: false, ..Serves::READS },
+            "digest-only" => Serves::PINNED,
             "tag-only" => Serves { pinned: false, ..Serves::READS },
-            "" | "all" => Serves { tags: !table.mirror_by_digest_only, ..Serves::READS },
+            "" if table.mirror_by_digest_only => Serves::PINNED,
+            "" | "all" => Serves::READS,
             other => {
                 let known = "want `all`, `digest-only` or `tag-only`";
                 return Err((line, format!("`pull-from-mirror` is `{other}`: {known}")));

@@ -74,10 +74,11 @@ impl Target {
 
     /// Sends one request and follows where it leads.
     async fn follow(&self, headers: &HeaderMap) -> Result<Response, FetchError> {
-        let mut url = self.url.clone();
+        let (mut url, mut guarded) = (self.url.clone(), false);
         for _ in 0..=MOST_REDIRECTS {
-            let response = self.send_once(&url, headers).await?;
+            let response = self.send_once(&url, guarded, headers).await?;
             let Some(next) = redirected(&url, &response)? else { return Ok(response) };
+            guarded |= !transport::same_origin(&url, &next) && !transport::is_near(&response);
             url = next;
         }
         Err(FetchError::Redirect {
@@ -85,9 +86,15 @@ impl Target {
         })
     }
 
-    async fn send_once(&self, url: &Url, headers: &HeaderMap) -> Result<Response, FetchError> {
+    async fn send_once(
+        &self,
+        url: &Url,
+        guarded: bool,
+        headers: &HeaderMap,
+    ) -> Result<Response, FetchError> {
         let options = &self.shared.options;
-        let client = self.shared.transport.client(&Request::new(Method::GET, url.clone()), options);
+        let request = Request { guarded, ..Request::new(Method::GET, url.clone()) };
+        let client = self.shared.transport.client(&request, options);
         let client = client.map_err(|error| FetchError::Setup(Arc::new(error)))?;
         let request = client
             .get(url.clone())

@@ -22,7 +22,7 @@
 
 mod feed;
 pub(crate) mod growing;
-mod opened;
+pub(crate) mod opened;
 
 use std::sync::Arc;
 

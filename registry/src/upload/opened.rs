@@ -209,7 +209,7 @@ impl<'a> Opened<'a> {
 
     /// That the registry knows nothing of the upload.
     pub(super) fn lost(&self) -> Error {
-        Error::NotFound { what: format!("upload of {}", self.what) }
+        Error::NotFound { what: format!("upload of {}", self.what), lacks_repository: false }
     }
 
     /// Tells the registry that the upload will not go on. Whether it hears that does not matter: it forgets
@@ -248,7 +248,7 @@ impl<'a> Opened<'a> {
 
 /// Bytes that an answer says the registry has: `Range: 0-N`, the last byte included. Nothing yet is also told
 /// as `0-0`.
-fn stored(headers: &HeaderMap) -> Option<u64> {
+pub(crate) fn stored(headers: &HeaderMap) -> Option<u64> {
     let text = header(headers, &RANGE)?;
     let last: u64 = text.trim_start_matches("bytes=").strip_prefix("0-")?.trim().parse().ok()?;
     Some(if last == 0 { 0 } else { last.checked_add(1)? })

@@ -86,6 +86,59 @@ impl Certificates {
         Some(made)
     }
 
+    /// Puts another authority's name on the client certificate.
+    pub(crate) fn rename(&self) {
+        let own = ["-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Other authority"];
+        let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
+        assert!(self.openssl(&[&["req", "-x509"], &new[..], &own].concat()));
+        let out = ["-keyout", "client.key", "-out", "client.pem", "-subj", "/CN=client"];
+        let by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "extendedKeyUsage=clientAuth"];
+        assert!(self.openssl(&[&["req", "-x509"], &new[..], &out, &by].concat()));
+    }
+
+    /// Makes `old.pem`, a client certificate without extensions, which is of version 1.
+    pub(crate) fn old_client(&self) {
+        let request = ["req", "-new", "-key", "client.key", "-out", "old.csr", "-subj", "/CN=old"];
+        assert!(self.openssl(&request));
+        let by = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2"];
+        assert!(
+            self.openssl(
+                &[&["x509", "-req", "-in", "old.csr", "-out", "old.pem"], &by[..]].concat()
+            )
+        );
+    }
+
+    /// Makes `server.pem` as an authority of its own, good now, or only long ago.
+    pub(crate) fn self_signed(&self, is_good: bool) {
+        let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+        let key = ["-keyout", "server.key", "-subj", "/CN=self"];
+        let name = "subjectAltName=IP:127.0.0.1";
+        if is_good {
+            let out = ["-out", "server.pem", "-days", "2", "-addext", name];
+            assert!(self.openssl(&[&["req", "-x509"], &new[..], &key, &out].concat()));
+            return;
+        }
+        assert!(self.openssl(&[&["req", "-new", "-out", "self.csr"], &new[..], &key].concat()));
+        let config = format!(
+            "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nnew_certs_dir=.\nserial=serial\ndefault_md=sha256\npolicy=p\n\
+             [p]\ncommonName=supplied\n[e]\nbasicConstraints=CA:TRUE\n{name}\n"
+        );
+        for (file, text) in [("ca.cnf", &*config), ("index", ""), ("serial", "1000\n")] {
+            fs_err::write(self.path().join(file), text).unwrap();
+        }
+        let by = ["ca", "-batch", "-config", "ca.cnf", "-selfsign", "-keyfile", "server.key"];
+        let times = ["-startdate", "20200101000000Z", "-enddate", "20210101000000Z"];
+        let out = ["-in", "self.csr", "-out", "server.pem", "-extensions", "e", "-notext"];
+        assert!(self.openssl(&[&by[..], &times, &out].concat()));
+    }
+
+    /// Copies a key there, encrypted.
+    pub(crate) fn encrypt(&self, name: &str, to: &Path) {
+        let to = to.display().to_string();
+        let how = ["-topk8", "-passout", "pass:secret", "-out", &to];
+        assert!(self.openssl(&[&["pkcs8", "-in", name], &how[..]].concat()));
+    }
+
     fn openssl(&self, arguments: &[&str]) -> bool {
         let ran = Command::new("openssl").current_dir(self.path()).args(arguments).output();
         ran.is_ok_and(|output| output.status.success())
