@@ -18,6 +18,7 @@ mod progress;
 mod provenance;
 mod report;
 mod signals;
+mod switches;
 mod syntax;
 mod template;
 mod trace;
@@ -58,6 +59,7 @@ fn parse<A: Parser>(words: &[std::ffi::OsString]) -> Result<A, Failure> {
             arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty());
         if is_empty { arg.env(None::<&str>) } else { arg }
     });
+    let words = switches::plain(&command, words);
     let parsed =
         command.try_get_matches_from(words).and_then(|matches| A::from_arg_matches(&matches));
     parsed.map_err(|error| {
