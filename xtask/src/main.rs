@@ -29,7 +29,7 @@ usage: cargo xtask COMMAND
   demo                  make it, build the demo of testdata/demo twice and export it
   test                  install what the tests need and run every test
   attacks [NAME…]       show that tests of attacks fail without the defences (as root, on a machine to spare)
-  realworld [--crash | --reproducible] [NAME...]
+  realworld [--profile=ci] [--crash | --reproducible] [NAME...]
                         build the applications of testdata/realworld as a user would; kill
                         builds, or build in several ways and compare the images";
 
@@ -57,7 +57,11 @@ fn run(arguments: &[String]) -> Result<(), String> {
         ("demo", []) => demo::demo(top, &dist(top, Profile::Release)?),
         ("attacks", names) => attacks::run_all(top, names),
         ("test", []) => tests::test(top, || dist(top, Profile::Ci)),
-        ("realworld", rest) => realworld::run(top, &dist(top, Profile::Release)?, rest),
+        ("realworld", rest) => {
+            let (profile, rest): (Vec<_>, Vec<_>) =
+                rest.iter().cloned().partition(|word| word.starts_with("--profile="));
+            realworld::run(top, &dist(top, Profile::from_arguments(&profile)?)?, &rest)
+        }
         _ => Err(USAGE.to_owned()),
     }
 }

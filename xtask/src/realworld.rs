@@ -98,6 +98,10 @@ pub(crate) fn run(top: &Path, tool: &Path, words: &[String]) -> Outcome<()> {
         return crash::crash(&world);
     }
     let (flags, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| word.starts_with("--"));
+    let known = ["--reproducible"];
+    if let Some(flag) = flags.iter().find(|flag| !known.contains(&flag.as_str())) {
+        return Err(format!("realworld has no option `{flag}`"));
+    }
     for example in &EXAMPLES {
         if names.is_empty() || names.iter().any(|word| *word == example.name) {
             match flags.iter().any(|word| *word == "--reproducible") {
