@@ -422,6 +422,9 @@ pub mod annotation {
     pub const TABLE: &str = "containerd.io/snapshot/stargz/toc.digest";
 }
 
+/// Layers that an image from elsewhere may have. Twice as many as the kernel can put over one another.
+pub const MOST_LAYERS: usize = 1000;
+
 /// Where an image layout keeps a blob.
 pub fn blob_path(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())

@@ -121,6 +121,11 @@ impl Reference {
         format!("{}/{}", self.host, self.repository)
     }
 
+    /// Whether it looks like the id of an image, as `sha256:1234` does.
+    pub fn looks_like_id(&self) -> bool {
+        self.host == DEFAULT_HOST && self.repository == "library/sha256"
+    }
+
     /// Host and path the way users write them, such as `alpine`.
     pub fn familiar_name(&self) -> String {
         if self.host != DEFAULT_HOST {
@@ -307,6 +312,20 @@ mod tests {
         check("m:5000", "", "invalid reference format");
         check("m/x", "b", "invalid reference format");
         check("m", &"a".repeat(256), "repository name must not be more than 255 characters");
+    }
+
+    #[test]
+    fn what_looks_like_an_id_is_told_from_names() {
+        for (text, expect) in [
+            ("sha256:1234", true),
+            ("sha256", true),
+            ("docker.io/library/sha256:1", true),
+            ("team/sha256:1", false),
+            ("localhost/library/sha256:1", false),
+            ("sha512:1", false),
+        ] {
+            assert_eq!(Reference::parse(text).unwrap().looks_like_id(), expect, "{text}");
+        }
     }
 
     #[test]

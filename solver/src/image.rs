@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cache::{BlobProvider, Key, KeyBuilder, Ref};
-use llb::image::{Descriptor, ImageConfig, Manifest};
+use llb::image::{Descriptor, ImageConfig, MOST_LAYERS, Manifest};
 use llb::{ChainId, DiffId, Digest, Event, EventSink, Platform, Reference};
 
 use crate::engine::Job;
@@ -277,6 +277,10 @@ impl Job {
                     diff_ids.len()
                 ),
             });
+        }
+        if diff_ids.len() > MOST_LAYERS {
+            let message = format!("it has {} layers, more than {MOST_LAYERS}", diff_ids.len());
+            return Err(OpError::Layout { name: identifier, message });
         }
         let layers = diff_ids.iter().copied().zip(&descriptors);
         let layers = self.inner.engine.store.base_layers(layers, &origin)?;

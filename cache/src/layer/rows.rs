@@ -150,6 +150,20 @@ impl Store {
         })))
     }
 
+    /// Bytes of a layer's uncompressed tar; `None` for a layer that was never read, or is gone. Nothing else of the
+    /// layer is looked at.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn layer_size(&self, id: &LayerId) -> Result<Option<u64>, CacheError> {
+        self.settle()?;
+        let size = self.0.read(|db| {
+            let mut statement = db.prepare_cached("SELECT size FROM layer WHERE id = ?1")?;
+            statement.query_row([id.0], |row| row.get::<_, Option<i64>>(0)).optional()
+        })?;
+        Ok(size.flatten().map(i64::unsigned_abs))
+    }
+
     /// The layers of a chain, if the store has every one.
     pub(crate) fn chain(&self, chain: Chain) -> Result<Option<Ref>, CacheError> {
         // One that is in use has been looked at before.

@@ -42,10 +42,8 @@ pub(crate) fn size(store: &Store, image: &Image) -> Result<u64, Failure> {
 
 /// Bytes of an uncompressed layer; 0 for one that was never read.
 pub(crate) fn layer_size(store: &Store, id: &LayerId) -> Result<u64, Failure> {
-    let fail = |error| store_failure(&error, chain(&error));
-    let layer = store.layer(id).map_err(fail)?;
-    let size = layer.map(|layer| layer.size()).transpose().map_err(fail)?;
-    Ok(size.flatten().unwrap_or(0))
+    let size = store.layer_size(id).map_err(|error| store_failure(&error, chain(&error)))?;
+    Ok(size.unwrap_or(0))
 }
 
 /// The variant of an image for a platform; without one, the variant for this machine or else the first.

@@ -274,6 +274,9 @@ pub(crate) fn tags(given: &[String]) -> Result<Vec<Reference>, Failure> {
         if name.digest().is_some() {
             return Err(usage(format!("invalid tag \"{text}\": a name cannot have a digest")));
         }
+        if name.looks_like_id() {
+            return Err(usage(format!("invalid tag \"{text}\": it looks like the id of an image")));
+        }
         if !all.contains(&name) {
             all.push(name);
         }

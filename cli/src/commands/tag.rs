@@ -33,6 +33,9 @@ fn new_name(text: &str) -> Result<Reference, Failure> {
     let invalid =
         |reason: String| Failure::new(Exit::Usage, format!("invalid tag \"{text}\": {reason}"));
     let name = Reference::parse(text).map_err(|error| invalid(error.to_string()))?;
+    if name.looks_like_id() {
+        return Err(invalid("it looks like the id of an image".to_owned()));
+    }
     match name.digest() {
         None => Ok(name),
         Some(_) => Err(invalid("a digest cannot be given to an image".to_owned())

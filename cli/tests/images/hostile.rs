@@ -47,7 +47,11 @@ fn config(diff_ids: &[Digest]) -> Vec<u8> {
 }
 
 fn manifest_json(config: &str, layers: &[&str]) -> Vec<u8> {
-    let text = serde_json::json!([{ "Config": config, "RepoTags": ["bad:1"], "Layers": layers }]);
+    manifest_naming("bad:1", config, layers)
+}
+
+fn manifest_naming(name: &str, config: &str, layers: &[&str]) -> Vec<u8> {
+    let text = serde_json::json!([{ "Config": config, "RepoTags": [name], "Layers": layers }]);
     text.to_string().into_bytes()
 }
 
@@ -158,6 +162,89 @@ fn archives_that_are_not_whole_are_refused() {
     let ran = run_elsewhere(&place, &["load", "-i", "cut.tar"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.starts_with("ERROR: cannot read `cut.tar`: "), "{}", ran.stderr);
+}
+
+#[test]
+fn names_that_would_be_believed_are_refused() {
+    let layer = layer();
+    let named = |name: &str| {
+        Archive::new()
+            .file("config.json", &config(&[Digest::of(&layer)]))
+            .file("layer.tar", &layer)
+            .file("manifest.json", &manifest_naming(name, "config.json", &["layer.tar"]))
+            .bytes()
+    };
+    let pinned = format!("debian@{}", Digest::of(b"something else"));
+    refused(
+        &named(&pinned),
+        &format!("the archive names an image `{pinned}`, but it does not have that digest"),
+    );
+    refused(
+        &named("sha256:1234"),
+        "the archive names an image `sha256:1234`, which looks like the id of one",
+    );
+}
+
+#[test]
+fn more_layers_than_can_be_are_refused() {
+    let layer = layer();
+    let (digests, files) = (vec![Digest::of(&layer); 1001], vec!["layer.tar"; 1001]);
+    let many = Archive::new()
+        .file("config.json", &config(&digests))
+        .file("layer.tar", &layer)
+        .file("manifest.json", &manifest_json("config.json", &files));
+    refused(&many.bytes(), "the image of `config.json` has 1001 layers, more than 1000");
+}
+
+/// A layout with one image of `layer`; `tell` changes the descriptor of the layer, and `name` is the image's.
+fn layout(layer: &[u8], tell: impl Fn(&mut serde_json::Value), name: &str) -> Vec<u8> {
+    let config = config(&[Digest::of(layer)]);
+    let descriptor = |kind: &str, bytes: &[u8]| serde_json::json!({ "mediaType": kind, "digest": Digest::of(bytes), "size": bytes.len() });
+    let mut described = descriptor("application/vnd.oci.image.layer.v1.tar", layer);
+    tell(&mut described);
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": [described],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+    let name = name.replace("DIGEST", &Digest::of(&manifest).to_string());
+    entry["annotations"] = serde_json::json!({ "io.containerd.image.name": name });
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": [entry] });
+    let path = |bytes: &[u8]| format!("blobs/sha256/{}", Digest::of(bytes).hex());
+    Archive::new()
+        .file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
+        .file("index.json", index.to_string().as_bytes())
+        .file(&path(&manifest), &manifest)
+        .file(&path(&config), &config)
+        .file(&path(layer), layer)
+        .bytes()
+}
+
+#[test]
+fn descriptors_that_lie_about_sizes_are_refused() {
+    let layer = layer();
+    let path = format!("blobs/sha256/{}", Digest::of(&layer).hex());
+    for size in [0_u64, 1, u64::MAX] {
+        refused(
+            &layout(&layer, |described| described["size"] = size.into(), "a:1"),
+            &format!("`{path}` of the archive has {} bytes but should have {size}", layer.len()),
+        );
+    }
+}
+
+#[test]
+fn a_layout_may_name_an_image_by_its_own_digest_only() {
+    let (layer, place) = (layer(), Place::new(&[]));
+    fs::write(place.path("own.tar"), layout(&layer, |_| (), "docker.io/library/a@DIGEST")).unwrap();
+    let ran = run_elsewhere(&place, &["load", "-i", "own.tar"]).ok();
+    assert!(ran.stdout.starts_with("Loaded image: a@sha256:"), "{}", ran.stdout);
+    let other = Digest::of(b"something else");
+    refused(
+        &layout(&layer, |_| (), &format!("docker.io/library/a@{other}")),
+        &format!("the archive names an image `a@{other}`, but it does not have that digest"),
+    );
 }
 
 #[test]

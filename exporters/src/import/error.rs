@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use cache::CacheError;
 use llb::Digest;
+use llb::image::MOST_LAYERS;
 
 /// Why an image could not be brought into the store. Nothing of it is there then.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +77,24 @@ pub enum ImportError {
         /// What it hashes to.
         actual: Digest,
     },
+    /// A blob is shorter or longer than its descriptor says.
+    #[error("{what} has {actual} bytes but should have {expected}")]
+    Size {
+        /// What was measured.
+        what: String,
+        /// What its descriptor says.
+        expected: u64,
+        /// What there is.
+        actual: u64,
+    },
+    /// An image has more layers than can be.
+    #[error("the image {image} has {layers} layers, more than {MOST_LAYERS}")]
+    TooManyLayers {
+        /// Which.
+        image: String,
+        /// How many.
+        layers: usize,
+    },
     /// Config and manifest do not fit each other.
     #[error("the image {image} has {layers} layers, but its config names {diff_ids}")]
     LayerCount {
@@ -121,6 +140,12 @@ pub enum ImportError {
         #[source]
         source: llb::InvalidReference,
     },
+    /// A name in the archive would hide the id of an image.
+    #[error("the archive names an image `{0}`, which looks like the id of one")]
+    NameOfId(String),
+    /// A name in the archive has a digest, and the image another.
+    #[error("the archive names an image `{0}`, but it does not have that digest")]
+    NameLies(String),
     /// The registry failed.
     #[error(transparent)]
     Registry(#[from] registry::Error),

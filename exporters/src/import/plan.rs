@@ -12,7 +12,9 @@
 
 use std::collections::BTreeMap;
 
-use llb::image::{Compression, Descriptor, ImageConfig, Index, Manifest, annotation, blob_path};
+use llb::image::{
+    Compression, Descriptor, ImageConfig, Index, MOST_LAYERS, Manifest, annotation, blob_path,
+};
 use llb::{DiffId, Digest, Platform, Reference};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -144,15 +146,17 @@ fn docker_image(archive: &Archive, image: &DockerImage) -> Result<PlannedImage, 
     let parsed: ImageConfig = parse(&config, &image.config, "image config")?;
     let files = image.layers.clone().unwrap_or_default();
     let diff_ids = parsed.rootfs.diff_ids.clone().unwrap_or_default();
-    check_count(&image.config, files.len(), diff_ids.len())?;
+    check_count(&of(&image.config), files.len(), diff_ids.len())?;
     let layers = files
         .into_iter()
         .zip(diff_ids)
         .map(|(file, diff_id)| PlannedLayer { file, descriptor: None, diff_id })
         .collect();
     let names = image.repo_tags.iter().flatten().map(|name| parse_name(name));
+    let names: Vec<Reference> = names.collect::<Result<_, _>>()?;
+    check_names(&names, &[])?;
     Ok(PlannedImage {
-        names: names.collect::<Result<_, _>>()?,
+        names,
         index: None,
         variants: vec![PlannedVariant {
             platform: Platform::from(&parsed),
@@ -174,12 +178,13 @@ fn layout(
     let mut images: Vec<(Digest, PlannedImage)> = Vec::new();
     for descriptor in index.manifests.iter().filter(|descriptor| !is_attached(descriptor)) {
         let name = name_of(descriptor)?;
+        check_names(name.as_slice(), &[descriptor.digest])?;
         if let Some((_, image)) = images.iter_mut().find(|(digest, _)| *digest == descriptor.digest)
         {
             image.names.extend(name);
             continue;
         }
-        let bytes = blob(archive, &descriptor.digest, "index.json")?;
+        let bytes = blob(archive, descriptor, "index.json")?;
         let mut image = PlannedImage { names: Vec::new(), index: None, variants: Vec::new() };
         collect(archive, bytes, &mut image, 0)?;
         image.names.extend(name);
@@ -203,7 +208,10 @@ fn docker_names(
     let [only] = image.variants.as_slice() else { return Ok(Vec::new()) };
     let hex = Digest::of(&only.config).hex();
     let same = docker.iter().filter(|entry| entry.config.contains(&hex));
-    same.flat_map(|entry| entry.repo_tags.iter().flatten()).map(|name| parse_name(name)).collect()
+    let names = same.flat_map(|entry| entry.repo_tags.iter().flatten());
+    let names: Vec<Reference> = names.map(|name| parse_name(name)).collect::<Result<_, _>>()?;
+    check_names(&names, &[])?;
+    Ok(names)
 }
 
 /// Adds what a manifest or index leads to.
@@ -227,7 +235,7 @@ fn collect(
     for descriptor in index.manifests.iter().filter(|descriptor| !is_attached(descriptor)) {
         wanted += 1;
         // Docker saves the whole index of an image of which it has one platform.
-        if let Some(bytes) = maybe_blob(archive, &descriptor.digest)? {
+        if let Some(bytes) = maybe_blob(archive, descriptor)? {
             found += 1;
             collect(archive, bytes, image, depth + 1)?;
         }
@@ -254,11 +262,11 @@ fn variant(
     if manifest.artifact_type.is_some() || !(kind.is_empty() || kind.contains("image")) {
         return Ok(None);
     }
-    let config = blob(archive, &manifest.config.digest, file)?;
+    let config = blob(archive, &manifest.config, file)?;
     let parsed: ImageConfig = parse(&config, &blob_path(&manifest.config.digest), "image config")?;
     let descriptors = manifest.layers.unwrap_or_default();
     let diff_ids = parsed.rootfs.diff_ids.clone().unwrap_or_default();
-    check_count(file, descriptors.len(), diff_ids.len())?;
+    check_count(&of(file), descriptors.len(), diff_ids.len())?;
     let mut layers = Vec::with_capacity(descriptors.len());
     for (descriptor, diff_id) in descriptors.into_iter().zip(diff_ids) {
         if Compression::of_layer(&descriptor.media_type).is_none() {
@@ -308,16 +316,19 @@ pub(super) fn parse<T: DeserializeOwned>(
     })
 }
 
-fn blob(archive: &Archive, digest: &Digest, by: &str) -> Result<Vec<u8>, ImportError> {
-    maybe_blob(archive, digest)?
-        .ok_or_else(|| ImportError::Missing { file: blob_path(digest), by: format!("`{by}`") })
+fn blob(archive: &Archive, descriptor: &Descriptor, by: &str) -> Result<Vec<u8>, ImportError> {
+    maybe_blob(archive, descriptor)?.ok_or_else(|| ImportError::Missing {
+        file: blob_path(&descriptor.digest),
+        by: format!("`{by}`"),
+    })
 }
 
 /// A document, checked, if the archive has it.
-fn maybe_blob(archive: &Archive, digest: &Digest) -> Result<Option<Vec<u8>>, ImportError> {
-    let path = blob_path(digest);
+fn maybe_blob(archive: &Archive, descriptor: &Descriptor) -> Result<Option<Vec<u8>>, ImportError> {
+    let path = blob_path(&descriptor.digest);
     let Some(bytes) = archive.document(&path)? else { return Ok(None) };
-    check_digest(&path, &bytes, *digest)?;
+    check_digest(&path, &bytes, descriptor.digest)?;
+    check_size(&path, bytes.len() as u64, descriptor)?;
     Ok(Some(bytes))
 }
 
@@ -335,9 +346,45 @@ fn check_digest(file: &str, bytes: &[u8], expected: Digest) -> Result<(), Import
     Err(ImportError::Digest { what: format!("`{file}` of the archive"), expected, actual })
 }
 
-fn check_count(file: &str, layers: usize, diff_ids: usize) -> Result<(), ImportError> {
-    if layers == diff_ids {
+/// For messages: the image that this file is of.
+fn of(file: &str) -> String {
+    format!("of `{file}`")
+}
+
+/// Checks that a blob is as long as its descriptor says, which is handed on with the manifest.
+pub(super) fn check_size(
+    file: &str,
+    actual: u64,
+    descriptor: &Descriptor,
+) -> Result<(), ImportError> {
+    if actual == descriptor.size {
         return Ok(());
     }
-    Err(ImportError::LayerCount { image: format!("of `{file}`"), layers, diff_ids })
+    let what = format!("`{file}` of the archive");
+    Err(ImportError::Size { what, expected: descriptor.size, actual })
+}
+
+/// Checks that a config has a diff id for each layer of a manifest, and that there are not too many.
+pub(super) fn check_count(image: &str, layers: usize, diff_ids: usize) -> Result<(), ImportError> {
+    let image = || image.to_owned();
+    if layers > MOST_LAYERS {
+        return Err(ImportError::TooManyLayers { image: image(), layers });
+    }
+    if layers != diff_ids {
+        return Err(ImportError::LayerCount { image: image(), layers, diff_ids });
+    }
+    Ok(())
+}
+
+/// Checks that names which have a digest have one of these: others would be believed later.
+fn check_names(names: &[Reference], digests: &[Digest]) -> Result<(), ImportError> {
+    for name in names {
+        if name.looks_like_id() {
+            return Err(ImportError::NameOfId(name.familiar()));
+        }
+        if name.digest().is_some_and(|digest| !digests.contains(&digest)) {
+            return Err(ImportError::NameLies(name.familiar()));
+        }
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use llb::{Digest, Platform, Reference};
 use registry::Client;
 
 use super::archive::LARGEST_DOCUMENT;
+use super::plan::check_count;
 use super::{ImportError, time};
 use crate::blobs::in_parallel;
 
@@ -133,12 +134,6 @@ fn chain(
 ) -> Result<Ref, ImportError> {
     let descriptors = manifest.layers.clone().unwrap_or_default();
     let diff_ids = config.rootfs.diff_ids.clone().unwrap_or_default();
-    if descriptors.len() != diff_ids.len() {
-        return Err(ImportError::LayerCount {
-            image: format!("`{origin}`"),
-            layers: descriptors.len(),
-            diff_ids: diff_ids.len(),
-        });
-    }
+    check_count(&format!("`{origin}`"), descriptors.len(), diff_ids.len())?;
     Ok(store.base_layers(diff_ids.into_iter().zip(&descriptors), origin)?)
 }

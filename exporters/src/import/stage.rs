@@ -11,7 +11,7 @@ use tree::codec::{HashReader, MAGIC_LENGTH, detect};
 
 use super::ImportError;
 use super::archive::{Archive, open_spool, spooled};
-use super::plan::PlannedLayer;
+use super::plan::{PlannedLayer, check_size};
 use crate::blobs::in_parallel;
 
 /// The layers of an archive, each once, by the file that has them.
@@ -37,15 +37,19 @@ impl Staged {
         let mut again = Vec::new();
         for layer in layers {
             let first = unique.entry(&layer.file).or_insert(layer);
-            again.push((first.file.clone(), layer.diff_id));
+            again.push((first.file.clone(), layer));
         }
         let work: Vec<&PlannedLayer> = unique.into_values().collect();
         let done = in_parallel(&work, |layer| {
             Ok::<_, ImportError>((layer.file.clone(), stage(store, archive, layer)?))
         })?;
         let staged: HashMap<String, StagedLayer> = done.into_iter().collect();
-        for (file, diff_id) in again {
-            check(&file, diff_id, staged[&file].diff_id)?;
+        for (file, layer) in again {
+            let first = &staged[&file];
+            check(&file, layer.diff_id, first.diff_id)?;
+            if let Some(descriptor) = &layer.descriptor {
+                check_size(&file, first.descriptor.size, descriptor)?;
+            }
         }
         Ok(Self(staged))
     }
@@ -80,6 +84,7 @@ fn stage(
     if let Some(descriptor) = &layer.descriptor
         && let Some(blob) = store.blob(&descriptor.digest)?
     {
+        check_size(&layer.file, blob.size(), descriptor)?;
         let (diff_id, size) = plain_hash(Box::new(blob.open()?)).map_err(unreadable)?;
         check(&layer.file, layer.diff_id, diff_id)?;
         let descriptor = descriptor.clone();
@@ -94,11 +99,13 @@ fn stage(
     if spool.size() > length {
         return Err(unreadable(io::Error::other("it grows while it is read")));
     }
-    if let Some(expected) = layer.descriptor.as_ref().map(|descriptor| descriptor.digest)
-        && expected != *spool.digest()
-    {
-        let what = format!("`{}` of the archive", layer.file);
-        return Err(ImportError::Digest { what, expected, actual: *spool.digest() });
+    if let Some(descriptor) = &layer.descriptor {
+        let (expected, actual) = (descriptor.digest, *spool.digest());
+        if expected != actual {
+            let what = format!("`{}` of the archive", layer.file);
+            return Err(ImportError::Digest { what, expected, actual });
+        }
+        check_size(&layer.file, spool.size(), descriptor)?;
     }
     let file = open_spool(&spool)?;
     let mut start = [0; MAGIC_LENGTH];
@@ -110,7 +117,7 @@ fn stage(
     };
     check(&layer.file, layer.diff_id, diff_id)?;
     let descriptor = match &layer.descriptor {
-        Some(descriptor) => Descriptor { size: spool.size(), ..descriptor.clone() },
+        Some(descriptor) => descriptor.clone(),
         None => {
             let compression = known_compression(compression).ok_or_else(|| {
                 unreadable(io::Error::other("a layer compressed otherwise than by gzip or zstd"))
