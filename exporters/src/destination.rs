@@ -16,6 +16,7 @@ use std::os::fd::AsRawFd;
 
 use fs_err::{self as fs, File, OpenOptions};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 use tree::codec::Background;
 
 use crate::{ExportError, Stop};
@@ -73,28 +74,26 @@ impl PartialFile {
     /// Starts a file that will be at `path`.
     pub(crate) fn create(path: &Path) -> Result<Self, ExportError> {
         let failed = |source| ExportError::Write { path: path.to_owned(), source };
-        // A link is written through, as by any other program.
-        let path = match fs::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_symlink() => fs::canonicalize(path).map_err(failed)?,
-            _ => path.to_owned(),
-        };
-        let existing = fs::metadata(&path).ok();
+        let existing = fs::metadata(path).ok();
         if existing.as_ref().is_some_and(std::fs::Metadata::is_dir) {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
         }
         if existing.is_some_and(|metadata| !metadata.is_file()) {
-            // A device or pipe cannot be exchanged for a file.
-            let file = OpenOptions::new().write(true).open(&path).map_err(failed)?;
-            return Ok(Self { file, nameless: false, partial: None, path });
+            // A device or pipe cannot be exchanged for a file, and a link such as `/dev/stdout` leads to no path.
+            let file = OpenOptions::new().write(true).open(path).map_err(failed)?;
+            return Ok(Self { file, nameless: false, partial: None, path: path.to_owned() });
         }
+        // A link is written through, as by any other program.
+        let path = match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_symlink() => behind(path).map_err(failed)?,
+            _ => path.to_owned(),
+        };
+        let failed = |source| ExportError::Write { path: path.clone(), source };
         let partial =
             partial_name(&path).ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
         let (file, nameless) = match nameless(&path) {
             Some(file) => (file, true),
-            None => {
-                let mut options = OpenOptions::new();
-                (options.write(true).create_new(true).open(&partial).map_err(failed)?, false)
-            }
+            None => (named(&partial).map_err(failed)?, false),
         };
         Ok(Self { file, nameless, partial: Some(partial), path })
     }
@@ -124,6 +123,42 @@ impl Drop for PartialFile {
         if let Some(partial) = self.partial.as_ref().filter(|_| !self.nameless) {
             let _ = fs::remove_file(partial);
         }
+    }
+}
+
+/// Writes a file that is there in full or not at all, as an archive is.
+///
+/// # Errors
+/// When it cannot be written; what was there before is there still.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ExportError> {
+    let mut file = PartialFile::create(path)?;
+    let written = file.file().write_all(bytes);
+    written.map_err(|source| ExportError::Write { path: path.to_owned(), source })?;
+    file.commit()
+}
+
+/// Where a link leads, which need not be there.
+fn behind(link: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(link) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let target = fs::read_link(link)?;
+            Ok(link.parent().map_or_else(|| target.clone(), |folder| folder.join(&target)))
+        }
+        other => other,
+    }
+}
+
+/// A new file under the name that it has while it is written; errors do not tell that name.
+fn named(partial: &Path) -> io::Result<File> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+    match rustix::fs::open(partial, flags, Mode::from_raw_mode(0o666)) {
+        Ok(file) => Ok(File::from_parts(file.into(), partial)),
+        Err(Errno::NOENT) => {
+            let folder = partial.parent().unwrap_or(Path::new("."));
+            let reason = format!("there is no folder `{}`", folder.display());
+            Err(io::Error::new(io::ErrorKind::NotFound, reason))
+        }
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -209,6 +244,47 @@ mod tests {
             .unwrap();
         assert_eq!(fs::read_to_string(&target).unwrap(), "new");
         assert_eq!(names(folder.path()), ["link", "target"]);
+    }
+
+    #[test]
+    fn a_link_to_what_is_not_there_makes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        fs::os::unix::fs::symlink("target", &link).unwrap();
+        write_file(&link, b"new").unwrap();
+        assert_eq!(names(folder.path()), ["link", "target"]);
+        assert_eq!(fs::read(folder.path().join("target")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn devices_and_pipes_stay_what_they_are() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (pipe, link) = (folder.path().join("pipe"), folder.path().join("link"));
+        rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .unwrap();
+        fs::os::unix::fs::symlink(&pipe, &link).unwrap();
+        let reader = {
+            let pipe = pipe.clone();
+            std::thread::spawn(move || (fs::read(&pipe).unwrap(), fs::read(&pipe).unwrap()))
+        };
+        write_file(&pipe, b"one").unwrap();
+        // The reader has seen the end of the first before it opens the pipe again.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        write_file(&link, b"two").unwrap();
+        assert_eq!(reader.join().unwrap(), (b"one".to_vec(), b"two".to_vec()));
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        write_file(Path::new("/dev/null"), b"nothing").unwrap();
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+    }
+
+    #[test]
+    fn a_missing_folder_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing");
+        let error = write_file(&missing.join("file"), b"").unwrap_err();
+        let ExportError::Write { source, .. } = error else { panic!("{error}") };
+        assert_eq!(source.to_string(), format!("there is no folder `{}`", missing.display()));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub use annotations::Annotations;
 pub use attest::{Attestation, AttestationManifest};
 pub use blobs::{Content, prepare};
 pub use compare::{Difference, differences};
-pub use destination::Destination;
+pub use destination::{Destination, write_file};
 pub use error::ExportError;
 pub use image::{Image, ImageResult, PlatformResult, assemble, assemble_followed};
 pub use kept::as_written;

@@ -16,7 +16,7 @@ use crate::args::BuildArgs;
 use crate::commands::call::{Call, Images, report_warnings, send_warnings};
 use crate::commands::context::Origin;
 use crate::commands::dockerfile::{Parsed, announce_definition, convert, parsed, settle};
-use crate::commands::export::{Exported, Outputs};
+use crate::commands::export::{Exported, Outputs, export_failure};
 use crate::commands::options::{frontend_options, named_context, tags};
 use crate::commands::print_llb::Form;
 use crate::commands::tidy::{self, Limits};
@@ -397,7 +397,7 @@ impl Run<'_> {
         report_warnings(&built.build.warnings, *mode, args.debug, &built.info);
         warn_of_other_platforms(&built.build, options, *mode);
         let write = |path: &Path, text: &[u8]| {
-            write_aside(path, text).map_err(|error| Failure::new(Exit::Machine, error.to_string()))
+            exporters::write_file(path, text).map_err(|error| export_failure(&error))
         };
         let exported = &built.exported;
         let image = exported.id.map(|id| id.to_string()).unwrap_or_default();
@@ -474,6 +474,10 @@ pub(super) fn progress_mode(args: &BuildArgs) -> Result<Mode, Failure> {
 }
 
 fn remove_if_there(path: &Path) -> Result<(), Failure> {
+    // A folder is refused when it is written, and a link, device or pipe is not the build's to remove.
+    if !fs_err::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file()) {
+        return Ok(());
+    }
     match fs_err::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Failure::new(Exit::Machine, error.to_string()))
@@ -531,12 +535,4 @@ fn warn_of_other_platforms(build: &Build, options: &Options, mode: Mode) {
             warn(mode, &text);
         }
     }
-}
-
-/// Writes a file so that it is there in full or not at all.
-fn write_aside(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(format!(".{}.partial", std::process::id()));
-    fs_err::write(&aside, text)?;
-    fs_err::rename(&aside, path)
 }

@@ -171,6 +171,33 @@ fn a_mirrored_folder_of_platforms_keeps_just_these() {
 }
 
 #[test]
+fn what_is_no_file_is_written_and_not_replaced() {
+    let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    let sink = place.path("sink");
+    fs::os::unix::fs::symlink("/dev/null", &sink).unwrap();
+    let words = ["-o", "type=oci,dest=sink", "--metadata-file=sink", "--iidfile=sink"];
+    place.build(&words).ok();
+    assert_eq!(fs::read_link(&sink).unwrap(), std::path::Path::new("/dev/null"));
+    let ran = place.build(&["-q", "-o", "type=oci,dest=/dev/stdout"]).ok();
+    assert!(ran.stdout.starts_with("blobs/\0"), "{:?}", ran.stdout.get(..100));
+    assert!(!ran.stdout.ends_with('\n'), "something is behind the archive");
+}
+
+#[test]
+fn a_folder_that_is_missing_is_told() {
+    let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    for words in [
+        &["-o", "type=oci,dest=new/file"][..],
+        &["-o", "type=cacheonly", "--metadata-file=new/file"],
+    ] {
+        let ran = place.build(words);
+        assert_eq!(ran.code, Some(4), "{words:?}");
+        let expect = "ERROR: cannot write `new/file`: there is no folder `new`\n";
+        assert!(ran.stderr.ends_with(expect), "{words:?}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn names_of_the_digest_are_kept_in_the_store() {
     let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
     let output = "type=image,name-canonical=true,dangling-name-prefix=spare";
