@@ -27,7 +27,7 @@ pub enum ExportError {
         reason: String,
     },
     /// An output has no such attribute.
-    #[error("unknown attribute `{name}` of a {kind} output{near}, want {valid}")]
+    #[error("unknown attribute `{name}` of output type {kind}{near}, want {valid}")]
     UnknownAttribute {
         /// Kind of output.
         kind: Kind,

@@ -137,6 +137,9 @@ pub struct PushOptions {
     pub by_digest: bool,
 }
 
+/// How the reference spells `dangling-name-empty-only`.
+const MISSPELT: &str = "danging-name-empty-only";
+
 impl Kind {
     /// Name as in `type=`.
     pub fn name(self) -> &'static str {
@@ -191,7 +194,7 @@ impl Kind {
                 "attestation-inline",
                 "compression",
                 "compression-level",
-                "danging-name-empty-only",
+                MISSPELT,
                 "dangling-name-empty-only",
                 "dangling-name-prefix",
                 "force-compression",
@@ -299,12 +302,16 @@ impl Output {
             return Ok(());
         }
         if !known.contains(&name) {
-            let near = llb::suggest::question(llb::suggest::nearest(name, known.iter().copied()));
-            let (kind, name, valid) = (self.kind, name.to_owned(), known.join(", "));
+            // One that the reference misspells is taken, but not offered.
+            let offered = known.iter().copied().filter(|name| *name != MISSPELT);
+            let offered: Vec<&str> = offered.collect();
+            let near = llb::suggest::question(llb::suggest::nearest(name, offered.iter().copied()));
+            let valid = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
+            let (kind, name) = (self.kind, name.to_owned());
             return Err(ExportError::UnknownAttribute { kind, name, near, valid });
         }
         match name {
-            "dest" => self.dest = Some(target(value)),
+            "dest" => self.dest = Some(value).filter(|value| !value.is_empty()).map(target),
             "name" => {
                 raw.names = value
                     .split(',')
@@ -336,8 +343,7 @@ impl Output {
                 self.naming.dangling_prefix =
                     prefix.map(|name| parse_name(name, true)).transpose()?;
             }
-            // The reference spells the first so, and people what they mean.
-            "danging-name-empty-only" | "dangling-name-empty-only" => {
+            MISSPELT | "dangling-name-empty-only" => {
                 self.naming.dangling_if_unnamed = boolean(name, value)?;
             }
             "name-canonical" => self.naming.canonical = boolean(name, value)?,
@@ -469,7 +475,10 @@ fn mode(value: &str) -> Result<bool, ExportError> {
 }
 
 fn target(text: &str) -> Target {
-    if text == "-" { Target::Stdout } else { Target::Path(text.into()) }
+    match text {
+        "-" | "/dev/stdout" => Target::Stdout,
+        _ => Target::Path(text.into()),
+    }
 }
 
 fn boolean(name: &str, value: &str) -> Result<bool, ExportError> {
@@ -620,8 +629,15 @@ mod tests {
         check_error("type=oci,\"x", "invalid output `type=oci,\"x`: unbalanced quotes");
         check_error(
             "type=tar,push=true",
-            "unknown attribute `push` of a tar output, want attestation-prefix, dest, platform-split, source-date-epoch",
+            "unknown attribute `push` of output type tar, want attestation-prefix, dest, platform-split, source-date-epoch",
         );
+        check_error(
+            "type=cacheonly,dest=x",
+            "unknown attribute `dest` of output type cacheonly, want none",
+        );
+        let error = Output::parse("type=image,danglin-name-empty-only=1").unwrap_err().to_string();
+        assert!(error.contains("(did you mean dangling-name-empty-only?)"), "{error}");
+        assert!(!error.contains("danging"), "{error}");
         check_error(
             "type=image,push=maybe",
             "invalid value of `push`: want true or false, not `maybe`",
@@ -645,7 +661,7 @@ mod tests {
         );
         check_error(
             "type=local,dset=x",
-            "unknown attribute `dset` of a local output (did you mean dest?), want attestation-prefix, dest, mode, platform-split, source-date-epoch",
+            "unknown attribute `dset` of output type local (did you mean dest?), want attestation-prefix, dest, mode, platform-split, source-date-epoch",
         );
         check_error(
             "type=docker,dest=x,context=c",
@@ -658,6 +674,8 @@ mod tests {
         check_error("type=local", "dest is required for local exporter");
         check_error("type=local,dest=-", "dest cannot be stdout for local exporter");
         check_error("type=oci,tar=false", "dest is required with tar=false");
+        check_error("type=local,dest=", "dest is required for local exporter");
+        check_error("type=local,dest=/dev/stdout", "dest cannot be stdout for local exporter");
     }
 
     #[test]

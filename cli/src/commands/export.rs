@@ -119,6 +119,7 @@ pub(crate) fn export_failure(error: &ExportError) -> Failure {
         | ExportError::Unsupported(_)
         | ExportError::NoName
         | ExportError::TaggedByDigest(_)
+        | ExportError::SeveralPlatforms
         | ExportError::Destination(_)
         | ExportError::Annotations(_) => Failure::new(Exit::Usage, message),
         _ => Failure::new(Exit::Build, message),
@@ -190,6 +191,11 @@ impl Outputs {
         if self.uses_stdout() && std::io::stdout().is_terminal() {
             return Err(Failure::new(Exit::Usage, "an archive is not written to a terminal")
                 .hint("redirect the output or give dest=PATH"));
+        }
+        if self.index
+            && self.outputs.iter().any(|output| output.kind == Kind::Docker && !is_loaded(output))
+        {
+            return Err(export_failure(&ExportError::SeveralPlatforms));
         }
         let lacks_name = |output: &Output| output.push.enabled && self.names_of(output).is_empty();
         if self.outputs.iter().any(lacks_name) {

@@ -319,7 +319,7 @@ fn without_an_engine_the_message_says_what_to_do() {
         "DOCKER_HOST",
         "unix:///nowhere",
     );
-    assert_eq!(several.code, Some(1), "{}", several.stderr);
+    assert_eq!(several.code, Some(2), "{}", several.stderr);
     assert!(several.stderr.contains("use the oci exporter instead"), "{}", several.stderr);
     let context = run(&["-o", "type=docker,context=absent", "ctx"], "DOCKER_HOST", "");
     assert!(
