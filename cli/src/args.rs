@@ -63,7 +63,7 @@ pub(crate) struct BuildArgs {
     /// Push the image to the registry of each of its names
     #[arg(long)]
     pub(crate) push: bool,
-    /// Load the image into the running Docker or Podman, like --output type=docker
+    /// Load the image into the running Docker, Podman or containerd, like --output type=docker
     #[arg(long)]
     pub(crate) load: bool,
     /// Run every step again, cached or not

@@ -5,6 +5,7 @@
 
 mod args;
 mod commands;
+mod counterparts;
 mod excerpt;
 mod explain;
 mod git;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     sandbox::raise_descriptor_limit();
     commands::machine::report_missing_threads();
     let mut words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    counterparts::expand_help(&mut words);
     let first = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();
     let outcome = if COMMANDS.contains(&first.as_str()) {
         words.remove(1);
@@ -45,6 +47,8 @@ fn main() -> ExitCode {
     } else if RESERVED.contains(&first.as_str()) {
         Err(Failure::new(Exit::Usage, format!("the command `build {first}` is not supported yet"))
             .hint(format!("a context folder of that name is written `./{first}`")))
+    } else if let Some(failure) = counterparts::failure(&words) {
+        Err(failure)
     } else {
         parse::<BuildArgs>(&words).and_then(|args| commands::build::run(args, began))
     };

@@ -3,7 +3,9 @@
 //! ```text
 //! {{.Field.Inner}}  {{.}}  {{json .Field}}  {{index .List 0}}  {{index .Map "key"}}  {{len .List}}
 //! {{join .List ", "}}  {{split .Text ":"}}  {{lower .Text}}  {{upper .Text}}  {{println .Field}}
-//! {{range .List}}…{{else}}…{{end}}  {{if .Field}}…{{else}}…{{end}}  {{with .Field}}…{{end}}
+//! {{eq .Field "a" "b"}}  {{ne .Field 1}}  {{and .A .B}}  {{or .A .B}}  {{not .A}}
+//! {{range .List}}…{{else}}…{{end}}  {{if .Field}}…{{else if .Other}}…{{else}}…{{end}}  {{with .Field}}…{{end}}
+//! {{range $value := .List}}…{{end}}  {{range $key, $value := .Map}}{{$key}}={{$value}}{{end}}
 //! {{.Field | json}}  {{(index .List 0).Inner}}  {{- trims before, and after -}}
 //! ```
 //!
@@ -37,7 +39,8 @@ pub(crate) struct Template(Vec<Node>);
 enum Node {
     Text(String),
     Print(Pipe),
-    Range(Pipe, Vec<Node>, Vec<Node>),
+    /// Names for key and value, where they have some.
+    Range([Option<String>; 2], Pipe, Vec<Node>, Vec<Node>),
     If(Pipe, Vec<Node>, Vec<Node>),
     With(Pipe, Vec<Node>, Vec<Node>),
 }
@@ -55,14 +58,19 @@ struct Call {
 enum Term {
     /// A field of what is at hand, or all of it.
     Dot(Vec<String>),
-    /// A field of the whole.
-    Root(Vec<String>),
+    /// A field of the whole, or of what a range has given a name.
+    Named(String, Vec<String>),
     Literal(Value),
     Nested(Pipe, Vec<String>),
 }
 
-const FUNCTIONS: [&str; 9] =
-    ["json", "index", "len", "join", "split", "lower", "upper", "println", "not"];
+const FUNCTIONS: [&str; 13] = [
+    "json", "index", "len", "join", "split", "lower", "upper", "println", "not", "eq", "ne", "and",
+    "or",
+];
+
+/// What a name stands for; the whole has the empty one. The last of a name counts.
+type Names = Vec<(String, Value)>;
 
 /// Names whose members are chosen by users, so that one may always be missing.
 const FREE: [&str; 4] = ["Labels", "Volumes", "ExposedPorts", "Annotations"];
@@ -107,8 +115,8 @@ impl Template {
 
     /// The text for a value.
     pub(crate) fn render(&self, root: &Value) -> Result<String, BadTemplate> {
-        let mut out = String::new();
-        render(&self.0, root, root, &mut out)?;
+        let (mut out, mut names) = (String::new(), vec![(String::new(), root.clone())]);
+        render(&self.0, &mut names, root, &mut out)?;
         Ok(out)
     }
 }
@@ -143,6 +151,25 @@ struct Parser {
     depth: usize,
 }
 
+/// The names that a range gives, and what it goes through: `$key, $value := .Map`.
+fn range_names(action: &str) -> Result<([Option<String>; 2], &str), BadTemplate> {
+    let Some((names, rest)) = action.split_once(":=") else { return Ok(([None, None], action)) };
+    let name = |text: &str| {
+        let name = text.trim().strip_prefix('$').filter(|name| is_name(name));
+        let wrong = || BadTemplate::new(format!("`{}` is no name such as `$key`", text.trim()));
+        name.map(|name| Some(name.to_owned())).ok_or_else(wrong)
+    };
+    let names = match names.split_once(',') {
+        Some((key, value)) => [name(key)?, name(value)?],
+        None => [None, name(names)?],
+    };
+    Ok((names, rest))
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
 impl Parser {
     /// Nodes up to `else` or `end`, which is returned too.
     fn nodes(&mut self) -> Result<(Vec<Node>, Option<String>), BadTemplate> {
@@ -157,34 +184,55 @@ impl Parser {
                 nodes.push(Node::Text(text));
             }
             let Some(action) = action else { break };
-            let (word, rest) = action.split_once(' ').unwrap_or((&action, ""));
-            match word {
+            match word_of(&action).0 {
                 "else" | "end" => {
                     self.depth -= 1;
-                    return Ok((nodes, Some(word.to_owned())));
+                    return Ok((nodes, Some(action)));
                 }
-                "range" | "if" | "with" => {
-                    let pipe = pipe(rest)?;
-                    let (body, mut end) = self.nodes()?;
-                    let mut other = Vec::new();
-                    if end.as_deref() == Some("else") {
-                        (other, end) = self.nodes()?;
-                    }
-                    if end.as_deref() != Some("end") {
-                        return Err(BadTemplate::new(format!("`{{{{{action}}}}}` has no end")));
-                    }
-                    nodes.push(match word {
-                        "range" => Node::Range(pipe, body, other),
-                        "if" => Node::If(pipe, body, other),
-                        _ => Node::With(pipe, body, other),
-                    });
-                }
+                "range" | "if" | "with" => nodes.push(self.block(&action)?),
                 _ => nodes.push(Node::Print(pipe(&action)?)),
             }
         }
         self.depth -= 1;
         Ok((nodes, None))
     }
+
+    /// What begins with `action`, up to its end.
+    fn block(&mut self, action: &str) -> Result<Node, BadTemplate> {
+        let (word, rest) = word_of(action);
+        let (names, rest) = match word {
+            "range" => range_names(rest)?,
+            _ => ([None, None], rest),
+        };
+        let pipe = pipe(rest)?;
+        let (body, end) = self.nodes()?;
+        let other = match end.as_deref().map(word_of) {
+            Some(("end", "")) => Vec::new(),
+            Some(("else", "")) => match self.nodes()? {
+                (other, Some(end)) if end == "end" => other,
+                _ => return Err(BadTemplate::new(format!("`{{{{{action}}}}}` has no end"))),
+            },
+            // One end is for all that follow one another.
+            Some(("else", next)) if matches!(word_of(next).0, "if" | "with") => {
+                vec![self.block(next)?]
+            }
+            Some((_, rest)) if !rest.is_empty() => {
+                return Err(BadTemplate::new(format!("`{rest}` makes no sense there")));
+            }
+            _ => return Err(BadTemplate::new(format!("`{{{{{action}}}}}` has no end"))),
+        };
+        Ok(match word {
+            "range" => Node::Range(names, pipe, body, other),
+            "if" => Node::If(pipe, body, other),
+            _ => Node::With(pipe, body, other),
+        })
+    }
+}
+
+/// The first word of an action, and what follows.
+fn word_of(action: &str) -> (&str, &str) {
+    let (word, rest) = action.split_once(' ').unwrap_or((action, ""));
+    (word, rest.trim())
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -287,8 +335,9 @@ fn pipe_of(tokens: &[Token], at: &mut usize, depth: usize) -> Result<Pipe, BadTe
             Token::Text(text) => call.arguments.push(Term::Literal(text.as_str().into())),
             Token::Word(word) => {
                 let is_first = call.function.is_none() && call.arguments.is_empty();
-                if let Some(fields) = word.strip_prefix('$').filter(|rest| is_path(rest)) {
-                    call.arguments.push(Term::Root(path(fields)));
+                if let Some(named) = word.strip_prefix('$') {
+                    let (name, fields) = named.split_once('.').unwrap_or((named, ""));
+                    call.arguments.push(Term::Named(name.to_owned(), path(fields)));
                 } else if word.starts_with('.') {
                     call.arguments.push(Term::Dot(path(word)));
                 } else if let Ok(number) = word.parse::<i64>() {
@@ -308,10 +357,6 @@ fn pipe_of(tokens: &[Token], at: &mut usize, depth: usize) -> Result<Pipe, BadTe
     Ok(calls)
 }
 
-fn is_path(text: &str) -> bool {
-    text.is_empty() || text.starts_with('.')
-}
-
 fn path(text: &str) -> Vec<String> {
     text.split('.').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
@@ -327,7 +372,7 @@ fn fields_of(nodes: &[Node], top: bool, used: &mut Vec<String>) {
                 fields_of(body, top, used);
                 fields_of(other, top, used);
             }
-            Node::Range(pipe, body, other) | Node::With(pipe, body, other) => {
+            Node::Range(_, pipe, body, other) | Node::With(pipe, body, other) => {
                 pipe_fields(pipe, top, used);
                 fields_of(body, false, used);
                 fields_of(other, top, used);
@@ -340,9 +385,9 @@ fn pipe_fields(pipe: &Pipe, top: bool, used: &mut Vec<String>) {
     for term in pipe.iter().flat_map(|call| &call.arguments) {
         match term {
             Term::Dot(path) if top => used.extend(path.first().cloned()),
-            Term::Root(path) => used.extend(path.first().cloned()),
+            Term::Named(name, path) if name.is_empty() => used.extend(path.first().cloned()),
             Term::Nested(pipe, _) => pipe_fields(pipe, top, used),
-            Term::Dot(_) | Term::Literal(_) => {}
+            Term::Dot(_) | Term::Named(..) | Term::Literal(_) => {}
         }
     }
 }
@@ -357,30 +402,43 @@ fn unknown<'n>(name: &str, fields: impl Iterator<Item = &'n str> + Clone) -> Bad
     BadTemplate { message: format!("there is no field `.{name}`"), near }
 }
 
-fn render(nodes: &[Node], root: &Value, dot: &Value, out: &mut String) -> Result<(), BadTemplate> {
+fn render(
+    nodes: &[Node],
+    names: &mut Names,
+    dot: &Value,
+    out: &mut String,
+) -> Result<(), BadTemplate> {
     for node in nodes {
         match node {
             Node::Text(text) => out.push_str(text),
-            Node::Print(pipe) => out.push_str(&shown(&value(pipe, root, dot)?)),
+            Node::Print(pipe) => out.push_str(&shown(&value(pipe, names, dot)?)),
             Node::If(pipe, body, other) => {
-                let branch = if is_true(&value(pipe, root, dot)?) { body } else { other };
-                render(branch, root, dot, out)?;
+                let branch = if is_true(&value(pipe, names, dot)?) { body } else { other };
+                render(branch, names, dot, out)?;
             }
-            Node::With(pipe, body, other) => match value(pipe, root, dot)? {
-                found if is_true(&found) => render(body, root, &found, out)?,
-                _ => render(other, root, dot, out)?,
+            Node::With(pipe, body, other) => match value(pipe, names, dot)? {
+                found if is_true(&found) => render(body, names, &found, out)?,
+                _ => render(other, names, dot, out)?,
             },
-            Node::Range(pipe, body, other) => {
-                let items: Vec<Value> = match value(pipe, root, dot)? {
-                    Value::Array(items) => items,
-                    Value::Object(fields) => fields.into_iter().map(|(_, item)| item).collect(),
+            Node::Range(given, pipe, body, other) => {
+                let items: Vec<(Value, Value)> = match value(pipe, names, dot)? {
+                    Value::Array(items) => {
+                        items.into_iter().enumerate().map(|(at, item)| (at.into(), item)).collect()
+                    }
+                    Value::Object(fields) => {
+                        fields.into_iter().map(|(name, item)| (name.into(), item)).collect()
+                    }
                     _ => Vec::new(),
                 };
                 if items.is_empty() {
-                    render(other, root, dot, out)?;
+                    render(other, names, dot, out)?;
                 }
-                for item in &items {
-                    render(body, root, item, out)?;
+                let known = names.len();
+                for (key, item) in items {
+                    let values = given.iter().zip([key, item.clone()]);
+                    names.extend(values.filter_map(|(name, value)| Some((name.clone()?, value))));
+                    render(body, names, &item, out)?;
+                    names.truncate(known);
                 }
             }
         }
@@ -388,7 +446,7 @@ fn render(nodes: &[Node], root: &Value, dot: &Value, out: &mut String) -> Result
     Ok(())
 }
 
-fn value(pipe: &Pipe, root: &Value, dot: &Value) -> Result<Value, BadTemplate> {
+fn value(pipe: &Pipe, names: &Names, dot: &Value) -> Result<Value, BadTemplate> {
     let mut last = None;
     for call in pipe {
         let mut arguments = Vec::with_capacity(call.arguments.len() + 1);
@@ -396,8 +454,13 @@ fn value(pipe: &Pipe, root: &Value, dot: &Value) -> Result<Value, BadTemplate> {
             arguments.push(match term {
                 Term::Literal(value) => value.clone(),
                 Term::Dot(path) => field(dot, path)?,
-                Term::Root(path) => field(root, path)?,
-                Term::Nested(pipe, path) => field(&value(pipe, root, dot)?, path)?,
+                Term::Named(name, path) => {
+                    let known = names.iter().rfind(|(known, _)| known == name);
+                    let (_, value) =
+                        known.ok_or_else(|| BadTemplate::new(format!("`${name}` is not known")))?;
+                    field(value, path)?
+                }
+                Term::Nested(pipe, path) => field(&value(pipe, names, dot)?, path)?,
             });
         }
         arguments.extend(last.take());
@@ -445,6 +508,10 @@ fn apply(function: &str, arguments: &[Value]) -> Result<Value, BadTemplate> {
         ("lower", [value]) => text(value).to_lowercase().into(),
         ("upper", [value]) => text(value).to_uppercase().into(),
         ("not", [value]) => (!is_true(value)).into(),
+        ("eq", [value, others @ ..]) if !others.is_empty() => others.contains(value).into(),
+        ("ne", [one, other]) => (one != other).into(),
+        ("and", [all @ .., last]) => all.iter().find(|one| !is_true(one)).unwrap_or(last).clone(),
+        ("or", [all @ .., last]) => all.iter().find(|one| is_true(one)).unwrap_or(last).clone(),
         ("println", all) => (all.iter().map(text).collect::<Vec<_>>().join(" ") + "\n").into(),
         ("index", [value, keys @ ..]) => {
             let mut value = value;
@@ -539,6 +606,34 @@ mod tests {
         check("{{index (split (index .RepoTags 0) \":\") 0}}", "app");
         check("a {{- .Size -}} b {{.Config.Labels.none}}", "a7b <no value>");
         check("{{.Config.Labels}} {{.None}}", "map[x.y:z] <nil>");
+    }
+
+    #[test]
+    fn values_are_compared_and_chosen() {
+        check("{{if eq .Size 7}}seven{{end}} {{eq .Id \"a\" \"sha256:1\"}}", "seven true");
+        check("{{ne .Size 8}} {{and .Id .Size}} {{or .Config.User \"root\"}}", "true 7 root");
+        check("{{if and (eq .Size 7) (not .Config.User)}}both{{end}}", "both");
+        check("{{if eq .Size 1}}a{{else if eq .Size 7}}b{{else}}c{{end}}", "b");
+        check("{{if eq .Size 1}}a{{else if eq .Size 2}}b{{else}}c{{end}}.", "c.");
+        wrong("{{eq .Size}}", "`eq` has arguments that it cannot use", None);
+        wrong("{{if .Id}}a{{else range .Id}}b{{end}}", "`range .Id` makes no sense there", None);
+        wrong("{{if .Id}}a{{else if .Id}}b{{end}}{{end}}", "`{{end}}` ends nothing", None);
+    }
+
+    #[test]
+    fn a_range_gives_names() {
+        check("{{range $k, $v := .Config.Labels}}{{$k}}={{$v}}{{end}}", "x.y=z");
+        check(
+            "{{range $at, $tag := .RepoTags}}{{$at}}{{$tag}}{{$.Size}} {{end}}",
+            "0app:17 1app:27 ",
+        );
+        check(
+            "{{range $tag := .RepoTags}}{{range $e := $.Config.Env}}{{$tag}}{{$e}}{{end}}{{end}}",
+            "app:1A=bapp:2A=b",
+        );
+        wrong("{{range $k, v := .Config.Labels}}{{end}}", "`v` is no name such as `$key`", None);
+        wrong("{{range $k := .RepoTags}}{{end}}{{$k}}", "`$k` is not known", None);
+        wrong("{{$k}}", "`$k` is not known", None);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::template::Template;
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Example: build diff app:1.0 app:1.1
 
-A file that only the second image has begins with A, one that only the first has with D, one that is not the same with C
+A file that only the second image has begins with A, one that only the first has with D, one that is not the same with C \
 and what of it is not. Exit code: 0 when nothing differs, 1 when something does, 2 or more when that could not be found out.")]
 pub(crate) struct DiffArgs {
     #[command(flatten)]

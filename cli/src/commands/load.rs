@@ -14,7 +14,7 @@ use crate::report::{Exit, Failure, chain, print};
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Example: build load -i app.tar
 
-Read are archives of `docker save`, of `podman save` in both formats and of `build save`, tars and folders of OCI layouts;
+Read are archives of `docker save`, of `podman save` in both formats and of `build save`, tars and folders of OCI layouts; \
 archives may be compressed with gzip, zstd, xz or bzip2. An archive that is damaged leaves nothing.")]
 pub(crate) struct LoadArgs {
     #[command(flatten)]
@@ -28,10 +28,17 @@ pub(crate) struct LoadArgs {
     /// Only print the ids of the images
     #[arg(short, long)]
     quiet: bool,
+    /// An archive that lacks its `-i`
+    #[arg(hide = true, value_name = "PATH")]
+    misplaced: Option<PathBuf>,
 }
 
 /// Reads the archive and prints what came of it.
 pub(crate) fn run(args: &LoadArgs) -> Result<Exit, Failure> {
+    if let Some(path) = &args.misplaced {
+        let message = format!("`{}` is no option", path.display());
+        return Err(Failure::new(Exit::Usage, message).hint("an archive is read with -i PATH"));
+    }
     let input = match &args.input {
         Some(path) if path.as_os_str() != "-" => Input::Path(path.clone()),
         _ if std::io::stdin().is_terminal() => {
@@ -79,7 +86,7 @@ pub(crate) fn import_failure(error: &ImportError) -> Failure {
         ImportError::Platform { .. } => {
             Failure::new(Exit::Build, message).hint("choose one of these with --platform")
         }
-        ImportError::Missing { .. } | ImportError::Digest { .. } => {
+        ImportError::Missing { .. } | ImportError::Digest { .. } | ImportError::Size { .. } => {
             Failure::new(Exit::Build, message).hint("the archive is damaged or not whole: nothing was loaded; save it once more")
         }
         _ => Failure::new(Exit::Build, message),

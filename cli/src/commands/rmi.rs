@@ -10,7 +10,7 @@ use crate::report::{Exit, Failure, chain, print, tell};
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Example: build rmi app:1.0 app:latest
 
-A name is taken away, and with its last name the image. What it alone had is freed, but for what builds may find in the
+A name is taken away, and with its last name the image. What it alone had is freed, but for what builds may find in the \
 cache: that is freed by `build prune`.")]
 pub(crate) struct RmiArgs {
     #[command(flatten)]

@@ -17,7 +17,7 @@ use crate::report::{Exit, Failure, chain};
 #[derive(Debug, clap::Parser)]
 #[command(after_help = "Example: build save -o app.tar app:1.0 db:2.1
 
-An image keeps the names that it is given by; a repository without a tag stands for all its tags, an id for no name.
+An image keeps the names that it is given by; a repository without a tag stands for all its tags, an id for no name. \
 Layers that images share are in the archive once.")]
 pub(crate) struct SaveArgs {
     #[command(flatten)]

@@ -106,6 +106,18 @@ fn wrong_filters_and_templates_say_what_is_right() {
             "ERROR: invalid template `{{.File}}`: there is no field `.File`\n  help: did you mean `.Files`?\n",
         ),
         (&["tag", "x", "App"], "ERROR: invalid tag \"App\": repository name must be lowercase\n"),
+        (
+            &["tag", "x", "sha256:12"],
+            "ERROR: invalid tag \"sha256:12\": it looks like the id of an image\n",
+        ),
+        (
+            &["load", "x.tar"],
+            "ERROR: `x.tar` is no option\n  help: an archive is read with -i PATH\n",
+        ),
+        (
+            &["image", "ls"],
+            "ERROR: there is no command `build image ls`\n  help: it is called `build images`\n",
+        ),
     ] {
         let ran = place.run(words);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), message), "{words:?}");
