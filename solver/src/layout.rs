@@ -36,6 +36,19 @@ pub(crate) struct LayoutImage {
     pub(crate) config: Vec<u8>,
 }
 
+/// Digest and config of an image in the layout folder at `path`, found and checked as those of a named context are.
+///
+/// # Errors
+/// When there is no such image for the platform, or the layout is damaged.
+pub fn layout_config(
+    path: &Path,
+    pick: &LayoutPick,
+    platform: &Platform,
+) -> Result<(Digest, Vec<u8>), OpError> {
+    let image = Layout { name: "layout", path }.image(pick, platform)?;
+    Ok((image.digest, image.config))
+}
+
 /// A layout folder.
 pub(crate) struct Layout<'a> {
     pub(crate) name: &'a str,

@@ -36,7 +36,7 @@ pub use error::{OpError, SolveError, chain};
 pub use explain::BuildLabel;
 pub use guard::{Guard, Reaction};
 pub use image::{ImageLocation, ResolvedImage};
-pub use layout::LayoutPick;
+pub use layout::{LayoutPick, layout_config};
 pub use op::missing::MissingPart;
 pub use op::source::git::{GitError, GitOptions, Trouble};
 pub use session::Session;
