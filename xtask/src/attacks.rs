@@ -133,7 +133,8 @@ fn copy_to(top: &Path, copy: &Path, attacks: &[Attack]) -> Result<(), String> {
     for name in names.split('\0').filter(|name| !name.is_empty()) {
         let failed = |error: std::io::Error| format!("cannot copy `{name}`: {error}");
         let from = top.join(name);
-        if !from.is_file() {
+        // Settings of cargo hold below their folder: given twice they would be others, and all be built again.
+        if !from.is_file() || name.starts_with(".cargo/") {
             continue;
         }
         let bytes = edited(attacks, name, fs::read(&from).map_err(failed)?)?;
