@@ -112,10 +112,14 @@ pub(crate) fn secret(
     is_set: impl Fn(&str) -> bool,
 ) -> Result<(String, SecretSource), Failure> {
     let usage = |message: String| {
-        Failure::new(Exit::Usage, message).hint("want --secret id=ID[,src=PATH|,env=VARIABLE]")
+        Failure::new(Exit::Usage, message).hint(
+            "want --secret id=ID[,src=PATH|,env=VARIABLE]; a field with a comma is quoted as a whole: 'id=ID,\"src=PATH\"'",
+        )
     };
     let (mut id, mut source, mut variable, mut kind) = (None, None, None, None);
-    for field in spec.split(',') {
+    let fields = parser::mount::fields(spec)
+        .map_err(|why| usage(format!("invalid secret `{spec}`: {why}")))?;
+    for field in &fields {
         let (key, value) = field
             .split_once('=')
             .ok_or_else(|| usage(format!("invalid secret field `{field}`: want key=value")))?;

@@ -331,3 +331,25 @@ fn a_secret_from_a_pipe_is_read_once_and_hidden_too() {
     assert!(ran.stderr.contains("the file `/leak` has the value of secret `p`"), "{}", ran.stderr);
     assert!(ran.stderr.contains(" ***") && !ran.stderr.contains(VALUE), "{}", ran.stderr);
 }
+
+#[test]
+fn the_path_of_a_secret_may_have_a_comma() {
+    if !can_run() {
+        return;
+    }
+    let place = place(
+        "FROM busybox\nRUN --mount=type=secret,id=tok,required=true test $(wc -c < /run/secrets/tok) = 17\n",
+    );
+    fs_err::rename(place.path("token"), place.path("a,b")).unwrap();
+    place.build(&["--secret", "id=tok,\"src=a,b\""]).ok();
+    for (wrong, report) in [
+        ("id=tok,src=a,b", "invalid secret field `b`: want key=value"),
+        ("id=tok,src=\"a,b\"", "invalid secret `id=tok,src=\"a,b\"`: "),
+    ] {
+        let ran = place.build(&["--secret", wrong]);
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        assert!(ran.stderr.contains(report), "{}", ran.stderr);
+        let hint = "a field with a comma is quoted as a whole: 'id=ID,\"src=PATH\"'";
+        assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+    }
+}

@@ -11,6 +11,14 @@ use crate::quote::Quoted;
 
 mod csv;
 
+/// Reads the fields of one record of comma-separated values; a field with a comma is quoted as a whole.
+///
+/// # Errors
+/// What is wrong with the quotes, or `EOF` where there is nothing.
+pub fn fields(text: &str) -> Result<Vec<String>, String> {
+    csv::record(text)
+}
+
 /// A mount, with the defaults that do not depend on the stage.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mount {
