@@ -223,7 +223,10 @@ fn pause(tried: i32) -> bool {
     let tried = usize::try_from(tried).unwrap_or_default();
     let last = PAUSES[PAUSES.len() - 1];
     std::thread::sleep(Duration::from_micros(*PAUSES.get(tried).unwrap_or(&last)));
-    Duration::from_micros(last) * u32::try_from(tried).unwrap_or(u32::MAX) < BUSY
+    let step = Duration::from_micros(last);
+    let waited = step * u32::try_from(tried).unwrap_or(u32::MAX);
+    crate::lock::tell_of_database(waited, step);
+    waited < BUSY
 }
 
 /// Whether the file is damaged: looks at all of it.

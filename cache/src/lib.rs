@@ -51,7 +51,7 @@ pub use growing::{End, Follow, Growing, Grown};
 pub use image_store::{Image, Images, NewImage, NewVariant, Removed, Variant};
 pub use key::{Key, KeyBuilder};
 pub use layer::{Layer, LayerId, LayerMeta, Rewrite};
-pub use lock::Lock;
+pub use lock::{Lock, tell_long_waits};
 pub use mount::{CacheMount, CacheMountRequest, Sharing};
 pub use records::{Link, NewResult, Records, StoredResult};
 pub use reference::Ref;

@@ -5,7 +5,8 @@
 //! releases a lock when its holder dies.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt;
@@ -19,6 +20,39 @@ use crate::key::KeyBuilder;
 
 /// How long a cancellable wait sleeps between two tries.
 const POLL: Duration = Duration::from_millis(20);
+
+/// Who waits for another process for so long is told.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Who tells of long waits.
+static TELL: OnceLock<fn(&str)> = OnceLock::new();
+
+/// Has `tell` say what is waited for when another process keeps this one waiting for more than a second; without it
+/// such waits are silent. What is waited for with a way to give up is told by whoever waits.
+pub fn tell_long_waits(tell: fn(&str)) {
+    let _ = TELL.set(tell);
+}
+
+/// Tells of a wait for others that have the store open.
+fn tell_of(root: &Path) {
+    let Some(tell) = TELL.get() else { return };
+    tell(&format!("waiting for another process that uses the state folder `{}`", root.display()));
+    for process in crate::process::stopped(root) {
+        tell(&format!(
+            "process {process} uses the same state folder and is stopped: `kill -CONT {process}` lets it go on"
+        ));
+    }
+}
+
+/// Tells of a wait for the database once `waited` has come to more than it may be silent.
+pub(crate) fn tell_of_database(waited: Duration, step: Duration) {
+    if waited >= SOON
+        && waited < SOON + step
+        && let Some(tell) = TELL.get()
+    {
+        tell("waiting for another process that writes to the database of the state folder");
+    }
+}
 
 /// Whether others may hold the lock at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,13 +91,21 @@ pub struct Lock {
 impl Lock {
     /// Waits for the lock of a name.
     pub(crate) fn wait(place: &Place, mode: Mode) -> Result<Self, CacheError> {
-        // Waiting shows in a trace only when there is any.
-        if trace::is_on()
-            && let Some(lock) = Self::attempt(place, mode)?
-        {
+        if let Some(lock) = Self::attempt(place, mode)? {
             return Ok(lock);
         }
         let _waiting = waiting_for(place);
+        let (since, mut pause) = (Instant::now(), Duration::from_millis(1));
+        while since.elapsed() < SOON {
+            std::thread::sleep(pause);
+            if let Some(lock) = Self::attempt(place, mode)? {
+                return Ok(lock);
+            }
+            pause = POLL.min(pause * 2);
+        }
+        if let Some(root) = place.file.ancestors().nth(2) {
+            tell_of(root);
+        }
         let file = open(&place.file)?;
         let range = range(place, mode);
         loop {
