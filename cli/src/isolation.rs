@@ -7,6 +7,7 @@ use sandbox::IsolationError;
 use sandbox::tier::{Choice, Isolation, Probe, choose};
 use solver::IsolationOptions;
 
+use crate::commands::machine;
 use crate::report::{Exit, Failure, chain};
 
 /// Names that other builders have for kinds of isolation; they mean nothing here.
@@ -43,12 +44,15 @@ fn lift(choice: &Choice) -> Option<String> {
         .then(|| format!("one of these lifts it: {}", lifts().join("; ")))
 }
 
-fn failure(error: &IsolationError) -> Failure {
-    let failure = Failure::new(Exit::Machine, chain(error));
-    match error {
-        IsolationError::Missing { lack, .. } => failure.hint(&lack.lift),
-        _ => failure,
-    }
+pub(crate) fn failure(error: &IsolationError) -> Failure {
+    let message = chain(error);
+    let hint = match error {
+        IsolationError::Missing { lack, .. } | IsolationError::Unknown { lack } => {
+            machine::exhausted(&message, true).unwrap_or_else(|| lack.lift.clone())
+        }
+        _ => return Failure::new(Exit::Machine, message),
+    };
+    Failure::new(Exit::Machine, message).hint(hint)
 }
 
 #[cfg(test)]

@@ -35,8 +35,12 @@ use crate::report::{Exit, Failure};
 fn main() -> ExitCode {
     let began = Instant::now();
     sandbox::maybe_run_zygote();
-    sandbox::raise_descriptor_limit();
+    sandbox::raise_limits();
+    if let Some(failure) = commands::machine::missing_stack() {
+        return report::fail(&failure).into();
+    }
     commands::machine::report_missing_threads();
+    cache::tell_long_waits(|text| report::tell(format_args!("{text}")));
     let mut words: Vec<std::ffi::OsString> = std::env::args_os().collect();
     counterparts::expand_help(&mut words);
     let first = words.get(1).and_then(|word| word.to_str()).unwrap_or_default().to_owned();

@@ -395,3 +395,24 @@ fn without_the_right_to_change_the_root_only_run_is_refused() {
     assert!(text.contains("no right to change the root directory (CAP_SYS_CHROOT)"), "{text}");
     assert!(text.contains("--cap-add SYS_CHROOT"), "{text}");
 }
+
+#[test]
+fn other_rights_that_a_step_takes_are_named() {
+    let files =
+        [("Dockerfile", "FROM busybox AS copy\nCOPY Dockerfile /file\nFROM copy\nRUN true\n")];
+    let Some(container) = Container::new(&files) else { return };
+    let container = container.without("CAP_MKNOD").without("CAP_SETPCAP");
+    let (ok, text) = container.build("--target=copy -o type=oci,dest=/place/out.tar", "true");
+    assert!(ok, "{text}");
+    let (ok, text) = container.build("", "echo code $code");
+    assert!(!ok && text.contains("\ncode 4\n"), "{text}");
+    for part in [
+        "no right to make `/dev/null` (CAP_MKNOD), to take rights from a step (CAP_SETPCAP)",
+        "run the container with `--cap-add MKNOD` and `--cap-add SETPCAP`",
+        // Both of what stands in the way of user namespaces.
+        "no /proc can be mounted, as parts of this one are hidden",
+        "the kernel refuses user namespaces to this process (Operation not permitted (os error 1))",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}

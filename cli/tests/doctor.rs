@@ -74,7 +74,8 @@ fn root_has_all_that_steps_need() {
     assert_eq!(left.len(), 1, "{left:?}");
 
     let shown = place.run(&["doctor"]).ok().stdout;
-    assert!(shown.starts_with("Steps are isolated as `root`.\n\nok       kernel "), "{shown}");
+    let begin = "Steps are isolated as `root`: root of the machine.\n\nok       kernel ";
+    assert!(shown.starts_with(begin), "{shown}");
     assert!(shown.contains("\nok       step             was set up, over an overlay\n"), "{shown}");
 }
 
@@ -136,6 +137,10 @@ fn a_folder_that_cannot_be_written_is_told() {
     let ran = place.run(&["doctor", "--root=/proc/nowhere", "--format=json"]);
     let report: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(report["steps"], false, "{report}");
+    let step = finding(&report, "step");
+    let found = step["found"].as_str().unwrap();
+    assert!(found.starts_with("cannot make a folder for a step: "), "{found}");
+    assert_eq!(step["lift"], "choose a folder that you may write with --root or BRICKLAYER_ROOT");
     let wrong = place.run(&["doctor", "--format=xml"]);
     assert_eq!(
         (wrong.code, wrong.stderr.as_str()),

@@ -270,8 +270,8 @@ fn a_store_of_another_kind_is_refused() {
             Some(4),
             "ERROR: failed to solve: cannot use the store `[place]/state`: it keeps layers with owners ranged, \
              whiteouts user, this builder with owners recorded, whiteouts user\n  help: choose another folder with \
-             --root or BRICKLAYER_ROOT; owners and deletions are kept in another way by each kind of isolation, so \
-             the one that made the store can also go on with it (--isolation)\n"
+             --root or BRICKLAYER_ROOT; owners and deletions are kept in another way by each kind of isolation, and \
+             this store was made with --isolation=rootless\n"
         )
     );
     place.build(&["--isolation=rootless"]).ok();
@@ -320,4 +320,22 @@ fn without_any_isolation_all_but_run_works() {
     let expect = "ERROR: isolation `single-id` is not possible here: user namespaces are turned off \
                   (`user.max_user_namespaces` is 0)\n  help: as root, set `sysctl -w user.max_user_namespaces=15000`\n";
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(4), expect));
+}
+
+#[test]
+fn root_is_named_too() {
+    if !can_run() {
+        return;
+    }
+    let place = Place::new(&[("Dockerfile", "FROM busybox\nRUN true\n")]);
+    for (words, reason) in [
+        (&["--progress=plain"][..], "root of the machine"),
+        (&["--progress=plain", "--isolation=root", "--no-cache"], "asked for"),
+    ] {
+        let shown = place.build(words).ok().stderr;
+        assert!(shown.contains(&format!("[internal] isolation: root ({reason})\n")), "{shown}");
+    }
+    // No step runs, and nothing is said.
+    let shown = place.build(&["--progress=plain"]).ok().stderr;
+    assert!(!shown.contains("isolation"), "{shown}");
 }

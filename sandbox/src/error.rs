@@ -19,6 +19,12 @@ pub enum IsolationError {
         /// What it lacks, and what to do about it.
         lack: Lack,
     },
+    /// Too little of something was left to find out what the machine gives.
+    #[error("cannot find out how steps can be isolated: {}", lack.what)]
+    Unknown {
+        /// What could not be tried, and what to do about it.
+        lack: Lack,
+    },
     /// The namespace is there but cannot be entered.
     #[error("cannot enter the user namespace")]
     Enter(#[source] io::Error),
@@ -71,6 +77,12 @@ pub enum SandboxError {
         /// Why it failed.
         #[source]
         source: io::Error,
+    },
+    /// The kernel makes no more namespaces of a kind.
+    #[error("cannot make the namespaces of a step: {}", lack.what)]
+    NoNamespaces {
+        /// Which limit it is, and what to do about it.
+        lack: Lack,
     },
     /// The surroundings of the step could not be set up.
     #[error("cannot {action}")]

@@ -22,11 +22,11 @@
 mod cancel;
 mod cgroup;
 mod chroot;
-mod descriptors;
 mod emulation;
 mod environment;
 mod error;
 mod landlock;
+mod limits;
 mod names;
 mod recorder;
 mod seccomp;
@@ -40,11 +40,11 @@ mod zygote;
 
 pub use cancel::Cancel;
 pub use cgroup::{Cgroup, CgroupError, Cgroups, Resources};
-pub use descriptors::raise_descriptor_limit;
 pub use emulation::{architectures_that_run, runs};
 pub use environment::{Environment, Proxies, complete_environment};
 pub use error::{ExecReason, IsolationError, SandboxError};
 pub use landlock::landlock_version;
+pub use limits::{missing_stack, raise_limits};
 pub use names::{ResolverOverrides, hosts_file, machine_resolver, resolv_conf};
 pub use spec::{
     Credentials, DEFAULT_HOSTNAME, DEFAULT_SHM_SIZE, Mount, MountKind, Network, Resource, Rlimit,

@@ -19,8 +19,8 @@ use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal, set_dumpable_
 use zeroize::Zeroizing;
 
 use crate::chroot::{self, Places};
-use crate::descriptors::restore_descriptor_limit;
 use crate::error::{ExecReason, SandboxError};
+use crate::limits::restore_descriptors;
 use crate::spec::{MountKind, Network, Root, Security, Spec};
 use crate::tier::Tier;
 use crate::wire::{self, Failure, FailureKind, Reply};
@@ -103,7 +103,7 @@ impl Sandbox {
             receiver.recv().map_err(|_| SandboxError::HelperLost)?.map_err(SandboxError::Start)?;
         match receive(control.as_fd()) {
             Ok(Some((bytes, _))) if bytes == [wire::READY] => {
-                restore_descriptor_limit(zygote);
+                restore_descriptors(zygote);
                 if tier.has_namespaces() {
                     send(control.as_fd(), &[wire::PREPARE], &[])
                         .map_err(|errno| SandboxError::Start(errno.into()))?;
@@ -358,6 +358,9 @@ fn describe(failure: Failure, spec: &Spec) -> SandboxError {
     let Failure { kind, text, errno } = failure;
     let source = io::Error::from_raw_os_error(errno);
     match kind {
+        FailureKind::Setup if text == zygote::NEW_PROCESS && errno == libc::ENOSPC => {
+            SandboxError::NoNamespaces { lack: crate::tier::namespace_limit() }
+        }
         FailureKind::Setup => SandboxError::Setup { action: text, source },
         FailureKind::Overlay => SandboxError::OverlayRefused { action: text, source },
         FailureKind::WorkingDirectory => {

@@ -417,6 +417,12 @@ pub(crate) fn execve(program: &CStr, args: &[CString], env: &[CString]) -> io::E
     io::Error::last_os_error()
 }
 
+/// Has a signal do nothing to this process and to those that it starts.
+pub(crate) fn ignore_signal(signal: libc::c_int) {
+    // SAFETY: ignoring a signal runs no code of ours.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
 /// Sets every signal to its default action and blocks only `blocked`.
 ///
 /// # Errors

@@ -44,6 +44,9 @@ pub(crate) const PROTECTED: &str = "protected";
 
 const PATH_ONLY: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
+/// What fails when the kernel makes no process for a step.
+pub(crate) const NEW_PROCESS: &str = "make a process in new namespaces";
+
 /// The signal by which the kernel tells that the builder is gone.
 const DEATH_SIGNAL: libc::c_int = libc::SIGTERM;
 
@@ -320,7 +323,7 @@ fn start(
             tell(&reply, &Reply::Started, Some(&process));
             children.push(Child::new(process, reply, None));
         }
-        Err(error) => refuse(&reply, "make a process in new namespaces", &error),
+        Err(error) => refuse(&reply, NEW_PROCESS, &error),
     }
 }
 

@@ -263,7 +263,7 @@ impl JobInner {
         tier.ok_or_else(|| OpError::NoIsolation { reason: reason.clone(), lift: lift.clone() })
     }
 
-    /// Says before the first step how steps are isolated, unless it is as root of the machine.
+    /// Says before the first step how steps are isolated.
     pub(crate) fn tell_isolation(&self) {
         let IsolationOptions { tier: Some(tier), reason, .. } = &self.engine.options.isolation
         else {

@@ -21,11 +21,39 @@ pub(crate) fn default_root(make: bool) -> Result<PathBuf, Failure> {
     }
     let variable =
         |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let home = || variable("HOME").or_else(|| home_of(user.as_raw()));
+    let home = || match variable("HOME") {
+        Some(home) => is_home(&home, user.as_raw()).then_some(home),
+        None => home_of(user.as_raw()),
+    };
     match variable("XDG_DATA_HOME").or_else(|| Some(home()?.join(".local/share"))) {
         Some(data) => Ok(data.join("bricklayer")),
         None => own_folder(&Path::new("/var/tmp").join(format!("bricklayer-{user}")), make),
     }
+}
+
+/// Whether a folder is a user's own, or one where the user may keep something. Containers give users without a name
+/// `/` for a home.
+fn is_home(home: &Path, user: u32) -> bool {
+    let is_own = |path: &Path| fs::metadata(path).is_ok_and(|found| found.uid() == user);
+    let data = home.join(".local/share/bricklayer");
+    let there = data.ancestors().find(|path| path.exists()).unwrap_or(home);
+    is_own(home) || rustix::fs::access(there, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+/// The kind of isolation that a store was made with, by how it keeps owners and deletions.
+pub(crate) fn maker(root: &Path) -> Option<sandbox::Tier> {
+    use sandbox::Tier;
+    let format = fs::read_to_string(root.join("format")).ok()?;
+    let is = |line: &str| format.lines().any(|found| found == line);
+    let is_native = is("owners native");
+    [
+        (is_native && is("whiteouts trusted"), Tier::Root),
+        (is_native, Tier::Chroot),
+        (is("owners ranged"), Tier::Rootless),
+        (is("owners recorded"), Tier::SingleId),
+    ]
+    .into_iter()
+    .find_map(|(is, tier)| is.then_some(tier))
 }
 
 /// The home folder of a user, if there is such a folder.
@@ -64,6 +92,16 @@ fn own_folder(path: &Path, make: bool) -> Result<PathBuf, Failure> {
 /// The text tells, wherever it comes from: not every error on the way keeps the number.
 pub(crate) fn exhausted(message: &str, is_of_step: bool) -> Option<String> {
     let is = |errno: Errno| message.contains(&format!("(os error {})", errno.raw_os_error()));
+    if is(Errno::NOENT)
+        && let Some(lift) = bare()
+    {
+        return Some(lift);
+    }
+    if is(Errno::FBIG)
+        && let Some(hint) = small_files(u64::MAX)
+    {
+        return Some(hint);
+    }
     if is(Errno::MFILE) {
         return Some(format!(
             "this process may have {} files open: allow it more, with `ulimit -n 1024` or --ulimit of the container",
@@ -71,6 +109,40 @@ pub(crate) fn exhausted(message: &str, is_of_step: bool) -> Option<String> {
         ));
     }
     (is_of_step && is(Errno::AGAIN)).then(processes)
+}
+
+/// What to do where a process may not write files as large as the disk would take.
+pub(crate) fn small_files(free: u64) -> Option<String> {
+    let limit =
+        rustix::process::getrlimit(Resource::Fsize).current.filter(|limit| *limit < free)?;
+    Some(format!(
+        "this process may write files of {limit} bytes: allow it more, with `ulimit -f unlimited`"
+    ))
+}
+
+/// What to do where something is missing that every machine has.
+fn bare() -> Option<String> {
+    let missing = [
+        (
+            "/proc/self",
+            "no /proc is mounted, and nothing works without: as root, `mount -t proc proc /proc`",
+        ),
+        (
+            "/dev/null",
+            "there is no `/dev/null`: make one as root, with `mknod -m 666 /dev/null c 1 3`",
+        ),
+    ];
+    let (_, lift) = missing.into_iter().find(|(path, _)| !Path::new(path).exists())?;
+    Some(lift.to_owned())
+}
+
+/// That the main thread has no room to work in.
+pub(crate) fn missing_stack() -> Option<Failure> {
+    let size = sandbox::missing_stack()?;
+    Some(
+        Failure::new(Exit::Machine, format!("the stack of this process may have {size} bytes"))
+            .hint("allow it more, with `ulimit -s 8192`"),
+    )
 }
 
 fn processes() -> String {
@@ -103,8 +175,13 @@ pub(crate) fn report_missing_threads() {
 }
 
 /// What may be behind a step that cannot be set up.
-pub(crate) fn sandbox_hint(error: &SandboxError) -> &'static str {
-    match error {
+pub(crate) fn sandbox_hint(error: &SandboxError) -> String {
+    let hint = match error {
+        SandboxError::NoNamespaces { lack } => &lack.lift,
+        SandboxError::Setup { action, .. } if action.starts_with("set the limit `") => {
+            "a step may have what the builder may have, and more only where that is root of the machine: ask for less \
+             with --ulimit, or raise the limit of the builder"
+        }
         SandboxError::Setup { action, .. } if action.contains("state folder do nothing") => {
             "the folder is on a file system that takes no devices (`nodev`): choose another with --root or BRICKLAYER_ROOT"
         }
@@ -112,5 +189,6 @@ pub(crate) fn sandbox_hint(error: &SandboxError) -> &'static str {
             "RUN needs mounts, namespaces and seccomp: the container or machine this runs in must allow them; \
              `build doctor` tells what it gives"
         }
-    }
+    };
+    hint.to_owned()
 }

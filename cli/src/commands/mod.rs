@@ -251,6 +251,10 @@ fn output_is_full(message: String, path: Option<&Path>) -> Failure {
 
 /// The disk of the builder's state is full.
 fn state_is_full(message: String, disk: &cache::FileSystem) -> Failure {
+    // The database calls it a full disk too when a file may not grow.
+    if let Some(hint) = machine::small_files(disk.free()) {
+        return Failure::new(Exit::Machine, message).hint(hint);
+    }
     Failure::new(Exit::Machine, message).hint(format!(
         "the disk that holds the builder's state is full ({disk}): free some space, for example with \
          `build prune`, or choose another place with --root"
@@ -282,10 +286,17 @@ pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
         }
         CacheError::Damaged { .. } => Failure::new(Exit::Machine, message)
             .hint("run the command again: it starts with an empty database, and builds what is needed again"),
-        CacheError::Format { .. } => Failure::new(Exit::Machine, message).hint(
-            "choose another folder with --root or BRICKLAYER_ROOT; owners and deletions are kept in another way by each \
-             kind of isolation, so the one that made the store can also go on with it (--isolation)",
-        ),
+        CacheError::Format { root, .. } => {
+            let hint = "choose another folder with --root or BRICKLAYER_ROOT";
+            let hint = match machine::maker(root) {
+                Some(tier) => format!(
+                    "{hint}; owners and deletions are kept in another way by each kind of isolation, and this store \
+                     was made with --isolation={tier}"
+                ),
+                None => hint.to_owned(),
+            };
+            Failure::new(Exit::Machine, message).hint(hint)
+        }
         CacheError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotADirectory => {
             Failure::new(Exit::Machine, message).hint(
                 "the builder's state needs a folder: choose one with --root or BRICKLAYER_ROOT",

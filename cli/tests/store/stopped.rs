@@ -79,3 +79,25 @@ fn a_cache_mount_of_a_stopped_builder_is_waited_for_and_the_builder_named() {
         "waiting for another step or build that uses the cache mount `/c`",
     );
 }
+
+#[test]
+fn a_lock_of_the_store_is_not_waited_for_in_silence() {
+    let place = Place::new(&[("Dockerfile", "FROM scratch\nCOPY Dockerfile /\n")]);
+    place.build(&[]).ok();
+    let mut options = fs_err::OpenOptions::new();
+    let file = options.read(true).write(true).open(place.path("state/locks/names")).unwrap();
+    // All names at once.
+    rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut command = place.command(&["prune", "--force"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut waiting = Stopped(command.spawn().unwrap());
+    let mut lines = BufReader::new(waiting.0.stderr.take().unwrap()).lines();
+    let told = lines.next().unwrap().unwrap();
+    let state = place.path("state");
+    let expect =
+        format!("waiting for another process that uses the state folder `{}`", state.display());
+    assert_eq!(told, expect);
+    drop(file);
+    assert!(waiting.0.wait().unwrap().success());
+    assert!(lines.next().is_none());
+}

@@ -12,17 +12,19 @@
 //! - A process with the rights of root learns it from its capabilities and one look at its user namespace.
 //! - What is said to be there was tried, not guessed from settings; settings are only read to say what to change.
 //! - A choice that is not entered leaves nothing behind: the namespace goes with the value.
+//! - What a tier could not get for want of processes or descriptors makes no build take a lesser one.
 
 mod ids;
 mod namespace;
 mod probe;
 
-use std::fmt;
+use std::{fmt, io};
 
 use rustix::thread::CapabilitySet;
 
 pub use ids::IdRange;
 pub use namespace::Namespace;
+pub(crate) use probe::namespace_limit;
 pub use probe::{IdMap, Probe, User};
 
 use crate::error::IsolationError;
@@ -95,11 +97,21 @@ pub struct Lack {
     pub what: String,
     /// The setting that changes it: `` set `sysctl -w user.max_user_namespaces=15000` ``.
     pub lift: String,
+    /// Whether it says nothing of the machine: this process had too little of something to find out.
+    pub is_passing: bool,
 }
 
 impl Lack {
     fn new(what: impl Into<String>, lift: impl Into<String>) -> Self {
-        Self { what: what.into(), lift: lift.into() }
+        Self { what: what.into(), lift: lift.into(), is_passing: false }
+    }
+
+    /// One that was found by an error.
+    fn found_by(error: &io::Error, what: impl Into<String>, lift: impl Into<String>) -> Self {
+        use libc::{EAGAIN, EMFILE, ENFILE, ENOENT, ENOMEM};
+        let is_passing =
+            matches!(error.raw_os_error(), Some(EAGAIN | EMFILE | ENFILE | ENOENT | ENOMEM));
+        Self { is_passing, ..Self::new(what, lift) }
     }
 }
 
@@ -108,7 +120,7 @@ impl Lack {
 pub struct Choice {
     /// How steps are isolated; `None` where no step can run.
     pub tier: Option<Tier>,
-    /// Why it is this one, in a few words: `not root; user namespace with ids 100000-165535`. Empty for root.
+    /// Why it is this one, in a few words: `not root; user namespace with ids 100000-165535`.
     pub reason: String,
     /// What the better tiers lack, with what to do about it; empty where nobody asked.
     pub lacks: Vec<Lack>,
@@ -136,10 +148,17 @@ impl Choice {
 /// Takes the best tier that the machine gives, or the one that is asked for.
 ///
 /// # Errors
-/// [`IsolationError::Missing`] when the one that is asked for cannot be given.
+/// [`IsolationError::Missing`] when the one that is asked for cannot be given, [`IsolationError::Unknown`] when the
+/// process has too little of something to find out which one can.
 pub fn choose(isolation: Isolation, probe: &Probe) -> Result<Choice, IsolationError> {
     match isolation {
-        Isolation::Auto => Ok(best(probe)),
+        Isolation::Auto => {
+            let mut choice = best(probe);
+            match choice.lacks.iter().position(|lack| lack.is_passing) {
+                Some(at) => Err(IsolationError::Unknown { lack: choice.lacks.swap_remove(at) }),
+                None => Ok(choice),
+            }
+        }
         Isolation::Only(tier) => {
             only(tier, probe).map_err(|lack| IsolationError::Missing { tier, lack })
         }
@@ -148,7 +167,7 @@ pub fn choose(isolation: Isolation, probe: &Probe) -> Result<Choice, IsolationEr
 
 fn only(tier: Tier, probe: &Probe) -> Result<Choice, Lack> {
     match tier {
-        Tier::Root => root(probe),
+        Tier::Root => root(probe, "asked for"),
         Tier::Rootless => rootless(probe, "asked for"),
         Tier::SingleId => single_id(probe, "asked for"),
         Tier::Chroot => chroot(probe, "asked for"),
@@ -156,7 +175,7 @@ fn only(tier: Tier, probe: &Probe) -> Result<Choice, Lack> {
 }
 
 fn best(probe: &Probe) -> Choice {
-    let mut lacks = match root(probe) {
+    let mut lacks = match root(probe, "root of the machine") {
         Ok(choice) => return choice,
         Err(lack) => vec![lack],
     };
@@ -173,6 +192,8 @@ fn best(probe: &Probe) -> Choice {
                 lacks.push(lack);
             }
             let why = lacks.last().map_or(String::new(), |lack| format!("{why}; {}", lack.what));
+            // What was found first may not be all that stands in the way.
+            lacks.extend(probe.user_namespaces().err().filter(|lack| !lacks.contains(lack)));
             chroot(probe, &why)
         });
     match chosen {
@@ -185,7 +206,7 @@ fn best(probe: &Probe) -> Choice {
     }
 }
 
-fn root(probe: &Probe) -> Result<Choice, Lack> {
+fn root(probe: &Probe, why: &str) -> Result<Choice, Lack> {
     if !probe.has(CapabilitySet::SYS_ADMIN) {
         let what = format!("{} (CAP_SYS_ADMIN)", probe.why_not_root());
         let lift = if probe.user().id == 0 {
@@ -201,7 +222,7 @@ fn root(probe: &Probe) -> Result<Choice, Lack> {
             "run the command outside of that namespace",
         ));
     }
-    Ok(Choice::new(Tier::Root, ""))
+    Ok(Choice::new(Tier::Root, why))
 }
 
 /// Whether the process is root of a user namespace already.
@@ -238,14 +259,40 @@ fn single_id(probe: &Probe, why: &str) -> Result<Choice, Lack> {
 }
 
 fn chroot(probe: &Probe, why: &str) -> Result<Choice, Lack> {
-    if probe.has(CapabilitySet::SYS_CHROOT) {
+    if !probe.has(CapabilitySet::SYS_CHROOT) {
+        return Err(Lack::new(
+            "no right to change the root directory (CAP_SYS_CHROOT)",
+            "run the command as root, in a container with `--cap-add SYS_CHROOT`",
+        ));
+    }
+    let missing: Vec<_> =
+        CHROOT_NEEDS.iter().filter(|(_, _, capability)| !probe.has(*capability)).collect();
+    if missing.is_empty() {
         return Ok(Choice::new(Tier::Chroot, why));
     }
+    let list = |each: &dyn Fn(&str, &str) -> String, between: &str| {
+        let each = missing.iter().map(|(name, use_of_it, _)| each(name, use_of_it));
+        each.collect::<Vec<_>>().join(between)
+    };
     Err(Lack::new(
-        "no right to change the root directory (CAP_SYS_CHROOT)",
-        "run the command as root, in a container with `--cap-add SYS_CHROOT`",
+        format!(
+            "no right to {}",
+            list(&|name, use_of_it| format!("{use_of_it} (CAP_{name})"), ", to ")
+        ),
+        format!(
+            "run the container with {}",
+            list(&|name, _| format!("`--cap-add {name}`"), " and ")
+        ),
     ))
 }
+
+/// What the builder needs besides `CAP_SYS_CHROOT` to run a step without namespaces; all of it is among what Docker
+/// gives.
+const CHROOT_NEEDS: [(&str, &str, CapabilitySet); 3] = [
+    ("DAC_OVERRIDE", "write to all files of a step", CapabilitySet::DAC_OVERRIDE),
+    ("MKNOD", "make `/dev/null`", CapabilitySet::MKNOD),
+    ("SETPCAP", "take rights from a step", CapabilitySet::SETPCAP),
+];
 
 #[cfg(test)]
 mod tests {

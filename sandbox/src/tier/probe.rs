@@ -18,12 +18,18 @@ const PROGRAM_FOLDERS: [&str; 4] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/
 
 /// Settings of the kernel that turn user namespaces off: the file, the value that does, what that means, and what
 /// changes it.
-const SETTINGS: [(&str, &str, &str, &str); 3] = [
+const SETTINGS: [(&str, &str, &str, &str); 4] = [
     (
         "/proc/sys/user/max_user_namespaces",
         "0",
         "user namespaces are turned off (`user.max_user_namespaces` is 0)",
         "as root, set `sysctl -w user.max_user_namespaces=15000`",
+    ),
+    (
+        "/proc/sys/user/max_mnt_namespaces",
+        "0",
+        "mount namespaces are turned off (`user.max_mnt_namespaces` is 0)",
+        "as root, set `sysctl -w user.max_mnt_namespaces=15000`",
     ),
     (
         "/proc/sys/kernel/unprivileged_userns_clone",
@@ -39,6 +45,28 @@ const SETTINGS: [(&str, &str, &str, &str); 3] = [
          AppArmor profile that allows `userns`",
     ),
 ];
+
+/// Kinds of namespaces that a step has, by the names of their limits.
+const KINDS: [&str; 6] = ["mnt", "pid", "ipc", "uts", "cgroup", "net"];
+
+/// Which limit keeps the kernel from making another namespace for a step.
+pub(crate) fn namespace_limit() -> Lack {
+    let used_up = |kind: &&&str| {
+        let path = format!("/proc/sys/user/max_{kind}_namespaces");
+        fs_err::read_to_string(path).is_ok_and(|limit| limit.trim() == "0")
+    };
+    match KINDS.iter().find(used_up) {
+        Some(kind) => Lack::new(
+            format!("there may be none of a kind (`user.max_{kind}_namespaces` is 0)"),
+            format!("as root, set `sysctl -w user.max_{kind}_namespaces=15000`"),
+        ),
+        None => Lack::new(
+            "this user, or one around it, has as many of a kind as there may be",
+            "as root, look at `sysctl user` and raise the one of `user.max_*_namespaces` that is low; a container has \
+             those of its machine",
+        ),
+    }
+}
 
 /// Who runs this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -236,8 +264,19 @@ impl Probe {
     /// # Errors
     /// Which part is hidden.
     pub fn proc_mounts(&self) -> Result<(), Lack> {
-        let mounts = || fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        self.proc_mounts.get_or_init(|| find_masks(&mounts())).clone()
+        let look = || match fs_err::read_to_string("/proc/self/mountinfo") {
+            Ok(mounts) => find_masks(&mounts),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Lack::new(
+                "no /proc is mounted",
+                "mount one: as root, `mount -t proc proc /proc`",
+            )),
+            Err(error) => Err(Lack::found_by(
+                &error,
+                format!("cannot tell whether parts of /proc are hidden ({error})"),
+                "see that /proc can be read",
+            )),
+        };
+        self.proc_mounts.get_or_init(look).clone()
     }
 
     /// Whether the root of a user namespace may make overlays; tried by making one, in memory. Without them steps
@@ -294,7 +333,8 @@ impl Probe {
                     programs.users.with_file_name(name).display()
                 ),
             )),
-            Err(MapError::Kernel(error)) => Err(Lack::new(
+            Err(MapError::Kernel(error)) => Err(Lack::found_by(
+                &error,
                 format!("the ids could not be mapped ({error})"),
                 "see that newuidmap and newgidmap can be run by this user",
             )),
@@ -306,7 +346,8 @@ impl Probe {
         self.proc_mounts()?;
         let namespace = self.new_namespace()?;
         namespace.map_own().map_err(|error| {
-            Lack::new(
+            Lack::found_by(
+                &error,
                 format!("the id of this user could not be mapped ({error})"),
                 "see that /proc is mounted and may be written",
             )
@@ -320,7 +361,8 @@ fn refused(error: &io::Error, value: &dyn Fn(&str) -> String) -> Lack {
     let setting = SETTINGS.iter().find(|(path, off, ..)| value(path).trim() == *off);
     match setting {
         Some((_, _, what, lift)) => Lack::new(*what, *lift),
-        None => Lack::new(
+        None => Lack::found_by(
+            error,
             format!("the kernel refuses user namespaces to this process ({error})"),
             "in a container, allow them: a seccomp profile without the restriction of `unshare` and `clone` \
              (`--security-opt seccomp=unconfined`); else see `user.max_user_namespaces`",

@@ -52,6 +52,9 @@ pub(super) fn of_process(probe: &Probe) -> Vec<Finding> {
     };
     let proc = match probe.proc_mounts() {
         Ok(()) => Finding::ok("/proc", "nothing of it is hidden"),
+        Err(lack) if !has_proc() => {
+            Finding::missing("/proc", lack.what, "builds that write files fail").lift(lack.lift)
+        }
         Err(lack) => lacking("/proc", lack, "user namespaces are of no use for steps"),
     };
     vec![kernel(), capabilities(probe), namespaces, ranges, programs, proc]
@@ -100,6 +103,7 @@ fn capabilities(probe: &Probe) -> Finding {
         ("CAP_SETUID", CapabilitySet::SETUID),
         ("CAP_SETGID", CapabilitySet::SETGID),
         ("CAP_SETFCAP", CapabilitySet::SETFCAP),
+        ("CAP_SETPCAP", CapabilitySet::SETPCAP),
         ("CAP_SYS_CHROOT", CapabilitySet::SYS_CHROOT),
     ];
     let missing = wanted.iter().filter(|(_, capability)| !probe.has(*capability));
@@ -146,9 +150,16 @@ fn seccomp() -> Finding {
             "with one id, changes of owners cannot be recorded",
         )
         .lift("use Linux 5.0 or later"),
+        Err(_) if !has_proc() => {
+            Finding::missing("seccomp", "not known without /proc", "steps may not be confined")
+        }
         Err(_) => Finding::missing("seccomp", "no filters", "no step can be confined")
             .lift("use a kernel with CONFIG_SECCOMP_FILTER"),
     }
+}
+
+fn has_proc() -> bool {
+    Path::new("/proc/self").exists()
 }
 
 fn landlock() -> Finding {
@@ -186,8 +197,6 @@ fn cgroups() -> Vec<Finding> {
             return vec![Finding::missing("cgroup", chain(&error), "--resource has no effect")];
         }
     };
-    let lift = "run the builder in a group that this user may write, for example with \
-        `systemd-run --user --scope -p Delegate=yes`, or name one with --cgroup-parent";
     let check = |(name, limits): (&'static str, Resources)| match machine.create(None, &limits) {
         Ok(_) => {
             let version = machine.version(name.trim_start_matches("cgroup ")).unwrap_or_default();
@@ -199,7 +208,22 @@ fn cgroups() -> Vec<Finding> {
             Finding::missing(name, chain(&error), MEANS)
                 .lift("use a kernel that has it, and mount it")
         }
-        Err(error) => Finding::limited(name, chain(&error), MEANS).lift(lift),
+        Err(error) => {
+            let found = chain(&error);
+            let lift = match machine.version(name.trim_start_matches("cgroup ")) {
+                _ if found.contains("Read-only file system") => {
+                    "run the container with `--privileged`, or with its control groups mounted so that it may write them"
+                }
+                Some(2) => {
+                    "run the builder in a group that this user may write, for example with \
+                     `systemd-run --user --scope -p Delegate=yes`, or name one with --cgroup-parent"
+                }
+                _ => {
+                    "as root, make a group that this user may write, and name it with --cgroup-parent"
+                }
+            };
+            Finding::limited(name, found, MEANS).lift(lift)
+        }
     };
     limits.into_iter().map(check).collect()
 }
@@ -226,17 +250,28 @@ pub(super) fn place_of(root: &Path) -> PathBuf {
     there.unwrap_or(Path::new("/")).to_owned()
 }
 
+pub(super) const OTHER_FOLDER: &str =
+    "choose a folder that you may write with --root or BRICKLAYER_ROOT";
+
+/// Whether something can be made in a folder.
+pub(super) fn is_open(place: &Path) -> bool {
+    access(place).is_ok()
+}
+
+fn access(place: &Path) -> rustix::io::Result<()> {
+    rustix::fs::access(place, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+}
+
 /// What the state folder has.
 pub(super) fn of_store(root: &Path) -> Vec<Finding> {
     let place = place_of(root);
     let at = root.display();
-    let access =
-        rustix::fs::access(&place, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
+    let access = access(&place);
     let state = match access {
         Ok(()) if place == root => Finding::ok("state folder", format!("`{at}`")),
         Ok(()) => Finding::ok("state folder", format!("`{at}`, to be made")),
         Err(errno) => Finding::missing("state folder", format!("`{at}`: {errno}"), "no builds")
-            .lift("choose a folder that you may write with --root or BRICKLAYER_ROOT"),
+            .lift(OTHER_FOLDER),
     };
     let mut all = vec![state];
     all.extend(space(&place));

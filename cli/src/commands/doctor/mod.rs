@@ -140,12 +140,13 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
             (Chosen::of(&choice), choice.tier)
         }
         Err(error) => {
-            let lift = match &error {
-                sandbox::IsolationError::Missing { lack, .. } => lack.lift.clone(),
-                _ => String::new(),
-            };
+            let lift = crate::isolation::failure(&error).hint.unwrap_or_default();
             let lacks = vec![Lacking { what: chain(&error), lift }];
-            (Chosen { tier: None, reason: "not what was asked for".to_owned(), lacks }, None)
+            let reason = match error {
+                sandbox::IsolationError::Missing { .. } => "not what was asked for",
+                _ => "not known",
+            };
+            (Chosen { tier: None, reason: reason.to_owned(), lacks }, None)
         }
     };
     findings.extend(checks::of_machine());
@@ -165,7 +166,6 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
 fn text(report: &Report) -> String {
     let Report { steps, isolation, findings } = report;
     let mut text = match (isolation.tier, isolation.reason.as_str()) {
-        (Some(tier), "") => format!("Steps are isolated as `{tier}`.\n"),
         (Some(tier), reason) => format!("Steps are isolated as `{tier}`: {reason}.\n"),
         (None, reason) => format!("Steps cannot be isolated: {reason}.\n"),
     };

@@ -7,8 +7,12 @@ use sandbox::tier::Tier;
 use sandbox::{Cancel, Root, Sandbox, SandboxError, Spec};
 
 use super::Finding;
-use super::checks::place_of;
+use super::checks::{OTHER_FOLDER, is_open, place_of};
+use crate::commands::machine;
 use crate::report::chain;
+
+const MAKE_FOLDER: &str = "make a folder";
+const MAKE_FILE: &str = "make a file";
 
 /// A folder that goes with the value.
 struct Folder(PathBuf);
@@ -30,7 +34,12 @@ pub(super) fn step(tier: Option<Tier>, root: &Path) -> (Finding, bool) {
         let means = "steps work on plain copies, and nothing but the changed root keeps them apart";
         return (Finding::limited(NAME, "runs without namespaces and overlays", means), true);
     }
-    let folder = place_of(root).join(format!(".bricklayer-doctor-{}", std::process::id()));
+    let place = place_of(root);
+    if !is_open(&place) {
+        let found = "not tried: there is no folder for it";
+        return (Finding::missing(NAME, found, "RUN is not possible").lift(OTHER_FOLDER), false);
+    }
+    let folder = place.join(format!(".bricklayer-doctor-{}", std::process::id()));
     let folder = Folder(folder);
     match attempt(tier, &folder.0, true) {
         Ok(()) => (Finding::ok(NAME, "was set up, over an overlay"), true),
@@ -54,8 +63,12 @@ pub(super) fn step(tier: Option<Tier>, root: &Path) -> (Finding, bool) {
 }
 
 fn failed(name: &'static str, error: &SandboxError) -> Finding {
-    let lift = "the container or machine that this runs in must allow namespaces, mounts and seccomp filters";
-    Finding::missing(name, chain(error), "RUN is not possible, all else is").lift(lift)
+    let found = chain(error);
+    let lift = match error {
+        SandboxError::Supervise { action: MAKE_FOLDER | MAKE_FILE, .. } => OTHER_FOLDER.to_owned(),
+        _ => machine::exhausted(&found, true).unwrap_or_else(|| machine::sandbox_hint(error)),
+    };
+    Finding::missing(name, found, "RUN is not possible, all else is").lift(lift)
 }
 
 /// Sets one up in a new folder.
@@ -65,10 +78,10 @@ fn attempt(tier: Tier, folder: &Path, is_overlay: bool) -> Result<(), SandboxErr
     };
     let path = |name: &str| folder.join(if is_overlay { "overlay" } else { "plain" }).join(name);
     for name in ["lower", "upper/etc", "work"] {
-        fs::create_dir_all(path(name)).map_err(failed("make a folder"))?;
+        fs::create_dir_all(path(name)).map_err(failed(MAKE_FOLDER))?;
     }
     for name in ["upper/etc/hosts", "upper/etc/resolv.conf"] {
-        fs::write(path(name), "").map_err(failed("make a file"))?;
+        fs::write(path(name), "").map_err(failed(MAKE_FILE))?;
     }
     let root = match is_overlay {
         true => {
