@@ -74,8 +74,10 @@ pub fn file(text: &str) {
     for name in ["docker.io/library/debian:1", "r.example:5000/team/app", "a.r.example/app"] {
         let Ok(reference) = Reference::parse(name) else { continue };
         for moved in endpoints_in(text, &reference) {
+            // A host without dot and port is one in a file, and none in a name.
+            let is_bare = !moved.host().contains(['.', ':']);
             let again = Reference::parse(&moved.to_string());
-            assert_eq!(again.as_ref(), Ok(&moved), "what is asked for is a name");
+            assert!(is_bare || again.as_ref() == Ok(&moved), "{moved} is no name");
             assert_eq!((moved.tag(), moved.digest()), (reference.tag(), reference.digest()));
         }
         // No helper is run: none can be named in what is no configuration of helpers.

@@ -536,6 +536,10 @@ fn mistakes_in_files_are_told_with_their_place() {
             ", line 1: `ftp://m.example` is no address of a registry",
         ),
         (
+            "\nserver = 'https:/m.example'",
+            ", line 2: `https:/m.example` is no address of a registry",
+        ),
+        (
             "dial_timeout = '1 day'",
             ": `dial_timeout` is `1 day`: want a time such as `2s` or `500ms`",
         ),

@@ -188,7 +188,8 @@ impl Entry {
             format!("https://{address}")
         };
         let malformed = || format!("`{address}` is no address of a registry");
-        if with_scheme.matches("://").count() > 1 {
+        // Another scheme, or one with a slash too few, would pass for a host.
+        if with_scheme.split_once("://").is_some_and(|(_, rest)| rest.contains(":/")) {
             return Err(malformed());
         }
         let url = Url::parse(&with_scheme).map_err(|_| malformed())?;
