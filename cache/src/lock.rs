@@ -21,6 +21,9 @@ use crate::key::KeyBuilder;
 /// How long a cancellable wait sleeps between two tries.
 const POLL: Duration = Duration::from_millis(20);
 
+/// The same of a wait that is not told yet, at most.
+const SHORT_POLL: Duration = Duration::from_millis(5);
+
 /// Who waits for another process for so long is told.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -95,13 +98,13 @@ impl Lock {
             return Ok(lock);
         }
         let _waiting = waiting_for(place);
-        let (since, mut pause) = (Instant::now(), Duration::from_millis(1));
+        let (since, mut pause) = (Instant::now(), Duration::from_micros(100));
         while since.elapsed() < SOON {
             std::thread::sleep(pause);
             if let Some(lock) = Self::attempt(place, mode)? {
                 return Ok(lock);
             }
-            pause = POLL.min(pause * 2);
+            pause = SHORT_POLL.min(pause * 2);
         }
         if let Some(root) = place.file.ancestors().nth(2) {
             tell_of(root);

@@ -89,7 +89,13 @@ pub(crate) fn text(explanations: &[Explanation]) -> String {
     let line = |it: &Explanation| {
         let outcome = if it.cached { "cached" } else { "ran" };
         let name = it.name.lines().next().unwrap_or_default();
-        format!(" - {outcome}: {name} — {}\n", it.text)
+        // Names of files may hold anything; what moves a cursor is shown as its code.
+        let shown = |text: &str| -> String {
+            let safe =
+                |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+            text.chars().map(safe).collect()
+        };
+        format!(" - {outcome}: {} — {}\n", shown(name), shown(&it.text))
     };
     match explanations {
         [] => "Explanation: no step was needed.\n".to_owned(),

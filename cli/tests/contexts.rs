@@ -6,7 +6,7 @@
 mod server;
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -430,6 +430,53 @@ fn the_time_of_a_build_may_come_from_its_sources() {
         report.contains("invalid SOURCE_DATE_EPOCH: `noon`") && report.contains("help: "),
         "{report}"
     );
+}
+
+/// What was made of files that are no more as they were when they were hashed is nobody else's.
+#[test]
+fn what_changes_before_it_is_read_is_not_kept() {
+    if !can_run() {
+        return;
+    }
+    let readers = [
+        "COPY f /out",
+        "COPY f /out\nRUN true",
+        "COPY d /d\nRUN cp /d/f /out",
+        "COPY d /d\nRUN cp /d/f /out\nCOPY d/l /l",
+        "COPY d/l /l\nRUN readlink /l > /out",
+        "RUN --mount=type=bind,target=/m cp /m/f /out",
+        "RUN --mount=type=bind,source=d,target=/m cat /m/f > /out",
+    ];
+    for reader in readers {
+        let place = Place::new(&[]);
+        let fill = |folder: &str, text: &str| {
+            place.write(&format!("{folder}/f"), text);
+            place.write(&format!("{folder}/d/f"), text);
+            let link = place.path("ctx").join(folder).join("d/l");
+            let _ = fs_err::remove_file(&link);
+            fs_err::os::unix::fs::symlink(text.trim(), link).unwrap();
+        };
+        for folder in ["one", "two"] {
+            fill(folder, "old\n");
+            let slow = format!("FROM busybox\nRUN echo started; sleep 1\n{reader}\n");
+            place.write(&format!("{folder}/Dockerfile"), &slow);
+        }
+        let images = support::repository().join("testdata/conformance/images/busybox");
+        let base = format!("--build-context=busybox=oci-layout://{}:latest", images.display());
+        let words = ["--progress=plain", &base, "-o", "type=tar,dest=out.tar"];
+        let mut first = place.command(&[&words[..], &["ctx/one"]].concat());
+        let mut first = first.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(first.stderr.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.ends_with(" started")), "{reader}");
+        fill("one", "new\n");
+        let told = lines.filter(|line| line.contains("files of the context have changed")).count();
+        assert!(first.wait().unwrap().success(), "{reader}");
+        assert!(told > 0, "{reader}");
+        place.run(&[&words[..], &["ctx/two"]].concat()).ok();
+        let mut out = Command::new("tar");
+        out.args(["-xOf", "out.tar", "out"]).current_dir(place.path(""));
+        assert_eq!(place.ran(out.output().unwrap()).stdout, "old\n", "{reader}");
+    }
 }
 
 #[test]

@@ -525,6 +525,15 @@ impl<'a> Solve<'a> {
         };
         if !steady {
             self.doubt(vertex);
+            let text = "WARNING: files of the context have changed since the build began: what this step made of them \
+                is not kept for other builds\n";
+            let (shown, data) = (self.shown(vertex), text.as_bytes().to_vec());
+            self.job.events.send(Event::Log {
+                vertex: shown,
+                stream: 2,
+                data,
+                at: SystemTime::now(),
+            });
         }
         steady
     }

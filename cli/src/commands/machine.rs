@@ -178,6 +178,9 @@ pub(crate) fn report_missing_threads() {
 pub(crate) fn sandbox_hint(error: &SandboxError) -> String {
     let hint = match error {
         SandboxError::NoNamespaces { lack } => &lack.lift,
+        SandboxError::TooManyLayers { .. } => {
+            "put several commands into one RUN, or begin from an image with fewer layers: each RUN, COPY and ADD makes one"
+        }
         SandboxError::Setup { action, .. } if action.starts_with("set the limit `") => {
             "a step may have what the builder may have, and more only where that is root of the machine: ask for less \
              with --ulimit, or raise the limit of the builder"

@@ -79,6 +79,7 @@ pub(crate) fn execute(
     check_exit(solve, exec, exit, &workspace, (group.as_ref(), log))?;
     drop(group);
     doubt_if_full(solve, vertex, began);
+    solve.check_folders(vertex);
     let mut draft = workspace.draft()?;
     draft.remove_stubs(stubs).map_err(OpError::File)?;
     if tier == Tier::SingleId {

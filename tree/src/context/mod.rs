@@ -6,8 +6,8 @@
 //! Hashes of file contents are kept between builds in a stat cache (`stat_cache`), and those of whole
 //! directories beside it (`folder_cache`), so that an unchanged context costs one `stat` per file.
 //!
-//! A directory is listed once: what is copied is what was hashed. A file that has changed by the time it is
-//! read raises a [flag](Context::has_changed).
+//! A directory is listed once, and a path that is asked for by itself is looked at once: what is copied is what was
+//! hashed. What has changed by the time it is read raises a [flag](Context::has_changed).
 
 mod folder_cache;
 mod stat_cache;
@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::data::is_unchanged;
@@ -44,6 +44,8 @@ pub struct Context {
     stat_cache: StatCache,
     folder_cache: FolderCache,
     listed: Listed,
+    /// Paths that were asked for before their directories were listed.
+    looked_at: Mutex<HashMap<PathBuf, Metadata>>,
     changed: Arc<AtomicBool>,
     /// Whether there were more names than are remembered.
     forgetful: AtomicBool,
@@ -74,6 +76,7 @@ impl Context {
             stat_cache: StatCache::load(stat_cache),
             folder_cache: FolderCache::new(stat_cache.map(|path| path.with_extension("folders"))),
             listed: Listed::default(),
+            looked_at: Mutex::default(),
             changed: Arc::default(),
             forgetful: AtomicBool::new(false),
             stop: OnceLock::new(),
@@ -112,12 +115,36 @@ impl Context {
         }
     }
 
-    /// Metadata of a path as its directory was listed before.
+    /// Metadata of a path as it was looked at, or its directory listed, before.
     fn listed(&self, path: &Path) -> Option<Option<Metadata>> {
+        if let Some(metadata) = self.looked_at().get(path) {
+            return Some(Some(metadata.clone()));
+        }
         let (parent, name) = split(path)?;
         let entries = self.listing(parent)?;
         let found = entries.binary_search_by(|entry| entry.name.as_os_str().cmp(name)).ok();
         Some(found.map(|found| entries[found].metadata.clone()))
+    }
+
+    fn looked_at(&self) -> MutexGuard<'_, HashMap<PathBuf, Metadata>> {
+        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a path that was looked at by itself.
+    fn remember_one(&self, path: &Path, metadata: &Metadata) {
+        let mut looked_at = self.looked_at();
+        if looked_at.len() < MOST_LISTED {
+            looked_at.insert(path.to_owned(), metadata.clone());
+        } else {
+            self.forgetful.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Raises the flag if a path is not as it was before.
+    fn compare(&self, before: &Metadata, now: &Metadata) {
+        if !is_unchanged(before, now) {
+            self.changed.store(true, Ordering::Relaxed);
+        }
     }
 
     /// What stands for names of a directory and for all that shows a change of them.
@@ -288,7 +315,9 @@ impl View for Context {
         if ignored && !self.shows(dir.as_fd(), name, path, metadata.kind, &inherited)? {
             return Ok(None);
         }
-        Ok(Some(owned(metadata)))
+        let metadata = owned(metadata);
+        self.remember_one(path, &metadata);
+        Ok(Some(metadata))
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -304,6 +333,7 @@ impl View for Context {
                 self.dir(path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotADirectory))?;
             let (_, inherited) = self.ignored(path);
             let mut entries = Vec::new();
+            let were_looked_at = !self.looked_at().is_empty();
             for (name, _) in walk::names(dir.as_fd())? {
                 let mut below = None;
                 if !self.ignore.is_empty() {
@@ -323,7 +353,14 @@ impl View for Context {
                 {
                     continue;
                 }
-                entries.push(DirEntry { name, metadata: owned(metadata) });
+                let mut metadata = owned(metadata);
+                if were_looked_at && let Some(before) = self.looked_at().get(&path.join(&name)) {
+                    if before.kind != Kind::Dir {
+                        self.compare(before, &metadata);
+                    }
+                    metadata = before.clone();
+                }
+                entries.push(DirEntry { name, metadata });
             }
             entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
             let entries = Arc::new(entries);
@@ -337,14 +374,20 @@ impl View for Context {
         let (file, now) = self.at(path, walk::open_file_as_it_is)?;
         let now = owned(now);
         let before = self.listed(path).flatten().unwrap_or_else(|| now.clone());
-        if !is_unchanged(&before, &now) {
-            self.changed.store(true, Ordering::Relaxed);
-        }
+        self.compare(&before, &now);
         Ok(FileData::watched(file, before, Arc::clone(&self.changed)))
     }
 
     fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.at(path, walk::read_link)
+        self.at(path, |dir, name| {
+            let target = walk::read_link(dir, name)?;
+            if let (Some(before), Some(now)) =
+                (self.listed(path).flatten(), walk::metadata(dir, name)?)
+            {
+                self.compare(&before, &now);
+            }
+            Ok(target)
+        })
     }
 
     fn xattrs(&self, path: &Path) -> io::Result<Vec<(OsString, Vec<u8>)>> {
