@@ -22,6 +22,9 @@ pub(crate) struct InspectArgs {
     /// json, or a template such as '{{.Id}} {{index .RepoTags 0}}'
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
+    /// Kind of what is shown; there are only images
+    #[arg(long = "type", value_name = "KIND", value_parser = ["image"])]
+    kind: Option<String>,
     /// Platform to show, such as linux/arm64
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,

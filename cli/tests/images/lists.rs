@@ -133,7 +133,7 @@ fn an_image_is_shown_and_its_history_told() {
         "b linux\nc linux\n"
     );
     assert_eq!(
-        run(&["inspect", "-f", "{{json .RepoTags}}", "app:2"]),
+        run(&["inspect", "--type=image", "-f", "{{json .RepoTags}}", "app:2"]),
         "[\"app:2\",\"other:latest\"]\n"
     );
     let shown: serde_json::Value = serde_json::from_str(&run(&["inspect", "app:1"])).unwrap();
