@@ -248,8 +248,10 @@ fn tls_goes_through_a_proxy_to_a_registry_with_an_authority_of_its_own() {
     let url = format!("http://{}", proxy.host);
     let (ran, _) = by_proxy(&place, "s", &proxy, &[("HTTPS_PROXY", &url)]);
     assert_eq!(ran.code, Some(3), "{}", ran.stderr);
-    let expect = "no trusted TLS connection to registry `images.example` at images.example:443: add its certificate authority to the system or as `/etc/docker/certs.d/images.example/ca.crt`, or mark the registry insecure if it is: ";
-    assert!(ran.stderr.contains(expect), "{}", ran.stderr);
+    let expect = format!(
+        "no trusted TLS connection to registry `images.example` at images.example:443 through the proxy `{url}`: add its certificate authority to the system or as `/etc/docker/certs.d/images.example/ca.crt`, or mark the registry insecure if it is: "
+    );
+    assert!(ran.stderr.contains(&expect), "{}", ran.stderr);
     let authority = place.path("docker/certs.d/images.example/ca.crt");
     fs_err::create_dir_all(authority.parent().unwrap()).unwrap();
     fs_err::copy(folder.join("cert.pem"), authority).unwrap();
