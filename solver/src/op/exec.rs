@@ -61,6 +61,10 @@ pub(crate) fn execute(
     let exit = loop {
         let kind = solve.job.engine.store.workspace_kind();
         let mut spec = step.spec(solve, vertex, exec)?;
+        if kind == WorkspaceKind::Overlay && matches!(spec.root, Root::Dir(_)) {
+            // Another step has changed the kind meanwhile: what is mounted on is to be made in the tree.
+            continue;
+        }
         spec.cgroups = group.as_ref().map(Cgroup::entrances).unwrap_or_default();
         match output::run(solve, vertex, &spec, log) {
             Err(OpError::Sandbox(SandboxError::OverlayRefused { source, .. }))
