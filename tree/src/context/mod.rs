@@ -115,13 +115,12 @@ impl Context {
         }
     }
 
-    /// Metadata of a path as it was looked at, or its directory listed, before.
+    /// Metadata of a path as its directory was listed, or it was looked at by itself, before.
     fn listed(&self, path: &Path) -> Option<Option<Metadata>> {
-        if let Some(metadata) = self.looked_at().get(path) {
-            return Some(Some(metadata.clone()));
-        }
         let (parent, name) = split(path)?;
-        let entries = self.listing(parent)?;
+        let Some(entries) = self.listing(parent) else {
+            return self.looked_at().get(path).cloned().map(Some);
+        };
         let found = entries.binary_search_by(|entry| entry.name.as_os_str().cmp(name)).ok();
         Some(found.map(|found| entries[found].metadata.clone()))
     }
