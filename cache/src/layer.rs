@@ -314,15 +314,7 @@ impl Layer {
     /// # Errors
     /// When the database fails.
     pub fn size(&self) -> Result<Option<u64>, CacheError> {
-        self.0.store.settle()?;
-        self.0
-            .store
-            .0
-            .read(|db| {
-                db.prepare_cached("SELECT size FROM layer WHERE id = ?1")?
-                    .query_row([self.0.id.0], |row| row.get::<_, Option<i64>>(0))
-            })
-            .map(|size| size.map(i64::unsigned_abs))
+        self.0.store.layer_size(&self.0.id)
     }
 
     /// Reads the whole of its tar, fetched if need be, and returns its size in bytes. Of a layer that was measured

@@ -40,11 +40,7 @@ pub fn tell_long_waits(tell: fn(&str)) {
 fn tell_of(root: &Path) {
     let Some(tell) = TELL.get() else { return };
     tell(&format!("waiting for another process that uses the state folder `{}`", root.display()));
-    for process in crate::process::stopped(root) {
-        tell(&format!(
-            "process {process} uses the same state folder and is stopped: `kill -CONT {process}` lets it go on"
-        ));
-    }
+    crate::process::stopped(root).iter().for_each(|stopped| tell(stopped));
 }
 
 /// Tells of a wait for the database once `waited` has come to more than it may be silent.

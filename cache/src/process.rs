@@ -150,9 +150,9 @@ pub(crate) fn is_alive(root: &Path, name: &str) -> Result<bool, CacheError> {
     Ok(Lock::attempt(&place(root, name), Mode::Exclusive)?.is_none())
 }
 
-/// Processes of this machine that have the store open and are stopped, as far as this one can see: who waits for a
-/// lock of theirs waits until somebody lets them go on.
-pub(crate) fn stopped(root: &Path) -> Vec<u32> {
+/// Words about processes of this machine that have the store open and are stopped, as far as this one can see: who waits
+/// for a lock of theirs waits until somebody lets them go on.
+pub(crate) fn stopped(root: &Path) -> Vec<String> {
     let Ok(locks) = fs::canonicalize(root.join("locks/names")) else { return Vec::new() };
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let is_stopped = |process: &u32| {
@@ -166,7 +166,13 @@ pub(crate) fn stopped(root: &Path) -> Vec<u32> {
         links.any(|link| link.is_ok_and(|link| link == locks))
     };
     let names = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    names.filter(|process| is_stopped(process) && has_locks(process)).collect()
+    let found = names.filter(|process| is_stopped(process) && has_locks(process));
+    let words = |process: u32| {
+        format!(
+            "process {process} uses the same state folder and is stopped: `kill -CONT {process}` lets it go on"
+        )
+    };
+    found.map(words).collect()
 }
 
 /// Removes the folders of dead processes.

@@ -246,8 +246,8 @@ impl Store {
         Lock::attempt(&self.0.lock_place("name", name), Mode::Exclusive)
     }
 
-    /// Processes that have the store open and are stopped, as far as this one can see.
-    pub fn stopped_holders(&self) -> Vec<u32> {
+    /// Words about processes that have the store open and are stopped, as far as this one can see.
+    pub fn stopped_holders(&self) -> Vec<String> {
         crate::process::stopped(&self.0.root)
     }
 

@@ -7,8 +7,8 @@ mod common;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cache::{
@@ -224,6 +224,33 @@ fn locks_and_locked_mounts_of_another_process_are_waited_for_and_the_wait_can_be
     });
     assert!(store.try_lock("step").unwrap().is_some());
     assert_eq!(fs_err::read_dir(root.path().join("mounts")).unwrap().count(), 1);
+}
+
+#[test]
+fn who_waits_for_the_database_says_so_after_a_second() {
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    cache::tell_long_waits(|text| TOLD.lock().unwrap().push(text.to_owned()));
+    let root = tempfile::tempdir().unwrap();
+    let store = open(root.path());
+    save(&store, 1, Ref::scratch());
+    let writer = rusqlite::Connection::open(root.path().join("db.sqlite")).unwrap();
+    writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| save(&store, 2, Ref::scratch()));
+        let began = Instant::now();
+        while TOLD.lock().unwrap().is_empty() {
+            assert!(began.elapsed() < Duration::from_secs(30), "nothing is told");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(began.elapsed() > Duration::from_millis(900), "a short wait is nobody's business");
+        writer.execute_batch("ROLLBACK").unwrap();
+        waiting.join().unwrap();
+    });
+    let told = TOLD.lock().unwrap();
+    assert_eq!(
+        *told,
+        ["waiting for another process that writes to the database of the state folder"]
+    );
 }
 
 #[test]

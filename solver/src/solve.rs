@@ -256,33 +256,29 @@ impl<'a> Solve<'a> {
                 // Before anything that waits for it begins.
                 self.announce(vertex, &course.scheduler());
             }
-            let (action, kept) = report.tell(input, rest, |next| self.keeps_rest(next));
+            // What is left is done by this thread: while the program of the next step runs, or at once if there is none.
+            let keeps = |next: Option<Action>| next.is_none_or(|next| self.runs_soon(next));
+            let (action, kept) = report.tell(input, rest, keeps);
             self.left().extend(kept);
-            if !self.keeps_rest(action) || action.is_none() {
+            if !action.is_some_and(|next| self.runs_soon(next)) {
                 self.do_left(Some(course));
             }
             next = action;
         }
     }
 
-    /// Whether a thread that goes on with an action does itself what is left of the one before: while the program of a
-    /// step runs, or at once if it has nothing else to do. Nothing else comes before the program of such a step.
-    fn keeps_rest(&self, next: Option<Action>) -> bool {
-        next.is_none_or(|action| match action {
-            Action::Lookup(vertex) | Action::LookupWithInputs(vertex) | Action::Execute(vertex) => {
-                self.begins_at_once(vertex)
-            }
-            Action::Stop => false,
-        })
-    }
-
-    /// Whether a vertex is a step that waits neither for an input that is mounted nor for a cache mount.
-    fn begins_at_once(&self, vertex: usize) -> bool {
+    /// Whether an action is about a step whose program waits neither for an input that is mounted nor for a cache mount.
+    fn runs_soon(&self, action: Action) -> bool {
         let waits = |mount: &Mount| {
             mount.dest != "/"
                 && (mount.input.is_some() || matches!(mount.kind, MountKind::Cache(_)))
         };
-        matches!(&self.definition.vertex(vertex).op, Op::Exec(exec) if !exec.mounts.iter().any(waits))
+        match action {
+            Action::Lookup(vertex) | Action::LookupWithInputs(vertex) | Action::Execute(vertex) => {
+                matches!(&self.definition.vertex(vertex).op, Op::Exec(exec) if !exec.mounts.iter().any(waits))
+            }
+            Action::Stop => false,
+        }
     }
 
     fn left(&self) -> MutexGuard<'_, Vec<Rest>> {

@@ -45,11 +45,7 @@ impl<'s, 'a> Wait<'s, 'a> {
         if self.look.get().is_some_and(|look| look <= Instant::now()) {
             let stopped = self.solve.job.engine.store.stopped_holders();
             self.look.set(stopped.is_empty().then(|| Instant::now() + AGAIN));
-            for process in stopped {
-                self.tell(&format!(
-                    "process {process} uses the same state folder and is stopped: `kill -CONT {process}` lets it go on\n"
-                ));
-            }
+            stopped.iter().for_each(|stopped| self.tell(&format!("{stopped}\n")));
         }
         self.solve.job.cancel.is_cancelled()
     }
