@@ -162,7 +162,7 @@ fn check_outside(outside: &Path, name: &str, ran: &Ran) {
 #[track_caller]
 fn check_refused(expect: Option<&String>, name: &str, ran: &Ran) {
     if let Some(expect) = expect {
-        assert!(matches!(ran.code, Some(1 | 3 | 4)), "{name}: {:?} {}", ran.code, ran.stderr);
+        assert!(matches!(ran.code, Some(1 | 4)), "{name}: {:?} {}", ran.code, ran.stderr);
         assert!(ran.stderr.contains(expect), "{name}: {expect}: {}", ran.stderr);
     }
 }

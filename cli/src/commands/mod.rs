@@ -279,8 +279,11 @@ pub(crate) fn store_failure(error: &CacheError, message: String) -> Failure {
             "choose a folder that you may write with --root or BRICKLAYER_ROOT, or run as root",
         ),
         CacheError::NoSpace { .. } => disk_full(message),
-        CacheError::BrokenLayer { .. } => Failure::new(Exit::Network, message)
-            .hint("the image is broken there, and will be for everybody: push it anew, or use another"),
+        CacheError::BrokenLayer { origin, .. } => {
+            let is_remote = origin.starts_with("docker-image://");
+            Failure::new(if is_remote { Exit::Network } else { Exit::Build }, message)
+                .hint("the image is broken there, and will be for everybody: push it anew, or use another")
+        }
         CacheError::DamagedLayer { .. } | CacheError::LayerGone(_) => {
             Failure::new(Exit::Machine, message).hint("build again: what is lost is made once more")
         }
